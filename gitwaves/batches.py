@@ -1,0 +1,157 @@
+"""Batches and waves: what follows from the specs alone, whatever has been done. Pure.
+
+Numbers are those of `Graph`: the smaller number is the smaller id.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from heapq import heapify, heappop, heappush
+
+from gitwaves.graph import Graph
+from gitwaves.model import Batch, BatchId, Branch, Cards, Schedule, Task
+
+UNBATCHED = BatchId("(none)")  # not a name: for tasks that the author forgot, which is a finding
+_Levels = list[list[int]]
+
+
+def schedule(cards: Cards, graph: Graph) -> Schedule:
+    """The batches and waves of a plan; cancelled tasks are in none.
+
+    Batches are the author's. Where there are none they are computed: the longest path first, at
+    most `agents` tasks a batch and one a worktree, what a task needs in earlier batches; each is
+    one wave.
+
+    Raises:
+        CycleError: the plan cannot be put in order.
+    """
+    live = {graph.number[t.id]: t for t in cards.tasks.values() if t.cancelled is None}
+    authored = any(task.batch is not None for task in live.values())
+    waves = _authored(cards, graph, live) if authored else _computed(cards, graph, live)
+    batches = tuple(
+        Batch(name, tuple(tuple(live[n].id for n in wave) for wave in levels))
+        for name, levels in waves.items()
+    )
+    return Schedule(
+        batches=batches,
+        barrier=authored if cards.config.dispatch is None else cards.config.dispatch == "batches",
+        authored=authored,
+        batch_of={task: batch.id for batch in batches for task in batch.tasks},
+        wave_of={
+            task: k for batch in batches for k, wave in enumerate(batch.waves, 1) for task in wave
+        },
+    )
+
+
+def estimate(cards: Cards, task: Task) -> int:
+    """How long a task is thought to take, in seconds."""
+    return cards.config.default_estimate if task.estimate is None else task.estimate
+
+
+def crew(plan: Schedule) -> dict[BatchId, tuple[int, ...]]:
+    """How many agents can be at work at once in each wave of each batch."""
+    return {batch.id: tuple(map(len, batch.waves)) for batch in plan.batches}
+
+
+def _authored(cards: Cards, graph: Graph, live: Mapping[int, Task]) -> dict[BatchId, _Levels]:
+    names = cards.batch_order()
+    place: dict[BatchId | None, int] = {name: k for k, name in enumerate((*names, None))}
+    batch = {n: place[task.batch] for n, task in live.items()}
+    members: list[dict[int, Branch]] = [{} for _ in range(len(names) + 1)]
+    for n, task in live.items():
+        members[batch[n]][n] = cards.branch_of(task.id)
+
+    latest = [0] * len(graph.nodes)  # the latest batch among a node and all that it needs
+    for n in graph.sequence:
+        latest[n] = max([latest[need] for need in graph.needed[n]], default=-1)
+        latest[n] = max(latest[n], batch.get(n, -1))
+
+    found: dict[BatchId, _Levels] = {}
+    for k, name in enumerate((*names, UNBATCHED)):
+        # Only what may itself need a task of this batch can put one of its tasks in a later wave.
+        nodes = set(members[k])
+        stack = list(nodes)
+        while stack:
+            above = [n for n in graph.needed[stack.pop()] if latest[n] >= k and n not in nodes]
+            nodes.update(above)
+            stack.extend(above)
+        found[name] = _levels(graph, members[k], nodes, range(len(graph.nodes)))
+    if not found[UNBATCHED]:
+        del found[UNBATCHED]
+    return found
+
+
+def _computed(cards: Cards, graph: Graph, live: Mapping[int, Task]) -> dict[BatchId, _Levels]:
+    weight = [0] * len(graph.nodes)
+    for n, task in live.items():
+        weight[n] = estimate(cards, task)
+    _, behind = graph.lengths(weight)
+    levels = _levels(
+        graph,
+        {n: cards.branch_of(task.id) for n, task in live.items()},
+        range(len(graph.nodes)),
+        [-length for length in behind],
+        max(1, cards.config.agents),
+    )
+    return {BatchId(str(k)): [level] for k, level in enumerate(levels, 1)}
+
+
+def _levels(
+    graph: Graph,
+    branches: Mapping[int, Branch],
+    nodes: Collection[int],
+    rank: Sequence[int],
+    width: int | None = None,
+) -> _Levels:
+    """Puts tasks, the keys of `branches`, in levels: what one level needs lies in earlier ones.
+
+    A level takes the lowest ranks of what is ready, at most one of a branch and `width` in all.
+    The rest of `nodes` is in no level: such a node is over as soon as all that it needs is.
+    """
+    missing = {n: sum([need in nodes for need in graph.needed[n]]) for n in nodes}
+    over = [n for n, count in missing.items() if not count and n not in branches]
+    ready = [(rank[n], n) for n in branches if not missing[n]]
+    heapify(ready)
+    waiting: defaultdict[Branch, list[tuple[int, int]]] = defaultdict(list)
+    levels: _Levels = []
+    while True:
+        while over:
+            for n in graph.dependent[over.pop()]:
+                if n in missing:
+                    missing[n] -= 1
+                    if missing[n]:
+                        continue
+                    if n in branches:
+                        heappush(ready, (rank[n], n))
+                    else:
+                        over.append(n)
+        if not ready:
+            return levels
+        over = _take(ready, waiting, branches, width)
+        levels.append(sorted(over))
+
+
+def _take(
+    ready: list[tuple[int, int]],
+    waiting: defaultdict[Branch, list[tuple[int, int]]],
+    branches: Mapping[int, Branch],
+    width: int | None,
+) -> list[int]:
+    """Takes one level from the heap `ready`.
+
+    A task whose branch is taken waits in a heap of that branch, of which only the first goes back:
+    so each level costs no more than it holds, however many tasks are ready.
+    """
+    taken: dict[Branch, int] = {}
+    while ready and len(taken) != width:
+        entry = heappop(ready)
+        branch = branches[entry[1]]
+        if branch in taken:
+            heappush(waiting[branch], entry)
+        else:
+            taken[branch] = entry[1]
+    for branch in taken:
+        if waiting[branch]:
+            heappush(ready, heappop(waiting[branch]))
+    return list(taken.values())

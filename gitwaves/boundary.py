@@ -1,0 +1,240 @@
+"""Boundaries: which paths a workstream or a task may change. Pure.
+
+Patterns are gitignore patterns anchored at the top of the repository, without `!`: `README.md` is
+the one at the top, `services/ledger` everything below that directory, `**/x` an `x` at any depth.
+Each is read once into rows of segments and characters. What a boundary covers, and whether two of
+them can meet at all, are both worked out on those rows, so that the two answers always agree.
+
+(The rows were compared with `git check-ignore`, which pathspec 1.1 differs from: there `[!b]`
+matches a slash, and `a/**/` covers `a/x`.)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import product
+from typing import TypeVar
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """A set of patterns; none at all means that no boundary was stated: everything is covered.
+
+    Patterns that have a `problem` cover nothing, so a mistake never widens a boundary.
+    """
+
+    patterns: tuple[str, ...]
+
+    @cached_property
+    def rows(self) -> tuple[_Row, ...]:
+        """The patterns, read."""
+        return tuple(_row(p) for p in self.patterns or ("**",) if problem(p) is None)
+
+    @cached_property
+    def _regex(self) -> re.Pattern[str]:
+        return re.compile("|".join(map(_regex_of, self.rows)) or r"(?!)", re.DOTALL)
+
+    def covers(self, path: str) -> bool:
+        """Whether the file at `path`, from the top of the repository, lies within.
+
+        >>> ledger = Boundary(("services/ledger/", "README.md"))
+        >>> ledger.covers("services/ledger/api/app.py"), ledger.covers("docs/README.md")
+        (True, False)
+        """
+        return self._regex.fullmatch(path) is not None
+
+
+def problem(pattern: str) -> str | None:
+    r"""What is wrong with a pattern, or None.
+
+    >>> problem("services/ledger/**")
+    >>> problem("../ledger"), problem("!docs")
+    ("'..' leads out of the repository", "'!' is not supported: list what is covered")
+    """
+    if not pattern.isprintable():
+        return "it holds a character that cannot be seen"
+    if pattern != pattern.strip():
+        return "it starts or ends with a space"
+    if not pattern.strip("/"):
+        return "it is empty; `**` covers everything"
+    if pattern.startswith("!"):
+        return "'!' is not supported: list what is covered"
+    parts = pattern.removeprefix("/").removesuffix("/").split("/")
+    for part, meaning in (
+        ("", "an empty component ('//') matches nothing"),
+        (".", "'.' is never part of a path; `**` covers everything"),
+        ("..", "'..' leads out of the repository"),
+    ):
+        if part in parts:
+            return meaning
+    try:
+        _row(pattern)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def overlap(
+    a: Boundary, b: Boundary, files: Iterable[str] = (), shared: Boundary | None = None
+) -> str | None:
+    """A path that both cover, or None: the first among `files`, else an example of one.
+
+    What `shared` covers may be changed by anyone, and so is no overlap.
+
+    >>> overlap(Boundary(("docs/*.md",)), Boundary(("docs/a*",)))
+    'docs/a.md'
+    >>> overlap(Boundary(("services/ledger",)), Boundary(("services/ledger-ui/**",)))
+    """
+
+    def claimed_twice(path: str) -> bool:
+        return a.covers(path) and b.covers(path) and not (shared and shared.covers(path))
+
+    for one, other in product(a.rows, b.rows):
+        for fill in _FILL:
+            path = _common_path(one, other, fill)
+            if path is None:
+                break  # these two never meet
+            if claimed_twice(path):
+                return next(filter(claimed_twice, files), path)
+    return None
+
+
+# A pattern is a row of segments, and a segment a row of characters. In both, STAR stands for any
+# number of elements, none included. The last element of a pattern is a STAR: what lies below.
+STAR = None
+_Char = tuple[bool, frozenset[str]]  # one of these characters; or (False) any but these
+_Segment = tuple[_Char | None, ...]
+_Row = tuple[_Segment | None, ...]
+_ANY: _Char = (False, frozenset("/"))
+_ANYTHING: _Segment = (_ANY, STAR)  # a segment holds at least one character
+_FILL = ("x", "y", "z")  # stands where anything may: the next one in case that path is shared
+_CHAR = re.compile(
+    r"\\(?P<escaped>.?)|\[(?P<set>[!^]?\]?[^]]*)(?P<end>\]?)|(?P<star>\*+)|(?P<one>.)", re.DOTALL
+)
+_T = TypeVar("_T")
+
+
+@lru_cache(maxsize=4096)
+def _row(pattern: str) -> _Row:
+    """A pattern, read.
+
+    Raises:
+        ValueError: says what is wrong with it.
+    """
+    parts = pattern.removeprefix("/").split("/")
+    directory = not parts[-1]  # `a/` covers what lies below `a`, but no file `a`
+    row: list[_Segment | None] = []
+    for part in parts[:-1] if directory else parts:
+        if part.strip("*") or len(part) == 1:
+            row.append(_segment(part))
+        elif row[-1:] != [STAR]:
+            row.append(STAR)
+    if row[-1] is STAR:
+        row.append(_ANYTHING)  # `a/**` covers what lies below `a`
+    if directory:
+        row.append(_ANYTHING)
+    return (*row, STAR)
+
+
+def _segment(part: str) -> _Segment:
+    chars: list[_Char | None] = []
+    for match in _CHAR.finditer(part):
+        kind = match.lastgroup
+        if kind == "star":
+            chars.append(STAR)
+        elif kind == "end":
+            if not match["end"]:
+                raise ValueError("'[' is never closed; write '\\[' for the character")
+            chars.append(_set(match["set"]))
+        elif kind == "escaped":
+            if match["escaped"] not in tuple("*?[]!# \\"):
+                raise ValueError("a backslash only goes before one of *?[]!# \\")
+            chars.append((True, frozenset(match["escaped"])))
+        else:
+            chars.append(_ANY if match["one"] == "?" else (True, frozenset(match["one"])))
+    return _ANYTHING if chars == [STAR] else tuple(chars)
+
+
+def _set(text: str) -> _Char:
+    """The characters of `[a-z_]`."""
+    negated = text[0] in "!^"
+    rest = text[negated:]
+    if "\\" in rest or "[" in rest:
+        raise ValueError(f"[{text}] is more than this reads: characters and ranges such as [a-z]")
+    chars = {"/"} if negated else set()
+    for low, high, single in re.findall(r"(.)-(.)|(.)", rest):
+        if low > high:
+            raise ValueError(f"[{text}] holds a range that is the wrong way round")
+        chars.update(single or map(chr, range(ord(low), ord(high) + 1)))
+    return (not negated, frozenset(chars))
+
+
+def _regex_of(row: _Row) -> str:
+    parts = ["(?:[^/]+/)*" if s is STAR else _segment_regex(s) + "/" for s in row[:-1]]
+    return "".join(parts).removesuffix("/") + "(?:/.+)?"
+
+
+def _segment_regex(segment: _Segment) -> str:
+    regex = ""
+    for char in segment:
+        if char is STAR:
+            regex += "[^/]*"
+        else:
+            regex += f"[{'' if char[0] else '^'}{''.join(map(re.escape, sorted(char[1])))}]"
+    return regex
+
+
+def _common_path(one: _Row, other: _Row, fill: str) -> str | None:
+    """A path that both patterns cover, with `fill` where any character will do."""
+    found = _meet(one, other, lambda a, b: _common_segment(a, b, fill))
+    if found is None or {".", ".."} & set(found):
+        return None
+    return "/".join(found)
+
+
+@lru_cache(maxsize=65536)
+def _common_segment(one: _Segment, other: _Segment, fill: str) -> str | None:
+    found = _meet(one, other, lambda a, b: _common_char(a, b, fill))
+    return None if found is None else "".join(found)
+
+
+def _common_char(one: _Char, other: _Char, fill: str) -> str | None:
+    """A character that both allow."""
+    (listed, chars), (other_listed, others) = one, other
+    if listed and other_listed:
+        common = chars & others
+    elif listed or other_listed:
+        common = chars - others if listed else others - chars
+    else:
+        anything = fill + "abcdefghijklmnopqrstuvwxyz0123456789_-.ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+        return next((c for c in anything if c not in chars and c not in others), None)
+    return fill if fill in common else min(common, default=None)
+
+
+def _meet(
+    one: Sequence[_T | None], other: Sequence[_T | None], both: Callable[[_T, _T], str | None]
+) -> list[str] | None:
+    """A short row that fits both, or None; `both` gives what two single elements have in common."""
+    ends = (len(one), len(other))
+    seen: set[tuple[int, int]] = set()
+    queue: list[tuple[int, int, list[str]]] = [(0, 0, [])]
+    for i, j, row in queue:  # grows while it is walked
+        if (i, j) == ends:
+            return row
+        if (i, j) in seen:
+            continue
+        seen.add((i, j))
+        if i < ends[0] and one[i] is STAR:
+            queue.append((i + 1, j, row))
+        if j < ends[1] and other[j] is STAR:
+            queue.append((i, j + 1, row))
+        if i == ends[0] or j == ends[1]:
+            continue
+        a, b = one[i], other[j]
+        x, y = (b if a is STAR else a), (a if b is STAR else b)  # a STAR stands for the other
+        if x is not STAR and y is not STAR and (common := both(x, y)) is not None:
+            queue.append((i + (a is not STAR), j + (b is not STAR), [*row, common]))
+    return None

@@ -1,0 +1,449 @@
+"""Cards: bytes to dataclasses (YAML, then schema, then types), and tracking back to bytes."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from gitwaves.halves import SEPARATOR, join, planned, split
+from gitwaves.model import (
+    POINTS_DIR,
+    ROOT,
+    BatchId,
+    Branch,
+    Cards,
+    Claim,
+    Config,
+    Evidence,
+    Finding,
+    Gap,
+    MergePoint,
+    Oid,
+    Place,
+    PointId,
+    Profile,
+    Run,
+    Severity,
+    Status,
+    Step,
+    Task,
+    TaskId,
+    Tracking,
+    Workstream,
+    WorkstreamId,
+    closest,
+    default_branch,
+    is_batch_name,
+    is_id,
+    seconds,
+)
+from gitwaves.resources import schema_text
+from gitwaves.yamlfile import Document, load
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
+
+WORKSTREAM_FILE = "workstream.yaml"
+_KNOWN = frozenset({"config.yaml", ".gitattributes", "DASHBOARD.txt"})
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """The file of one task or merge point, read."""
+
+    spec: Task | MergePoint | None
+    tracking: Tracking | None
+    findings: tuple[Finding, ...] = ()
+    has_tracking: bool = True  # a separator line and something below it
+
+
+def task_path(workstream: str, task: str) -> str:
+    """Where the card of a task stands.
+
+    >>> task_path("WS-A", "A1")
+    '.workstreams/WS-A/A1.yaml'
+    """
+    return f"{ROOT}/{workstream}/{task}.yaml"
+
+
+def point_path(point: str) -> str:
+    """Where the card of a merge point stands."""
+    return f"{ROOT}/{POINTS_DIR}/{point}.yaml"
+
+
+def load_cards(files: Mapping[str, bytes], odd: Mapping[str, str] | None = None) -> Cards:
+    """Reads everything under `.workstreams/`; what cannot be read becomes findings.
+
+    Args:
+        files: path from the top of the repository -> bytes, regular files only.
+        odd: path -> what it is instead of a regular file, such as "a symbolic link".
+    """
+    findings = [_error(path, f"{what}, not a regular file") for path, what in (odd or {}).items()]
+    config = Config()
+    workstreams: dict[WorkstreamId, Workstream] = {}
+    tasks: dict[TaskId, Task] = {}
+    points: dict[PointId, MergePoint] = {}
+    tracking: dict[str, Tracking] = {}
+    for path in sorted(files):
+        parts = path.removeprefix(ROOT + "/").split("/")
+        if parts == ["config.yaml"]:
+            config, found = load_config(files[path], path)
+            findings += found
+        elif len(parts) == 2 and parts[1] == WORKSTREAM_FILE and parts[0] != POINTS_DIR:
+            workstream, found = load_workstream(files[path], path)
+            findings += found
+            if workstream is not None:
+                workstreams[workstream.id] = workstream
+        elif len(parts) == 2 and parts[1].endswith(".yaml"):
+            card = load_card(files[path], path)
+            findings += card.findings
+            spec = card.spec
+            if spec is None:
+                continue
+            first = tasks.get(TaskId(spec.id)) or points.get(PointId(spec.id))
+            if first is not None:
+                findings.append(_error(path, f"the id {spec.id} is also in {first.path}"))
+                continue
+            if isinstance(spec, Task):
+                tasks[spec.id] = spec
+            else:
+                points[spec.id] = spec
+            if card.tracking is not None:
+                tracking[spec.id] = card.tracking
+        elif path.endswith((".yaml", ".yml")) and parts[-1] not in _KNOWN:
+            findings.append(_warning(path, "not read: cards are WS-…/ID.yaml, merge-points/ID.yaml"))
+    return Cards(config, workstreams, tasks, points, tracking, tuple(sorted(findings)))
+
+
+def load_card(data: bytes, path: str) -> Card:
+    """Reads the card of a task or merge point; the folder says which."""
+    spec_half, tracking_half = split(data)
+    document = load(spec_half, path)
+    folder, name = path.split("/")[-2:]
+    kind = "merge-point" if folder == POINTS_DIR else "task"
+    findings = [*document.findings, *_violations(document, path, kind)]
+    ident = name.removesuffix(".yaml")
+    if not is_id(ident):
+        findings.append(_error(path, f"{ident!r} cannot be an id: letters, digits, single . _ -"))
+    said = document.value.get("id") if isinstance(document.value, dict) else None
+    if isinstance(said, str) and is_id(said) and said != ident:
+        place = document.places.get("id", (1, 1))
+        findings.append(_error(path, f"the id {said} in a card named {name}", place))
+    if isinstance(document.value, dict) and "tracking" in document.value:
+        place = document.places["tracking"]
+        findings.append(_error(path, f"`tracking` without the line `{_separator_text()}`", place))
+    bad = any(f.severity is Severity.ERROR for f in findings)
+    spec: Task | MergePoint | None = None
+    if not bad:
+        spec = (_point if kind == "merge-point" else _task)(document, path, ident, folder)
+    tracking: Tracking | None = None
+    if tracking_half.strip():
+        line = spec_half.count(b"\n") + 2
+        tracking, found = load_tracking(tracking_half, path, first_line=line)
+        findings += found
+    elif not bad:
+        findings.append(_warning(path, "no tracking half; `gitwaves check --fix` adds it"))
+    return Card(spec, tracking, tuple(findings), bool(tracking_half.strip()))
+
+
+def load_tracking(
+    data: bytes, path: str, *, first_line: int = 1
+) -> tuple[Tracking | None, tuple[Finding, ...]]:
+    """Reads a tracking half; None where it cannot be understood, and the findings say why."""
+    document = load(data, path, first_line=first_line)
+    kind = "merge-point" if path.split("/")[-2:][0] == POINTS_DIR else "task"
+    findings = (*document.findings, *_violations(document, path, kind, part="tracking"))
+    if findings or not isinstance(document.value, dict):
+        return None, findings or (_error(path, "no tracking", (first_line, 1)),)
+    raw = document.value["tracking"]
+    evidence = raw.get("evidence")
+    claim = raw.get("claim")
+    tracking = Tracking(
+        task=raw["task"],
+        status=Status(raw["status"]),
+        claim=Claim(Oid(claim["tree"]), claim["spec"], claim["id"]) if claim else None,
+        agent=raw.get("agent"),
+        clone=raw.get("clone"),
+        session=raw.get("session"),
+        started=raw.get("started"),
+        finished=raw.get("finished"),
+        attempts=raw.get("attempts") or 0,
+        cost=raw.get("cost") or {},
+        evidence=Evidence(
+            Oid(evidence["commit"]),
+            Oid(evidence["tree"]),
+            evidence["spec"],
+            tuple(
+                Run(r["run"], r["exit"], float(r["seconds"]), r["log"])
+                for r in evidence.get("runs") or ()
+            ),
+            tuple(Oid(i) for i in evidence.get("inputs") or ()),
+        )
+        if evidence
+        else None,
+        learnings=tuple(raw.get("learnings") or ()),
+        spec_gaps=tuple(
+            Gap(g["text"], g.get("affects") or {}, bool(g.get("resolved")))
+            for g in raw.get("spec_gaps") or ()
+        ),
+    )
+    return tracking, ()
+
+
+def tracking_bytes(tracking: Tracking) -> bytes:
+    """The tracking half that says `tracking`; what is not known is left out."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+    def quoted(value: Any) -> Any:
+        if isinstance(value, str) and not _PLAIN.fullmatch(value):
+            return DoubleQuotedScalarString(value)
+        if isinstance(value, Mapping):
+            return {quoted(k): quoted(v) for k, v in value.items()}
+        return [quoted(v) for v in value] if isinstance(value, list) else value
+
+    body: dict[str, Any] = {"task": tracking.task, "status": str(tracking.status)}
+    if tracking.claim:
+        claim = tracking.claim
+        body["claim"] = {"tree": claim.tree, "spec": claim.spec, "id": claim.id}
+    for key in ("agent", "clone", "session", "started", "finished", "attempts"):
+        if value := getattr(tracking, key):
+            body[key] = value
+    if tracking.cost:
+        body["cost"] = dict(tracking.cost)
+    if tracking.evidence:
+        evidence = tracking.evidence
+        body["evidence"] = {
+            "commit": evidence.commit,
+            "tree": evidence.tree,
+            "spec": evidence.spec,
+            **({"inputs": list(evidence.inputs)} if evidence.inputs else {}),
+            "runs": [
+                {"run": r.run, "exit": r.exit, "seconds": r.seconds, "log": r.log}
+                for r in evidence.runs
+            ],
+        }
+    if tracking.learnings:
+        body["learnings"] = list(tracking.learnings)
+    if tracking.spec_gaps:
+        body["spec_gaps"] = [
+            {"text": g.text, "affects": dict(g.affects), "resolved": g.resolved}
+            for g in tracking.spec_gaps
+        ]
+    if tracking == Tracking(tracking.task):
+        return planned(tracking.task)
+    yaml = YAML()
+    yaml.width = 1 << 20  # one value, one line: what a person greps for
+    out = io.BytesIO()
+    yaml.dump(quoted({"tracking": body}), out)
+    return out.getvalue()
+
+
+def with_tracking(card: bytes, tracking: Tracking) -> bytes:
+    """`card` with another tracking half; the bytes of its spec half stand as they are."""
+    spec, _ = split(card)
+    return join(spec, tracking_bytes(tracking))
+
+
+def load_workstream(data: bytes, path: str) -> tuple[Workstream | None, tuple[Finding, ...]]:
+    """Reads a `workstream.yaml`."""
+    document = load(data, path)
+    findings = [*document.findings, *_violations(document, path, "workstream")]
+    folder = path.split("/")[-2]
+    if not is_id(folder):
+        findings.append(_error(path, f"{folder!r} cannot name a workstream"))
+    if any(f.severity is Severity.ERROR for f in findings):
+        return None, tuple(findings)
+    raw = document.value or {}
+    workstream = Workstream(
+        id=WorkstreamId(folder),
+        title=raw.get("title") or folder,
+        paths=tuple(raw.get("paths") or ()),
+        branch=Branch(raw.get("branch") or default_branch(folder)),
+        agent=raw.get("agent"),
+        path=path,
+        places=document.places,
+    )
+    return workstream, tuple(findings)
+
+
+def load_config(data: bytes, path: str) -> tuple[Config, tuple[Finding, ...]]:
+    """Reads `config.yaml`; defaults where it says nothing or cannot be read."""
+    document = load(data, path)
+    findings = [*document.findings, *_violations(document, path, "config")]
+    if any(f.severity is Severity.ERROR for f in findings) or not document.value:
+        return Config(places=document.places), tuple(findings)
+    raw = {k: v for k, v in document.value.items() if v is not None}
+    design = raw.get("design") or {}
+    config = Config(places=document.places)
+    plain = ("title", "agents", "agent", "dispatch", "worktrees", "remote", "merge", "retries")
+    config = replace(config, **{k: raw[k] for k in (*plain, "on_event", "allowed_signers") if k in raw})
+    lengths = {k: seconds(raw[k]) for k in ("default_estimate", "lease") if k in raw}
+    lists = {k: tuple(raw[k]) for k in ("learnings", "shared_paths") if k in raw}
+    config = replace(config, **lengths, **lists)
+    return replace(
+        config,
+        trunk=Branch(raw.get("trunk", "main")),
+        design_path=design.get("path"),
+        design_blob=Oid(design["blob"]) if design.get("blob") else None,
+        batches=tuple(BatchId(str(b)) for b in raw.get("batches", ())),
+        setup=_steps(raw.get("setup")),
+        profiles={name: _profile(p) for name, p in (raw.get("profiles") or {}).items()},
+    ), tuple(findings)
+
+
+def _task(document: Document, path: str, ident: str, folder: str) -> Task:
+    raw = document.value
+    return Task(
+        id=TaskId(ident),
+        title=raw["title"],
+        workstream=WorkstreamId(folder),
+        depends_on=tuple(dict.fromkeys(raw.get("depends_on") or ())),
+        batch=BatchId(str(raw["batch"])) if raw.get("batch") is not None else None,
+        estimate=seconds(raw["estimate"]) if raw.get("estimate") else None,
+        agent=raw.get("agent"),
+        paths=tuple(raw.get("paths") or ()),
+        spec=raw.get("spec") or "",
+        acceptance=tuple(raw.get("acceptance") or ()),
+        produces=tuple(raw.get("produces") or ()),
+        cancelled=raw.get("cancelled"),
+        verify=_steps(raw.get("verify")),
+        path=path,
+        places=document.places,
+    )
+
+
+def _point(document: Document, path: str, ident: str, folder: str) -> MergePoint:
+    del folder
+    raw = document.value
+    return MergePoint(
+        id=PointId(ident),
+        title=raw.get("title") or ident,
+        requires=tuple(TaskId(t) for t in dict.fromkeys(raw.get("requires") or ())),
+        unlocks=tuple(dict.fromkeys(str(u) for u in raw.get("unlocks") or ())),
+        spec=raw.get("spec") or "",
+        verify=_steps(raw.get("verify")),
+        path=path,
+        places=document.places,
+    )
+
+
+def _steps(raw: Iterable[Mapping[str, Any]] | None) -> tuple[Step, ...]:
+    return tuple(
+        Step(
+            run=step.get("run"),
+            manual=step.get("manual"),
+            always=bool(step.get("always")),
+            **({"timeout": seconds(step["timeout"])} if step.get("timeout") else {}),
+        )
+        for step in raw or ()
+    )
+
+
+def _profile(raw: Mapping[str, Any]) -> Profile:
+    return Profile(
+        command=tuple(raw["command"]),
+        env=raw.get("env") or {},
+        timeout=seconds(raw["timeout"]) if raw.get("timeout") else None,
+    )
+
+
+# Plain in every YAML that people use: 1.1 reads more words and numbers as something else.
+_PLAIN = re.compile(
+    r"(?!(?:y|n|yes|no|on|off|true|false|null|nan|inf)$)[A-Za-z][A-Za-z0-9_./+@-]*(?: [A-Za-z0-9_./+@-]+)*",
+    re.IGNORECASE | re.ASCII,
+)
+
+
+def _separator_text() -> str:
+    return SEPARATOR.decode().strip()
+
+
+def _error(path: str, message: str, place: Place = (1, 1)) -> Finding:
+    return Finding(path, *place, Severity.ERROR, message)
+
+
+def _warning(path: str, message: str, place: Place = (1, 1)) -> Finding:
+    return Finding(path, *place, Severity.WARNING, message)
+
+
+@cache
+def _validator(kind: str, part: str | None = None) -> Validator:
+    from jsonschema import Draft202012Validator
+
+    schema = json.loads(schema_text(f"{kind}.schema.json"))
+    if part is not None:
+        inner = schema["properties"][part]
+        schema = {
+            "$defs": schema.get("$defs", {}),
+            "type": "object",
+            "properties": {part: inner},
+            "required": [part],
+            "additionalProperties": False,
+        }
+    return Draft202012Validator(schema)
+
+
+def _violations(
+    document: Document, path: str, kind: str, part: str | None = None
+) -> list[Finding]:
+    """What the schema says of a document, each at its place and in a reader's words."""
+    if document.findings:
+        return []
+    if not isinstance(document.value, dict):
+        if document.value is None and kind in {"config", "workstream"} and part is None:
+            return []
+        return [_error(path, f"not a {kind.replace('-', ' ')}: a mapping of keys is expected")]
+    findings = []
+    for violation in _validator(kind, part).iter_errors(document.value):
+        where = _where(violation.absolute_path)
+        if violation.validator in {"additionalProperties", "unevaluatedProperties"}:
+            allowed = violation.schema.get("properties", {})
+            for key in violation.instance:
+                if key in allowed or str(key).startswith("x-"):
+                    continue
+                place = document.places.get(f"{where}.{key}" if where else str(key), (1, 1))
+                guess = closest(str(key), allowed)
+                message = f"unknown key {key!r}" + (f"; did you mean {guess!r}?" if guess else "")
+                findings.append(_error(path, message, place))
+            continue
+        place = document.places.get(where, (1, 1))
+        findings.append(_error(path, _words(violation, where), place))
+    if kind == "task" and part is None:
+        batch = document.value.get("batch")
+        if isinstance(batch, str) and not is_batch_name(batch):
+            findings.append(_error(path, f"{batch!r} cannot name a batch", document.places["batch"]))
+    return findings
+
+
+def _words(violation: Any, where: str) -> str:
+    value = violation.instance
+    shown = json.dumps(value, ensure_ascii=False, default=str)
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    if violation.validator == "required":
+        missing = [k for k in violation.validator_value if k not in value]
+        inside = f" in `{where}`" if where else ""
+        return f"missing key {', '.join(repr(k) for k in missing)}{inside}"
+    if violation.validator == "type":
+        wanted = violation.validator_value
+        wanted = wanted if isinstance(wanted, str) else " or ".join(wanted)
+        quote = "; write it in quotes" if "string" in wanted and not isinstance(value, list | dict) else ""
+        return f"`{where}` must be {_TYPES.get(wanted, wanted)}, not {shown}{quote}"
+    if violation.validator == "pattern":
+        return f"`{where}`: {shown} is not of the form that is expected here"
+    return f"`{where}`: {violation.message if len(violation.message) < 200 else shown}"
+
+
+_TYPES = {"string": "text", "array": "a list", "object": "a mapping", "integer": "a whole number"}
+
+
+def _where(path: Iterable[str | int]) -> str:
+    where = ""
+    for part in path:
+        where += f"[{part}]" if isinstance(part, int) else (f".{part}" if where else str(part))
+    return where

@@ -1,0 +1,720 @@
+"""The one place that meets Git: objects, references, worktrees, and the one way to land.
+
+Everything goes through the git command line, which reads what libgit2 cannot open (sha256,
+reftable, partial clones) and, in one `cat-file --batch` process, reads as fast.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gitwaves.errors import GitError, GitwavesError, NotReady, Refused
+from gitwaves.model import Branch, Oid
+
+# What `git rev-parse --local-env-vars` lists, and what else would make Git look elsewhere, run
+# something or sign as somebody else. A test suite that inherited these set core.bare on the
+# repository around it.
+_LEAKS = frozenset(
+    """GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_CONFIG GIT_CONFIG_PARAMETERS GIT_CONFIG_COUNT
+    GIT_OBJECT_DIRECTORY GIT_DIR GIT_WORK_TREE GIT_IMPLICIT_WORK_TREE GIT_GRAFT_FILE
+    GIT_INDEX_FILE GIT_NO_REPLACE_OBJECTS GIT_REPLACE_REF_BASE GIT_PREFIX GIT_SHALLOW_FILE
+    GIT_COMMON_DIR GIT_INTERNAL_SUPER_PREFIX GIT_QUARANTINE_PATH GIT_NAMESPACE GIT_EXTERNAL_DIFF
+    GIT_AUTHOR_NAME GIT_AUTHOR_EMAIL GIT_AUTHOR_DATE GIT_COMMITTER_NAME GIT_COMMITTER_EMAIL
+    GIT_COMMITTER_DATE GIT_LITERAL_PATHSPECS GIT_GLOB_PATHSPECS GIT_NOGLOB_PATHSPECS
+    GIT_ICASE_PATHSPECS GIT_REFLOG_ACTION GIT_EXEC_PATH GIT_TRACE""".split()
+)
+_IDENTITY = frozenset(
+    {"GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"}
+)
+
+_SAFE = (
+    "-c", "core.hooksPath=/dev/null",
+    "-c", "core.fsmonitor=false",
+    "-c", "core.quotePath=false",
+    "-c", "safe.bareRepository=explicit",
+    "-c", "core.fsync=committed,reference",
+    "-c", "advice.detachedHead=false",
+    "-c", "merge.renames=true",
+)  # fmt: skip
+
+_BUSY = {
+    "rebase-merge": "a rebase",
+    "rebase-apply": "a rebase or am",
+    "MERGE_HEAD": "a merge",
+    "CHERRY_PICK_HEAD": "a cherry-pick",
+    "REVERT_HEAD": "a revert",
+    "sequencer": "a cherry-pick or revert",
+    "BISECT_LOG": "a bisect",
+}
+
+
+def clean_env(*, keep_identity: bool = False) -> dict[str, str]:
+    """The environment without anything that ties a process to the Git that called us."""
+    leaks = _LEAKS - _IDENTITY if keep_identity else _LEAKS
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if key not in leaks and not key.startswith(("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"))
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a tree: `mode` as Git writes it (`100644`, `40000`, `120000`)."""
+
+    mode: str
+    oid: Oid
+
+    @property
+    def is_tree(self) -> bool:
+        return self.mode == "40000"
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit as it is stored."""
+
+    tree: Oid
+    parents: tuple[Oid, ...]
+    author: str  # `Name <mail> seconds zone`
+    committer: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Worktree:
+    """A checkout: `admin` is its own Git directory, `branch` None when detached."""
+
+    path: Path
+    admin: Path
+    branch: Branch | None
+    head: Oid | None
+
+    def busy(self) -> str | None:
+        """What it is in the middle of (a rebase, a merge, …), or None."""
+        for name, what in _BUSY.items():
+            if (self.admin / name).exists():
+                return what
+        return None
+
+    def holds(self) -> Branch | None:
+        """The branch it has checked out, or is rebasing or bisecting."""
+        if self.branch is not None:
+            return self.branch
+        for name in ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START"):
+            with contextlib.suppress(OSError):
+                ref = (self.admin / name).read_text().strip()
+                return Branch(ref.removeprefix("refs/heads/"))
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The outcome of a merge in memory; `conflicts` are the paths that need a person."""
+
+    tree: Oid
+    conflicts: tuple[str, ...] = ()
+
+
+class Repo:
+    """A repository: all its worktrees share one."""
+
+    def __init__(self, common: Path, top: Path | None) -> None:
+        self.common = common  # the common Git directory
+        self.top = top  # of the worktree that the command was called in; None in a bare repository
+        self.state_dir = common / "gitwaves"  # receipts, logs, caches: never the truth
+        self._objects = _Objects(common)
+        self._lock = _Lock(self.state_dir / "lock")
+        self._empty_tree: Oid | None = None
+
+    @staticmethod
+    def open(start: Path) -> Repo:
+        """The repository around `start`.
+
+        Raises:
+            GitwavesError: there is none, or Git refuses to use it.
+        """
+        if shutil.which("git") is None:
+            raise GitwavesError("git is not installed", "install Git 2.39 or newer")
+        if not start.is_dir():
+            raise GitwavesError(f"no such folder: {start}")
+        args = ["rev-parse", "--path-format=absolute", "--git-common-dir", "--is-bare-repository"]
+        done = _git(["-C", str(start), *args], check=False)
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip()
+            if "not a git repository" in said:
+                raise GitwavesError(f"not a Git repository: {start}", "run `git init` there first")
+            hint = "see `safe.directory` in `git help config`" if "dubious" in said else None
+            raise GitwavesError(said.removeprefix("fatal: ").splitlines()[0], hint)
+        common, bare = done.stdout.decode(errors="surrogateescape").rstrip("\n").rsplit("\n", 1)
+        if bare == "true":
+            return Repo(Path(common), None)
+        shown = _git(["-C", str(start), "rev-parse", "--path-format=absolute", "--show-toplevel"], check=False)
+        top = shown.stdout.decode(errors="surrogateescape").rstrip("\n")
+        return Repo(Path(common), Path(top) if top else None)
+
+    # --- running git ---------------------------------------------------------------------------
+
+    def git(
+        self,
+        *args: str,
+        cwd: Path | None = None,
+        stdin: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> str:
+        """Runs git and returns what it printed, less the last line end.
+
+        Args:
+            cwd: a worktree to run in; without it the command runs on the common directory.
+
+        Raises:
+            GitError: git failed; carries what it said.
+        """
+        out = _git(self._argv(args, cwd), stdin=stdin, env=env).stdout
+        return out.decode(errors="surrogateescape").removesuffix("\n")
+
+    def try_git(
+        self, *args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Runs git and returns how it ended, whatever that was."""
+        return _git(self._argv(args, cwd), check=False, env=env)
+
+    def _argv(self, args: Sequence[str], cwd: Path | None) -> list[str]:
+        where = ["-C", str(cwd)] if cwd is not None else [f"--git-dir={self.common}"]
+        return [*where, *args]
+
+    def paths(self, *args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> list[str]:
+        """The NUL-separated paths that a git command prints."""
+        out = _git(self._argv(args, cwd), env=env).stdout
+        return [p.decode(errors="surrogateescape") for p in out.split(b"\0") if p]
+
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """The one lock that serialises gitwaves' own writes in this repository."""
+        return self._lock.held()
+
+    def config(self, key: str) -> str | None:
+        """A value of Git's configuration, or None."""
+        done = self.try_git("config", "--get", key)
+        return done.stdout.decode(errors="replace").rstrip("\n") if done.returncode == 0 else None
+
+    # --- objects -------------------------------------------------------------------------------
+
+    def blob(self, oid: Oid) -> bytes | None:
+        """The content of a blob; None where it is not here."""
+        found = self._objects.read(oid)
+        return found[1] if found and found[0] == "blob" else None
+
+    def tree(self, oid: Oid) -> dict[str, Entry]:
+        """The entries of a tree or of a commit's root tree, by name; empty where not here."""
+        found = self._objects.read(oid)
+        if found and found[0] == "commit":
+            found = self._objects.read(_parse_commit(found[1]).tree)
+        if not found or found[0] != "tree":
+            return {}
+        return _parse_tree(found[1], len(oid) // 2)
+
+    def commit(self, oid: Oid) -> Commit | None:
+        """A commit; None where it is not here or is something else."""
+        found = self._objects.read(oid)
+        return _parse_commit(found[1]) if found and found[0] == "commit" else None
+
+    def require_commit(self, oid: Oid) -> Commit:
+        """A commit that must be here.
+
+        Raises:
+            GitError: it is not.
+        """
+        found = self.commit(oid)
+        if found is None:
+            raise GitError(f"the commit {oid} is not in this repository", "fetch, then try again")
+        return found
+
+    def at(self, tree: Oid, path: str) -> Entry | None:
+        """The entry at `path` below a tree or commit."""
+        oid = tree
+        *folders, name = path.split("/")
+        for folder in folders:
+            entry = self.tree(oid).get(folder)
+            if entry is None or not entry.is_tree:
+                return None
+            oid = entry.oid
+        return self.tree(oid).get(name)
+
+    def read(self, tree: Oid, path: str) -> bytes | None:
+        """The content of the regular file at `path` below a tree or commit."""
+        entry = self.at(tree, path)
+        return self.blob(entry.oid) if entry and entry.mode.startswith("100") else None
+
+    def write_blob(self, data: bytes) -> Oid:
+        return self._write("blob", data)
+
+    def _write(self, kind: str, data: bytes) -> Oid:
+        return Oid(self.git("hash-object", "-w", "-t", kind, "--stdin", "--no-filters", stdin=data))
+
+    def write_tree(self, entries: Mapping[str, Entry]) -> Oid:
+        """Writes a tree.
+
+        The names are used as they are: callers take them from trees or from ids.
+        """
+        def order(item: tuple[str, Entry]) -> bytes:
+            name = os.fsencode(item[0])
+            return name + b"/" if item[1].is_tree else name
+
+        data = b"".join(
+            entry.mode.encode() + b" " + os.fsencode(name) + b"\0" + bytes.fromhex(entry.oid)
+            for name, entry in sorted(entries.items(), key=order)
+        )
+        return self._write("tree", data)
+
+    def with_files(self, tree: Oid, files: Mapping[str, bytes | None]) -> Oid:
+        """A tree like `tree` with other contents for some files; None removes one.
+
+        Modes of files that were there stay; empty folders vanish.
+        """
+        entries = self.tree(tree)
+        inner: dict[str, dict[str, bytes | None]] = {}
+        for path, data in files.items():
+            head, _, rest = path.partition("/")
+            if rest:
+                inner.setdefault(head, {})[rest] = data
+            elif data is None:
+                entries.pop(head, None)
+            else:
+                old = entries.get(head)
+                mode = old.mode if old and old.mode.startswith("100") else "100644"
+                entries[head] = Entry(mode, self.write_blob(data))
+        for head, below in inner.items():
+            old = entries.get(head)
+            base = old.oid if old and old.is_tree else self.empty_tree()
+            oid = self.with_files(base, below)
+            if oid == self.empty_tree():
+                entries.pop(head, None)
+            else:
+                entries[head] = Entry("40000", oid)
+        return self.write_tree(entries)
+
+    def empty_tree(self) -> Oid:
+        if self._empty_tree is None:
+            self._empty_tree = self._write("tree", b"")
+        return self._empty_tree
+
+    def commit_tree(
+        self,
+        tree: Oid,
+        parents: Iterable[Oid],
+        message: str,
+        *,
+        author: str | None = None,
+        committer: str | None = None,
+    ) -> Oid:
+        """Writes a commit with the user's identity, signed when configured so.
+
+        With `author` and `committer` (as in `Commit`) the object is the same on every machine,
+        and never signed.
+
+        Raises:
+            GitError: Git knows no identity.
+        """
+        if author is not None and committer is not None:
+            head = [f"tree {tree}", *(f"parent {p}" for p in parents)]
+            head += [f"author {author}", f"committer {committer}"]
+            return self._write("commit", ("\n".join(head) + "\n\n" + message).encode(errors="surrogateescape"))
+        args = [arg for parent in parents for arg in ("-p", parent)]
+        if (self.config("commit.gpgsign") or "").lower() in {"true", "1", "yes", "on"}:
+            args.append("-S")
+        try:
+            return Oid(self.git("commit-tree", tree, *args, "-F", "-", stdin=message.encode()))
+        except GitError as error:
+            if "tell me who you are" in error.message or "empty ident" in error.message:
+                raise GitError(
+                    "Git does not know who you are",
+                    'run `git config user.name "…"` and `git config user.email "…"`',
+                ) from error
+            raise
+
+    # --- history -------------------------------------------------------------------------------
+
+    def resolve(self, rev: str) -> Oid | None:
+        """The commit that `rev` names, or None."""
+        done = self.try_git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}", cwd=self.top)
+        return Oid(done.stdout.decode().strip()) if done.returncode == 0 else None
+
+    def refs(self, *patterns: str) -> dict[str, Oid]:
+        """Full reference name -> commit, of the references below the patterns."""
+        out = self.git("for-each-ref", "--format=%(refname)%00%(objectname)%00%(objecttype)", *patterns)
+        found = {}
+        for line in out.splitlines():
+            name, oid, kind = line.split("\0")
+            if kind == "commit":
+                found[name] = Oid(oid)
+        return found
+
+    def branch(self, branch: Branch) -> Oid | None:
+        """The tip of a local branch."""
+        return self.refs(f"refs/heads/{branch}").get(f"refs/heads/{branch}")
+
+    def is_ancestor(self, old: Oid, new: Oid) -> bool:
+        """Whether `new` contains `old`; False where `old` is not here."""
+        if old == new:
+            return True
+        return self.try_git("merge-base", "--is-ancestor", old, new).returncode == 0
+
+    def merge_bases(self, one: Oid, other: Oid) -> tuple[Oid, ...]:
+        """Every best common ancestor; none for unrelated histories."""
+        if one == other:
+            return (one,)
+        done = self.try_git("merge-base", "--all", one, other)
+        return tuple(Oid(line) for line in done.stdout.decode().split())
+
+    def rev_list(self, *args: str) -> list[Oid]:
+        """The commits of a range, in the order `git rev-list` gives them."""
+        return [Oid(line) for line in self.git("rev-list", *args, "--").splitlines()]
+
+    def missing_from(self, commits: Iterable[Oid], tips: Iterable[Oid]) -> set[Oid]:
+        """Those of `commits` that are in none of the histories of `tips`, or not here at all."""
+        wanted = set(commits)
+        here = {oid for oid in wanted if self.commit(oid) is not None}
+        if not here:
+            return wanted
+        given = "\n".join([*here, *(f"^{tip}" for tip in tips)]) + "\n"
+        out = self.git("rev-list", "--stdin", stdin=given.encode())
+        return (wanted - here) | (here & {Oid(line) for line in out.splitlines()})
+
+    def changed(self, old: Oid, new: Oid) -> list[str]:
+        """The paths whose content or mode differs between two trees or commits."""
+        if old == new:
+            return []
+        return self.paths("diff-tree", "-r", "-z", "--name-only", "--no-renames", old, new)
+
+    def code_tree(self, commit: Oid) -> Oid:
+        """A commit's (or tree's) root tree without `.workstreams/`: what state commits leave alone."""
+        entries = self.tree(commit)
+        entries.pop(".workstreams", None)
+        return self.write_tree(entries)
+
+    def merge_trees(self, ours: Oid, theirs: Oid) -> Merged:
+        """Merges two commits in memory, as `git merge` would; no worktree is involved.
+
+        Raises:
+            GitError: the histories are unrelated, or git failed.
+        """
+        args = ("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages")
+        done = self.try_git(*args, ours, theirs)
+        if done.returncode not in {0, 1}:
+            raise _failed(["merge-tree"], done)
+        tree, *conflicts = done.stdout.decode(errors="surrogateescape").rstrip("\0").split("\0")
+        return Merged(Oid(tree), tuple(dict.fromkeys(c for c in conflicts if c)))
+
+    # --- worktrees -----------------------------------------------------------------------------
+
+    def worktrees(self) -> list[Worktree]:
+        """All checkouts of this repository that are really there, the main one first."""
+        out = self.git("worktree", "list", "--porcelain", "-z")
+        found = []
+        for block in out.split("\0\0"):
+            fields = dict(line.partition(" ")[::2] for line in block.split("\0") if line)
+            if "worktree" not in fields or "bare" in fields:
+                continue
+            path = Path(fields["worktree"])
+            admin = _admin_dir(path)
+            if admin is None:
+                continue
+            ref = fields.get("branch")
+            branch = Branch(ref.removeprefix("refs/heads/")) if ref else None
+            head = fields.get("HEAD")
+            found.append(Worktree(path, admin, branch, Oid(head) if head and head.strip("0") else None))
+        return found
+
+    def holder(self, branch: Branch) -> Worktree | None:
+        """The worktree that has `branch` checked out, or is rebasing or bisecting it."""
+        return next((w for w in self.worktrees() if w.holds() == branch), None)
+
+    def here(self) -> Worktree | None:
+        """The worktree that the command was called in."""
+        if self.top is None:
+            return None
+        top = self.top.resolve()
+        return next((w for w in self.worktrees() if w.path.resolve() == top), None)
+
+    def add_worktree(self, path: Path, commit: Oid, branch: Branch | None = None) -> None:
+        """Makes a checkout of `commit`; with `branch` that branch, which must exist, at its tip."""
+        with self.lock():
+            self.git("worktree", "prune")
+            if branch is not None:
+                # --force only lifts the check for a registered path that is gone
+                self.git("worktree", "add", "--quiet", str(path), branch)
+            else:
+                self.git("worktree", "add", "--quiet", "--detach", str(path), commit)
+
+    def remove_worktree(self, path: Path, *, force: bool = False) -> None:
+        """Removes a checkout; without `force` Git refuses one with changes or untracked files."""
+        with self.lock():
+            self.git("worktree", "remove", *(["--force"] if force else []), str(path))
+
+    def status(self, worktree: Path, *, untracked: bool = True) -> list[str]:
+        """The paths with uncommitted changes, untracked ones included."""
+        args = ["status", "--porcelain=v1", "-z", "--no-renames", "--ignore-submodules=none"]
+        args.append("--untracked-files=" + ("all" if untracked else "no"))
+        return [entry[3:] for entry in self.paths(*args, cwd=worktree)]
+
+    def unmerged(self, worktree: Path) -> list[str]:
+        """The paths with unresolved conflicts."""
+        return sorted({e.split("\t", 1)[1] for e in self.paths("ls-files", "-u", "-z", cwd=worktree)})
+
+    @contextlib.contextmanager
+    def index_copy(self, worktree: Worktree) -> Iterator[dict[str, str]]:
+        """An environment in which git works on a copy of the worktree's index."""
+        self.state_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.state_dir, prefix="index-") as folder:
+            copy = Path(folder) / "index"
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(worktree.admin / "index", copy)
+            yield {"GIT_INDEX_FILE": str(copy)}
+
+    # --- landing -------------------------------------------------------------------------------
+
+    def land(self, branch: Branch, new: Oid, old: Oid | None) -> None:
+        """Moves `branch` from `old` to `new`, its descendant, without touching anyone's work.
+
+        A branch that is checked out is fast-forwarded in the worktree that holds it, which keeps
+        staged and unrelated dirty work and refuses what would overwrite any; another one is moved
+        by compare-and-swap. `old` None creates the branch.
+
+        Raises:
+            Refused: local changes are in the way; nothing was touched.
+            NotReady: the worktree is in the middle of a rebase or merge, or the branch moved.
+        """
+        with self.lock():
+            tip = self.branch(branch)
+            if tip == new or (tip is not None and self.is_ancestor(new, tip)):
+                return
+            if tip != old:
+                raise NotReady(f"{branch} moved meanwhile", "run the same command again")
+            holder = self.holder(branch)
+            if holder is None:
+                self._swap(branch, new, old)
+            else:
+                self._fast_forward(holder, branch, new)
+
+    def _swap(self, branch: Branch, new: Oid, old: Oid | None) -> None:
+        zero = "0" * len(new)
+        args = ("-m", "gitwaves: land", f"refs/heads/{branch}", new, old or zero)
+        done = self.try_git("update-ref", "--create-reflog", *args)
+        if done.returncode:
+            said = done.stderr.decode(errors="replace")
+            if "cannot lock ref" in said and ("but expected" in said or "already exists" in said):
+                raise NotReady(f"{branch} moved meanwhile", "run the same command again")
+            raise _failed(["update-ref"], done)
+
+    def _fast_forward(self, holder: Worktree, branch: Branch, new: Oid) -> None:
+        busy = holder.busy()
+        if busy or holder.branch != branch:
+            what = busy or "a rebase or bisect"
+            raise NotReady(
+                f"{branch} is in the middle of {what} in {holder.path}",
+                f"finish or abort it there, then run `gitwaves sync`",
+            )
+        for wait in (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 0):
+            done = self.try_git("merge", "--ff-only", "--quiet", "--no-autostash", new, cwd=holder.path)
+            tip = self.branch(branch)
+            if tip is not None and self.is_ancestor(new, tip):
+                return
+            said = done.stderr.decode(errors="replace")
+            if "would be overwritten" in said or "Your local changes" in said:
+                files = [line.strip() for line in said.splitlines() if line.startswith("\t")]
+                raise Refused(
+                    f"local changes in {holder.path} are in the way: {', '.join(files)}",
+                    "commit them or set them aside there, then run the same command again",
+                )
+            if "unmerged" in said or "not possible to fast-forward" in said.lower():
+                break
+            if not any(word in said for word in ("index.lock", "Unable to create", "cannot lock ref")):
+                break
+            time.sleep(wait)  # a user's own git holds the index for a moment
+        raise _failed(["merge", "--ff-only"], done)
+
+
+class _Objects:
+    """One `git cat-file --batch` process, started when the first object is read."""
+
+    def __init__(self, common: Path) -> None:
+        self._common = common
+        self._process: subprocess.Popen[bytes] | None = None
+        self._guard = threading.Lock()
+        self._known: dict[Oid, tuple[str, bytes]] = {}
+        self._held = 0
+
+    def read(self, oid: Oid) -> tuple[str, bytes] | None:
+        """The kind and content of an object, or None where it is not here."""
+        with self._guard:
+            found = self._known.get(oid)
+            if found is None:
+                found = self._ask(oid)
+                if found is not None:
+                    self._held += len(found[1])
+                    if self._held > 64 << 20:
+                        self._known.clear()
+                        self._held = len(found[1])
+                    self._known[oid] = found
+            return found
+
+    def _ask(self, oid: Oid) -> tuple[str, bytes] | None:
+        if not oid or not all(c in "0123456789abcdef" for c in oid):
+            return None
+        if self._process is None or self._process.poll() is not None:
+            argv = ["git", *_SAFE, f"--git-dir={self._common}", "cat-file", "--batch"]
+            self._process = subprocess.Popen(
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=_git_env(None),
+                start_new_session=True,  # Ctrl-C is ours to handle
+            )
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(oid.encode() + b"\n")
+        process.stdin.flush()
+        head = process.stdout.readline().split()
+        if len(head) != 3:
+            return None
+        size = int(head[2])
+        data = process.stdout.read(size + 1)[:size]
+        return head[1].decode(), data
+
+    def __del__(self) -> None:
+        process = self._process
+        if process is not None:
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    with contextlib.suppress(OSError):
+                        stream.close()
+            with contextlib.suppress(Exception):
+                process.wait(timeout=1)
+
+
+class _Lock:
+    """An flock that the threads of one process share fairly and may take twice."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._thread = threading.RLock()
+        self._depth = 0
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        with self._thread:
+            if self._depth:
+                self._depth += 1
+                try:
+                    yield
+                finally:
+                    self._depth -= 1
+                return
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("ab") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                self._depth = 1
+                try:
+                    yield
+                finally:
+                    self._depth = 0
+
+
+def _git_env(env: Mapping[str, str] | None) -> dict[str, str]:
+    return {
+        **clean_env(keep_identity=True),
+        "LC_ALL": "C",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_EDITOR": "true",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GITWAVES_HOOK": "1",  # Git's config-based hooks run whatever core.hooksPath says
+        **(env or {}),
+    }
+
+
+def _git(
+    args: Sequence[str],
+    *,
+    stdin: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    check: bool = True,
+) -> subprocess.CompletedProcess[bytes]:
+    done = subprocess.run(
+        ["git", *_SAFE, *args],
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        capture_output=True,
+        env=_git_env(env),
+        check=False,
+    )
+    if check and done.returncode:
+        raise _failed(args, done)
+    return done
+
+
+def _failed(args: Sequence[str], done: subprocess.CompletedProcess[bytes]) -> GitError:
+    said = done.stderr.decode(errors="replace").strip()
+    lines = [line for line in said.splitlines() if not line.startswith("hint:")]
+    verb = next((a for a in args if not a.startswith("-") and "/" not in a), "git")
+    text = " ".join(lines).removeprefix("fatal: ").removeprefix("error: ")
+    hint = None
+    if "No space left" in said or "unable to write" in said:
+        hint = "the disk is full or the folder is not writable; make room, then run the same command again"
+    elif ".lock" in said:
+        hint = "another git process may be running; if not, remove the lock file that is named"
+    return GitError(f"git {verb}: {text or f'exit {done.returncode}'}", hint)
+
+
+def _parse_tree(data: bytes, width: int) -> dict[str, Entry]:
+    entries = {}
+    at = 0
+    while at < len(data):
+        space = data.index(b" ", at)
+        nul = data.index(b"\0", space)
+        oid = data[nul + 1 : nul + 1 + width].hex()
+        name = data[space + 1 : nul].decode(errors="surrogateescape")
+        entries[name] = Entry(data[at:space].decode(), Oid(oid))
+        at = nul + 1 + width
+    return entries
+
+
+def _parse_commit(data: bytes) -> Commit:
+    head, _, message = data.decode(errors="surrogateescape").partition("\n\n")
+    tree, author, committer = "", "", ""
+    parents = []
+    for line in head.split("\n"):
+        key, _, value = line.partition(" ")
+        if key == "tree" and not tree:
+            tree = value
+        elif key == "parent":
+            parents.append(Oid(value))
+        elif key == "author":
+            author = value
+        elif key == "committer":
+            committer = value
+    return Commit(Oid(tree), tuple(parents), author, committer, message)
+
+
+def _admin_dir(path: Path) -> Path | None:
+    """The Git directory of a worktree; None where its folder is gone."""
+    dot = path / ".git"
+    if dot.is_dir():
+        return dot
+    try:
+        text = dot.read_text().strip()
+    except OSError:
+        return None
+    admin = Path(text.removeprefix("gitdir: "))
+    return admin if admin.is_absolute() else (path / admin).resolve()

@@ -1,0 +1,590 @@
+"""The vocabulary of gitwaves: cards, tracking, findings, states. Frozen, and free of any I/O."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NewType
+
+TaskId = NewType("TaskId", str)
+PointId = NewType("PointId", str)
+WorkstreamId = NewType("WorkstreamId", str)
+BatchId = NewType("BatchId", str)
+Branch = NewType("Branch", str)  # a short name: `ws/A`, never `refs/heads/ws/A`
+Oid = NewType("Oid", str)  # a full object id, hexadecimal
+
+ROOT = ".workstreams"
+POINTS_DIR = "merge-points"
+CONFIG_PATH = f"{ROOT}/config.yaml"
+DASHBOARD_PATH = f"{ROOT}/DASHBOARD.txt"
+DASHBOARD_BRANCH = Branch("gitwaves/dashboard")
+RESERVED_IDS = frozenset({"dashboard", "rescued", "archive"})
+DEFAULT_VERIFY_TIMEOUT = 30 * 60  # seconds
+DEFAULT_ESTIMATE = 60 * 60  # seconds
+
+_ID = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[._-][A-Za-z0-9]+)*", re.ASCII)
+_BATCH = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*", re.ASCII)
+_DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", re.ASCII)
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` may name a task, a merge point or a workstream.
+
+    >>> is_id("A1"), is_id("WS-A"), is_id("../x"), is_id("dashboard")
+    (True, True, False, False)
+    """
+    return bool(_ID.fullmatch(text)) and len(text) <= 64 and text.lower() not in RESERVED_IDS
+
+
+def is_batch_name(text: str) -> bool:
+    """Whether `text` may name a batch: an id, or one that starts with a digit (`1`, `2a`)."""
+    return bool(_BATCH.fullmatch(text)) and len(text) <= 64
+
+
+def natural(text: str) -> tuple[tuple[int, int | str], ...]:
+    """A sort key for ids as people count: `A2` before `A10`, `P1-B2` before `P1.5-B1`.
+
+    Numbers come before letters, and the end of an id before any continuation; a dot continues a
+    number (`P1.5` lies between `P1` and `P2`), any other separator starts anew.
+
+    >>> sorted(["P2-B1", "A10", "P1.5-B1", "A2", "P1-B2"], key=natural)
+    ['A2', 'A10', 'P1-B2', 'P1.5-B1', 'P2-B1']
+    """
+    parts: list[tuple[int, int | str]] = []
+    for part in re.findall(r"\d+|[^\W\d_]+|[^\w]|_", text):
+        if part.isdecimal():
+            parts.append((2, int(part)))
+        elif part == ".":
+            parts.append((1, part))
+        elif part in "-_":
+            parts.append((0, part))
+        else:
+            parts.append((3, part.lower()))
+    return (*parts, (-1, text))
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that `word` was probably meant to be, or None.
+
+    >>> closest("a1", ["A1", "B1"]), closest("zz", ["A1"])
+    ('A1', None)
+    """
+    words = sorted(set(known), key=natural)
+    for candidate in words:
+        if candidate.lower() == word.lower():
+            return candidate
+    found = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def seconds(text: str) -> int:
+    """The length of a duration such as `90s`, `10m`, `2h`, `1h30m`, `1d`, in seconds.
+
+    Raises:
+        ValueError: `text` is not a duration, or is none at all (`0m`).
+
+    >>> seconds("1h30m")
+    5400
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None or not text:
+        raise ValueError(f"not a duration: {text!r} (90s, 10m, 2h, 1h30m)")
+    days, hours, minutes, secs = (int(part or 0) for part in match.groups())
+    total = ((days * 24 + hours) * 60 + minutes) * 60 + secs
+    if total == 0:
+        raise ValueError(f"a duration must be longer than nothing: {text!r}")
+    return total
+
+
+def duration(total: int) -> str:
+    """A length in seconds as people write it.
+
+    >>> duration(5400), duration(7200), duration(45), duration(0)
+    ('1h 30m', '2h', '45s', '0m')
+    """
+    hours, rest = divmod(total, 3600)
+    minutes, secs = divmod(rest, 60)
+    parts = [f"{hours}h"] * bool(hours) + [f"{minutes}m"] * bool(minutes)
+    if secs and not hours:
+        parts.append(f"{secs}s")
+    return " ".join(parts) or "0m"
+
+
+class Severity(StrEnum):
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Finding:
+    """One thing that is wrong with bad data, and where. Sorts by place.
+
+    >>> print(Finding("a.yaml", 3, 1, Severity.ERROR, "no title"))
+    a.yaml:3:1: error: no title
+    """
+
+    path: str
+    line: int
+    column: int
+    severity: Severity
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}:{self.column}: {self.severity}: {printable(self.message)}"
+
+
+def printable(text: str) -> str:
+    r"""`text` with everything that could steer a terminal escaped.
+
+    >>> printable("a\x1b[2Jb\u202e")
+    'a\\x1b[2Jb\\u202e'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+Place = tuple[int, int]  # line and column, both from 1
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One verification or setup step: a command, or something a person confirms."""
+
+    run: str | None = None
+    manual: str | None = None
+    timeout: int = DEFAULT_VERIFY_TIMEOUT  # seconds
+    always: bool = False  # a tear-down: runs whatever happened before it
+
+    def canonical(self) -> dict[str, Any]:
+        """What of the step the spec digest covers."""
+        if self.manual is not None:
+            return {"manual": self.manual}
+        return {"run": self.run, "timeout": self.timeout, "always": self.always}
+
+
+@dataclass(frozen=True, slots=True)
+class Workstream:
+    """A service boundary: paths, a branch, a worktree."""
+
+    id: WorkstreamId
+    title: str
+    paths: tuple[str, ...]
+    branch: Branch
+    agent: str | None = None
+    path: str = ""  # of workstream.yaml, from the top of the repository
+    places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
+
+
+def default_branch(workstream: str) -> Branch:
+    """The branch of a workstream that names none.
+
+    >>> default_branch("WS-A"), default_branch("billing")
+    ('ws/A', 'ws/billing')
+    """
+    return Branch("ws/" + (workstream[3:] if workstream[:3].upper() == "WS-" else workstream))
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """The spec half of a task's card."""
+
+    id: TaskId
+    title: str
+    workstream: WorkstreamId
+    depends_on: tuple[str, ...] = ()  # tasks and merge points
+    batch: BatchId | None = None
+    estimate: int | None = None  # seconds
+    agent: str | None = None
+    paths: tuple[str, ...] = ()
+    spec: str = ""
+    acceptance: tuple[str, ...] = ()
+    produces: tuple[str, ...] = ()
+    cancelled: str | None = None
+    verify: tuple[Step, ...] = ()
+    path: str = ""  # of the card, from the top of the repository
+    places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MergePoint:
+    """The spec half of a merge point's card."""
+
+    id: PointId
+    title: str
+    requires: tuple[TaskId, ...]
+    unlocks: tuple[str, ...] = ()  # tasks, or names of whole batches
+    spec: str = ""
+    verify: tuple[Step, ...] = ()  # none: the steps of its tasks
+    path: str = ""
+    places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How an agent is launched: a command that gets the brief on standard input."""
+
+    command: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    timeout: int | None = None  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """`.workstreams/config.yaml`, defaults filled in."""
+
+    title: str = ""
+    trunk: Branch = Branch("main")
+    agents: int = 8
+    agent: str = "claude"
+    design_path: str | None = None
+    design_blob: Oid | None = None
+    batches: tuple[BatchId, ...] = ()
+    dispatch: str | None = None  # "batches" | "dependencies" | None: as the author wrote
+    worktrees: str = "../{repo}.worktrees/{name}"
+    setup: tuple[Step, ...] = ()
+    remote: str | None = None
+    merge: str = "direct"
+    default_estimate: int = DEFAULT_ESTIMATE  # seconds
+    retries: int = 2
+    lease: int = 2 * 60 * 60  # seconds
+    learnings: tuple[str, ...] = ("CLAUDE.md",)
+    shared_paths: tuple[str, ...] = ()
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+    on_event: str | None = None
+    allowed_signers: str | None = None
+    places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
+
+
+class Status(StrEnum):
+    """What a card's tracking half says."""
+
+    PLANNED = "planned"
+    ACTIVE = "active"
+    FAILED = "failed"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One verification step as it was run."""
+
+    run: str
+    exit: int
+    seconds: float
+    log: str  # digest of what it printed
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The record of a verification: what passed, on which content, for which spec."""
+
+    commit: Oid
+    tree: Oid  # the code tree
+    spec: str  # the spec digest
+    runs: tuple[Run, ...] = ()
+    inputs: tuple[Oid, ...] = ()  # a merge point's: the done commits it took
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a task was claimed on; `id` is random, so that no two claims are the same bytes."""
+
+    tree: Oid
+    spec: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A place where a task's author found the spec wrong; holds `affects` while it is open.
+
+    `affects` maps ids to the spec digest they had: a changed spec resolves the gap for that task.
+    """
+
+    text: str
+    affects: Mapping[str, str] = field(default_factory=dict)
+    resolved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tracking:
+    """The tracking half of a card: written by gitwaves alone."""
+
+    task: str
+    status: Status = Status.PLANNED
+    claim: Claim | None = None
+    agent: str | None = None
+    clone: str | None = None
+    session: str | None = None
+    started: str | None = None  # RFC 3339, UTC
+    finished: str | None = None
+    attempts: int = 0
+    cost: Mapping[str, float] = field(default_factory=dict)
+    evidence: Evidence | None = None
+    learnings: tuple[str, ...] = ()
+    spec_gaps: tuple[Gap, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cards:
+    """Everything that `.workstreams/` says in one tree, valid or not.
+
+    `tracking` holds what the tracking halves of that very tree say; a card without one is absent.
+    What could not be read is in `findings` and nowhere else.
+    """
+
+    config: Config
+    workstreams: Mapping[WorkstreamId, Workstream] = field(default_factory=dict)
+    tasks: Mapping[TaskId, Task] = field(default_factory=dict)
+    merge_points: Mapping[PointId, MergePoint] = field(default_factory=dict)
+    tracking: Mapping[str, Tracking] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+    def workstream_of(self, task: TaskId) -> Workstream:
+        """The workstream that `task` belongs to; one without a file has no boundary."""
+        name = self.tasks[task].workstream
+        return self.workstreams.get(name) or Workstream(name, name, (), default_branch(name))
+
+    def branch_of(self, task: TaskId) -> Branch:
+        """The branch, and so the worktree, that `task` is done in."""
+        return self.workstream_of(task).branch
+
+    def tasks_on(self, branch: Branch) -> tuple[TaskId, ...]:
+        """The tasks that are done on `branch`, in natural order."""
+        return tuple(t for t in sorted(self.tasks, key=natural) if self.branch_of(t) == branch)
+
+    def batch_order(self) -> tuple[BatchId, ...]:
+        """The names of the batches that the author gave, in the order they are dispatched."""
+        given = {task.batch for task in self.tasks.values() if task.batch is not None}
+        listed = [b for b in dict.fromkeys(self.config.batches) if b in given]
+        return (*listed, *sorted(given - set(listed), key=natural))
+
+    def digest(self, node: str) -> str:
+        """The spec digest of a task or merge point.
+
+        Raises:
+            KeyError: there is no such card.
+        """
+        if node in self.tasks:
+            return task_digest(self.tasks[TaskId(node)], self.workstream_of(TaskId(node)))
+        point = self.merge_points[PointId(node)]
+        return point_digest(point, self.steps_of(node))
+
+    def steps_of(self, node: str) -> tuple[Step, ...]:
+        """The steps that verify a task or merge point: a merge point's default to its tasks'."""
+        if node in self.tasks:
+            return self.tasks[TaskId(node)].verify
+        point = self.merge_points[PointId(node)]
+        if point.verify:
+            return point.verify
+        steps = [s for t in point.requires if t in self.tasks for s in self.tasks[t].verify]
+        return tuple(dict.fromkeys(steps))
+
+
+def _sha256(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return "sha256:" + hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def task_digest(task: Task, workstream: Workstream) -> str:
+    """The spec digest: what must be verified again when it changes, in canonical form.
+
+    Covers id, spec, acceptance, paths, produces, verify and the workstream's boundary; title,
+    estimate, batch and needs may change freely (design.md, section 3).
+    """
+    return _sha256(
+        {
+            "id": task.id,
+            "spec": task.spec.strip(),
+            "acceptance": task.acceptance,
+            "paths": task.paths,
+            "produces": task.produces,
+            "verify": [step.canonical() for step in task.verify],
+            "boundary": workstream.paths,
+        }
+    )
+
+
+def point_digest(point: MergePoint, steps: tuple[Step, ...]) -> str:
+    """The spec digest of a merge point, which covers what it requires and runs."""
+    return _sha256(
+        {
+            "id": point.id,
+            "spec": point.spec.strip(),
+            "requires": sorted(point.requires, key=natural),
+            "verify": [step.canonical() for step in steps],
+        }
+    )
+
+
+class Verdict(StrEnum):
+    """What a task's evidence is worth, read against history."""
+
+    NONE = "none"  # nothing claims to be done
+    HOLDS = "holds"
+    UNCHECKED = "unchecked"  # landed, and its commit is not here to be looked at
+    UNPROVEN = "unproven"
+    STALE = "stale"
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What history says of one task or merge point.
+
+    `tracking` is the reading of design.md section 5 (not the bytes of any one tree), `verdict`
+    what its evidence is worth, and `reason` why, where it does not hold.
+    """
+
+    tracking: Tracking
+    verdict: Verdict = Verdict.NONE
+    reason: str = ""
+    misplaced: bool = False
+    landed: bool = False  # its tracking stands on trunk
+    tip: Oid | None = None  # of the branch it was read from
+    commit: Oid | None = None  # a landed merge point's: the merge commit on trunk
+    reverted: bool = False  # a merge point that was landed and taken back
+
+
+class State(StrEnum):
+    """The one state that is shown of a task; in order of precedence."""
+
+    CANCELLED = "cancelled"
+    UNPROVEN = "unproven"
+    STALE = "stale"
+    DONE = "done"
+    ACTIVE = "active"
+    FAILED = "failed"
+    HELD = "held"
+    BLOCKED = "blocked"
+    RUNNABLE = "runnable"
+
+
+class PointState(StrEnum):
+    DONE = "done"
+    READY = "ready"
+    REVERTED = "reverted"
+    BLOCKED = "blocked"
+
+
+class BatchState(StrEnum):
+    DONE = "done"
+    ACTIVE = "active"
+    RUNNABLE = "runnable"
+    BLOCKED = "blocked"
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """One thing that is waited for: `kind` is task, merge_point, batch or gap."""
+
+    kind: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A group of tasks that is dispatched together, in waves."""
+
+    id: BatchId
+    waves: tuple[tuple[TaskId, ...], ...]
+
+    @property
+    def tasks(self) -> tuple[TaskId, ...]:
+        return tuple(task for wave in self.waves for task in wave)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What follows from the specs alone: the same cards always give the same schedule."""
+
+    batches: tuple[Batch, ...]
+    barrier: bool  # dispatch: batches
+    authored: bool  # the author gave the batches
+    batch_of: Mapping[TaskId, BatchId]
+    wave_of: Mapping[TaskId, int]  # from 1
+
+
+@dataclass(frozen=True, slots=True)
+class CriticalPath:
+    """The longest chain by estimate through what is not done yet."""
+
+    ids: tuple[str, ...] = ()
+    seconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """One task as it is shown."""
+
+    id: TaskId
+    state: State
+    flags: tuple[str, ...] = ()  # unchecked, misplaced
+    reason: str = ""  # why it is unproven or stale
+    blocked_on: tuple[Blocker, ...] = ()
+    critical: bool = False
+    slack: int | None = None  # seconds; None once nothing of it is left to do
+    behind: int = 0  # seconds: the longest path from the start of this task to the end
+
+
+@dataclass(frozen=True, slots=True)
+class PointView:
+    id: PointId
+    state: PointState
+    blocked_on: tuple[Blocker, ...] = ()
+    commit: Oid | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchView:
+    id: BatchId
+    state: BatchState
+    done: int
+    failed: int
+    total: int
+    blocked_on: tuple[Blocker, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenGap:
+    """An open spec gap: `affects` are the tasks that it still holds."""
+
+    task: TaskId
+    text: str
+    affects: tuple[TaskId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WorktreeView:
+    """A branch that workstreams share, and what is at work on it."""
+
+    branch: Branch
+    workstreams: tuple[WorkstreamId, ...]
+    tasks: tuple[TaskId, ...]
+    task: TaskId | None = None  # active or failed
+    path: str | None = None  # local: never part of the dashboard
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The whole state: cards joined with what history says, planned. Everything shown is in it."""
+
+    cards: Cards
+    facts: Mapping[str, Fact]
+    schedule: Schedule
+    tasks: Mapping[TaskId, TaskView]
+    merge_points: Mapping[PointId, PointView]
+    batches: tuple[BatchView, ...]
+    worktrees: tuple[WorktreeView, ...]
+    gaps: tuple[OpenGap, ...]
+    critical_path: CriticalPath
+    counts: Mapping[str, int]
+    runnable: tuple[TaskId, ...]  # the most urgent first
+    trunk_commit: Oid | None = None
+    warnings: tuple[str, ...] = ()
