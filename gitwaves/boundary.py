@@ -12,10 +12,10 @@ matches a slash, and `a/**/` covers `a/x`.)
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import product
+from itertools import chain, product
 from typing import TypeVar
 
 
@@ -29,13 +29,14 @@ class Boundary:
     patterns: tuple[str, ...]
 
     @cached_property
-    def rows(self) -> tuple[_Row, ...]:
-        """The patterns, read."""
-        return tuple(_row(p) for p in self.patterns or ("**",) if problem(p) is None)
+    def good(self) -> tuple[str, ...]:
+        """The patterns that mean something."""
+        return tuple(p for p in self.patterns or ("**",) if problem(p) is None)
 
     @cached_property
     def _regex(self) -> re.Pattern[str]:
-        return re.compile("|".join(map(_regex_of, self.rows)) or r"(?!)", re.DOTALL)
+        regexes = [_regex_of(_row(pattern)) for pattern in self.good]
+        return re.compile("|".join(regexes) or "(?!)", re.DOTALL)
 
     def covers(self, path: str) -> bool:
         """Whether the file at `path`, from the top of the repository, lies within.
@@ -78,27 +79,34 @@ def problem(pattern: str) -> str | None:
 
 
 def overlap(
-    a: Boundary, b: Boundary, files: Iterable[str] = (), shared: Boundary | None = None
+    a: Boundary, b: Boundary, files: Collection[str] = (), shared: Boundary | None = None
 ) -> str | None:
     """A path that both cover, or None: the first among `files`, else an example of one.
 
-    What `shared` covers may be changed by anyone, and so is no overlap.
+    What `shared` covers may be changed by anyone, and so is no overlap. A pattern that ends in what
+    looks like the name of a file (`Makefile`, `*.py`) is taken for one, not for a folder that
+    others may claim files in, unless the other pattern spells a path below it.
 
     >>> overlap(Boundary(("docs/*.md",)), Boundary(("docs/a*",)))
     'docs/a.md'
     >>> overlap(Boundary(("services/ledger",)), Boundary(("services/ledger-ui/**",)))
+    >>> overlap(Boundary(("Makefile",)), Boundary(("**/tests/**",)))
     """
-
-    def claimed_twice(path: str) -> bool:
-        return a.covers(path) and b.covers(path) and not (shared and shared.covers(path))
-
-    for one, other in product(a.rows, b.rows):
-        for fill in _FILL:
-            path = _common_path(one, other, fill)
-            if path is None:
-                break  # these two never meet
-            if claimed_twice(path):
-                return next(filter(claimed_twice, files), path)
+    meeting = [
+        (one, other)
+        for one, other in product(a.good, b.good)
+        if _common_path(_row(one), _row(other), "x") is not None
+    ]
+    examples = (
+        path
+        for one, other in meeting
+        for fill in _FILL
+        if (path := _common_path(_likely(one, other), _likely(other, one), fill)) is not None
+        and not any(path[: slash.start()] in files for slash in re.finditer("/", path))
+    )
+    for path in chain(files, examples) if meeting else ():
+        if a.covers(path) and b.covers(path) and not (shared and shared.covers(path)):
+            return path
     return None
 
 
@@ -111,6 +119,7 @@ _Row = tuple[_Segment | None, ...]
 _ANY: _Char = (False, frozenset("/"))
 _ANYTHING: _Segment = (_ANY, STAR)  # a segment holds at least one character
 _FILL = ("x", "y", "z")  # stands where anything may: the next one in case that path is shared
+_FILE_NAME = re.compile(r".+\.\w+|[A-Z]\w*file|[A-Z_]+")
 _CHAR = re.compile(
     r"\\(?P<escaped>.?)|\[(?P<set>[!^]?\]?[^]]*)(?P<end>\]?)|(?P<star>\*+)|(?P<one>.)", re.DOTALL
 )
@@ -185,6 +194,15 @@ def _segment_regex(segment: _Segment) -> str:
         else:
             regex += f"[{'' if char[0] else '^'}{''.join(map(re.escape, sorted(char[1])))}]"
     return regex
+
+
+def _likely(pattern: str, other: str) -> _Row:
+    """A pattern without what lies below it, where it most likely names a file."""
+    row = _row(pattern)
+    spelled_out = _row(other)[: len(row) - 1] == row[:-1]
+    if _FILE_NAME.fullmatch(pattern.rpartition("/")[2]) and not spelled_out:
+        return row[:-1]
+    return row
 
 
 def _common_path(one: _Row, other: _Row, fill: str) -> str | None:

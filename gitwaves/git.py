@@ -349,6 +349,11 @@ class Repo:
         done = self.try_git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}", cwd=self.top)
         return Oid(done.stdout.decode().strip()) if done.returncode == 0 else None
 
+    def resolve_in(self, worktree: Path) -> Oid | None:
+        """The commit that a worktree's HEAD is at."""
+        done = self.try_git("rev-parse", "--verify", "--quiet", "HEAD", cwd=worktree)
+        return Oid(done.stdout.decode().strip()) if done.returncode == 0 else None
+
     def refs(self, *patterns: str) -> dict[str, Oid]:
         """Full reference name -> commit, of the references below the patterns."""
         out = self.git("for-each-ref", "--format=%(refname)%00%(objectname)%00%(objecttype)", *patterns)

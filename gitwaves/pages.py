@@ -43,7 +43,7 @@ WIDTH = 100
 def next_text(progress: Progress, *, width: int = WIDTH) -> str:
     """The tasks that can start now, the most urgent first; or why there are none."""
     if not progress.runnable:
-        return "Nothing is runnable.\n" + "".join(f"  {why}\n" for why in why_idle(progress))
+        return "Nothing is runnable.\n" + _joined(f"  {why}" for why in why_idle(progress))
     waiting = busy(progress)
     rows = []
     for task in progress.runnable:
@@ -236,7 +236,7 @@ def _page(title: str, fields: Mapping[str, str], blocks: Mapping[str, Iterable[s
     lines = [oneline(title)]
     lines += table([(name, oneline(value)) for name, value in fields.items() if value], (2,))
     for heading, block in blocks.items():
-        body = [f"  {printable(line.expandtabs(4))}".rstrip() for line in block]
+        body = [f"  {line.expandtabs(4)}" for line in block]
         lines += ["", heading, *body] if body else []
     return _joined(lines)
 
@@ -300,4 +300,4 @@ def _count(number: int, noun: str) -> str:
 
 
 def _joined(lines: Iterable[str]) -> str:
-    return "".join(line.rstrip() + "\n" for line in lines)
+    return "".join(printable(line).rstrip() + "\n" for line in lines)

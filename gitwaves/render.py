@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from gitwaves.layout import cut, fit, middle, more, oneline, pick, plain, table
+from gitwaves.layout import cut, fit, middle, more, pick, plain, table
 from gitwaves.model import (
     Batch,
     BatchId,
@@ -66,7 +66,7 @@ def status_text(progress: Progress, *, width: int = WIDTH, color: Color | None =
     """
     width = max(width, 60)
     lines = [cut(line, width).rstrip() for line in _lines(progress, width)]
-    here = [(w.branch, printable(w.path)) for w in progress.worktrees if w.path is not None]
+    here = [(w.branch, w.path) for w in progress.worktrees if w.path is not None]
     if here:
         shown, hidden = pick(here, WORKTREE_ROWS)
         lines += [
@@ -76,9 +76,10 @@ def status_text(progress: Progress, *, width: int = WIDTH, color: Color | None =
             *more(["local" for _ in hidden], "checkouts"),
         ]
     if progress.warnings:
-        lines += ["", "WARNINGS", *(f"  {oneline(warning)}" for warning in progress.warnings)]
+        lines += ["", "WARNINGS", *(f"  {warning}" for warning in progress.warnings)]
     if command := next_command(progress):
         lines += ["", f"next: {command}"]
+    lines = [printable(line) for line in lines]
     return "\n".join(_colored(lines, color) if color else lines) + "\n"
 
 

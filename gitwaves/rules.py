@@ -7,7 +7,7 @@ found when it was read (`Cards.findings`), and is not said again here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations, pairwise
 from typing import TypeVar
@@ -60,7 +60,7 @@ def check(cards: Cards, files: Iterable[str] = ()) -> tuple[Finding, ...]:
                 *_batches(cards),
                 *_branches(cards),
                 *_patterns(cards),
-                *_boundaries(cards, tuple(files)),
+                *_boundaries(cards, dict.fromkeys(files)),
                 *_workstreams(cards),
                 *_steps(cards),
                 *_landing(cards, graph),
@@ -115,8 +115,9 @@ def _listed(ids: Iterable[str]) -> str:
 
 
 def _unread(cards: Cards) -> frozenset[str]:
-    """The names of files that something is wrong with: what is missing may be in one of them."""
-    return frozenset(f.path.rpartition("/")[2].removesuffix(".yaml") for f in cards.findings)
+    """What stands in files that could not be read, by the names that those files have."""
+    paths = (f.path for f in cards.findings if f.severity is Severity.ERROR)
+    return frozenset(path.rpartition("/")[2].removesuffix(".yaml") for path in paths)
 
 
 def _in_order(cards: Mapping[_Id, _T]) -> list[_T]:
@@ -152,34 +153,35 @@ def _names(cards: Cards) -> Iterator[Finding]:
 
 def _unknown(cards: Cards) -> Iterator[Finding]:
     """Needs that name nothing, or a thing of the wrong kind."""
-    nodes = {*cards.tasks, *cards.merge_points}
-    batches = set(cards.batch_order())
     unread = _unread(cards)
+    nodes = {*cards.tasks, *cards.merge_points}
+    freed = {*cards.tasks, *cards.batch_order()}
     for task in cards.tasks.values():
         for i, need in enumerate(task.depends_on):
             key = f"depends_on[{i}]"
-            if need in batches - nodes:
+            if need in nodes or need in unread:
+                continue
+            if need in freed:
                 yield _error(task, key, f"{task.id} depends on {need}, a batch; name its tasks")
-            elif need not in nodes | unread:
+            else:
                 yield _error(task, key, f"{task.id} depends on {need}: {_no(need, nodes)}")
     for point in cards.merge_points.values():
         if not point.requires:
             yield _error(point, "requires", f"{point.id} requires no task: it would land nothing")
         for i, need in enumerate(point.requires):
             key = f"requires[{i}]"
-            if need in cards.merge_points:
+            if PointId(need) in cards.merge_points:
                 message = f"{point.id} requires {need}, a merge point; name the tasks that it lands"
                 yield _error(point, key, message)
-            elif need not in {*cards.tasks, *unread}:
+            elif need not in cards.tasks and need not in unread:
                 yield _error(point, key, f"{point.id} requires {need}: {_no(need, cards.tasks)}")
         for i, name in enumerate(point.unlocks):
             key = f"unlocks[{i}]"
             if name in cards.merge_points:
                 message = f"{point.id} unlocks {name}, a merge point; name tasks or batches"
                 yield _error(point, key, message)
-            elif name not in {*cards.tasks, *batches, *unread}:
-                known = {*cards.tasks, *batches}
-                yield _error(point, key, f"{point.id} unlocks {name}: {_no(name, known)}")
+            elif name not in freed and name not in unread:
+                yield _error(point, key, f"{point.id} unlocks {name}: {_no(name, freed)}")
 
 
 def _no(name: str, known: Iterable[str]) -> str:
@@ -247,8 +249,12 @@ def _later_batches(cards: Cards) -> Iterator[Finding]:
     report = _warning if cards.config.dispatch == "dependencies" else _error
 
     def later(batch: BatchId, needs: Iterable[str]) -> list[Task]:
-        known = [cards.tasks[TaskId(need)] for need in needs if need in cards.tasks]
-        return [t for t in known if t.batch is not None and position[t.batch] > position[batch]]
+        tasks = [cards.tasks[TaskId(need)] for need in needs if need in cards.tasks]
+        return [
+            t
+            for t in tasks
+            if t.cancelled is None and t.batch and position[t.batch] > position[batch]
+        ]
 
     for task in cards.tasks.values():
         if task.batch is None or task.cancelled is not None:
@@ -362,7 +368,7 @@ def _patterns(cards: Cards) -> Iterator[Finding]:
                 yield _warning(task, f"produces[{i}]", message)
 
 
-def _boundaries(cards: Cards, files: Sequence[str]) -> Iterator[Finding]:
+def _boundaries(cards: Cards, files: Collection[str]) -> Iterator[Finding]:
     """Paths that workstreams of different branches both claim."""
     shared = Boundary(cards.config.shared_paths) if cards.config.shared_paths else None
     stated = []
@@ -392,7 +398,7 @@ def _workstreams(cards: Cards) -> Iterator[Finding]:
     members: dict[WorkstreamId, list[Task]] = {name: [] for name in cards.workstreams}
     for task in _in_order(cards.tasks):
         members.setdefault(task.workstream, []).append(task)
-    unread = {finding.path for finding in cards.findings}
+    unread = {f.path for f in cards.findings if f.severity is Severity.ERROR}
     for name, tasks in members.items():
         workstream = cards.workstreams.get(name)
         if workstream is None:

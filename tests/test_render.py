@@ -877,15 +877,15 @@ STATES = st.sampled_from(["-", "-", "done", "landed", "active", "failed", "stale
 @st.composite
 def plans(draw: st.DrawFn) -> Progress:
     """Any state of any plan, with ids and texts that no check would have let through."""
-    names = draw(st.lists(WORDS, unique=True, min_size=6, max_size=40))
+    names = draw(st.lists(WORDS, unique=True, min_size=6, max_size=24))
     batches = [BatchId(name) for name in names[:3]]
     points = [PointId(name) for name in names[3 : draw(st.integers(3, 5))]]
-    ids = [TaskId(name) for name in names[5:]][: draw(st.integers(0, 35))]
+    ids = [TaskId(name) for name in names[5:]][: draw(st.integers(0, 18))]
     streams = {
         (stream := WorkstreamId(f"WS-{k}")): Workstream(
             stream, draw(WORDS), (), Branch(draw(WORDS))
         )
-        for k in range(draw(st.integers(1, 25)))
+        for k in range(draw(st.integers(1, 20)))
     }
     authored = draw(st.booleans())
     tasks: dict[TaskId, Task] = {}

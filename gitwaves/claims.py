@@ -1,0 +1,270 @@
+"""Claims: `start` gives a task its worktree and base, and records who has it."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gitwaves.errors import GitwavesError, LostClaim, NotReady, Refused
+from gitwaves.git import Repo
+from gitwaves.model import (
+    Branch,
+    Cards,
+    Claim,
+    Evidence,
+    Fact,
+    Oid,
+    State,
+    Status,
+    TaskId,
+    Tracking,
+)
+from gitwaves.receipts import made_files
+from gitwaves.steps import run_steps
+from gitwaves.store import Snapshot, Store
+from gitwaves.trust import Trust
+from gitwaves.worktrees import mark, place_for, require_clean
+from gitwaves.writing import (
+    Side,
+    done_commit,
+    joined,
+    land,
+    needs_of,
+    now,
+    refresh,
+    settled_merge,
+    state_commit,
+)
+
+BEGUN = frozenset({Status.ACTIVE, Status.FAILED})
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A task at work: where, and whether it was already."""
+
+    task: TaskId
+    branch: Branch
+    path: Path
+    fresh: bool  # the worktree was made just now
+
+
+def clone_id(repo: Repo) -> str:
+    """A random id of this clone; names no host."""
+    path = repo.state_dir / "clone"
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = secrets.token_hex(8)
+        path.write_text(text + "\n")
+        return text
+
+
+def at_work(snapshot: Snapshot, branch: Branch) -> TaskId | None:
+    """The task that is active or failed on a branch; one at a time is."""
+    for task in snapshot.cards.tasks_on(branch):
+        fact = snapshot.facts.get(task)
+        if fact and fact.tracking.status in BEGUN and not fact.misplaced:
+            return task
+    return None
+
+
+def start(
+    store: Store,
+    name: str,
+    *,
+    agent: str | None = None,
+    takeover: bool = False,
+    trust_trunk: bool = False,
+) -> Started:
+    """Claims a task and prepares its worktree, on a base that holds all that it needs.
+
+    Raises:
+        NotReady: it is blocked, or its worktree is at work on something else.
+        LostClaim: another clone has it.
+        Refused: local changes are in the way; nothing was touched.
+        MergeConflict: what it needs does not merge; nothing was touched.
+        Untrusted: a step that would run here is not trusted.
+    """
+    repo = store.repo
+    with repo.lock():
+        if remote := store.snapshot().cards.config.remote:
+            repo.try_git("fetch", "--quiet", remote)
+        snapshot = store.snapshot()
+        task = snapshot.require_task(name)
+        cards = snapshot.cards
+        branch = cards.branch_of(task)
+        fact = snapshot.facts[task]
+        mine = fact.tracking.clone == clone_id(repo)
+        if fact.tracking.status is Status.ACTIVE and not fact.misplaced and fact.tip:
+            if not mine and not takeover:
+                raise LostClaim(
+                    f"{task} is taken by {fact.tracking.agent or 'another clone'} since {fact.tracking.started}",
+                    "run `gitwaves next`, or take it over with `--takeover` once its branch stands still",
+                )
+            if mine and not takeover:
+                return _again(store, snapshot, task, branch)
+        _require_startable(store, snapshot, task)
+        Trust(repo.common).require(
+            [s.run for s in (*cards.config.setup, *cards.tasks[task].verify) if s.run],
+            trust_trunk=trust_trunk,
+        )
+        place = place_for(repo, cards, branch)
+        if place.worktree is not None:
+            if place.worktree.branch != branch:
+                raise Refused(f"{place.path} is in the middle of a rebase of {branch}", "finish it there first")
+            if at_work(snapshot, branch) != task:
+                require_clean(repo, place.worktree, made_files(repo, branch))
+        tip = snapshot.tips.get(branch)
+        local = repo.branch(branch)
+        base = bring_in(store, snapshot, task, tip)
+        claim = Claim(repo.code_tree(base), cards.digest(task), secrets.token_hex(8))
+        tracking = Tracking(
+            task,
+            Status.ACTIVE,
+            claim=claim,
+            agent=agent,
+            clone=clone_id(repo),
+            started=now(),
+            attempts=fact.tracking.attempts if fact.tracking.status in BEGUN else 0,
+            learnings=fact.tracking.learnings,
+            spec_gaps=fact.tracking.spec_gaps,
+        )
+        new = state_commit(store, cards, base, task, tracking, trunk=snapshot.trunk_tip)
+        land(store, cards, branch, new, local)
+        fresh = place.worktree is None
+        if fresh:
+            repo.add_worktree(place.path, new, branch)
+        mark(repo, branch, task)
+    if fresh:
+        prepare(repo, cards, place.path)
+    refresh(store)
+    return Started(task, branch, place.path, fresh)
+
+
+def _again(store: Store, snapshot: Snapshot, task: TaskId, branch: Branch) -> Started:
+    """`start` of a task that is mine already: its worktree, remade where it is gone."""
+    place = place_for(store.repo, snapshot.cards, branch)
+    fresh = place.worktree is None
+    if fresh:
+        tip = snapshot.tips[branch]
+        if store.repo.branch(branch) is None:
+            store.repo.land(branch, tip, None)
+        store.repo.add_worktree(place.path, tip, branch)
+        prepare(store.repo, snapshot.cards, place.path)
+    mark(store.repo, branch, task)
+    return Started(task, branch, place.path, fresh)
+
+
+def _require_startable(store: Store, snapshot: Snapshot, task: TaskId) -> None:
+    shown = store.progress(snapshot)
+    view = shown.tasks[task]
+    card = snapshot.cards.tasks[task]
+    branch = snapshot.cards.branch_of(task)
+    if view.state is State.CANCELLED:
+        raise Refused(f"{task} is cancelled: {card.cancelled}", "run `gitwaves next` for other work")
+    if view.state is State.DONE:
+        raise Refused(f"{task} is done", "run `gitwaves next` for other work")
+    if view.state in {State.BLOCKED, State.HELD}:
+        waits = ", ".join(f"{b.kind.replace('_', ' ')} {b.id}" for b in view.blocked_on)
+        raise NotReady(f"{task} is {view.state}: it waits for {waits}", f"`gitwaves show {task}` says why")
+    if not card.verify:
+        raise NotReady(
+            f"{task} has no verify steps, so it could never be done",
+            f"add `verify:` to {card.path} on {snapshot.trunk}",
+        )
+    other = at_work(snapshot, branch)
+    if other is not None and other != task:
+        state = snapshot.facts[other].tracking.status
+        raise NotReady(
+            f"{branch} is at work on {other} ({state})",
+            f"finish {other}, or give it back with `gitwaves start {other} --release`",
+        )
+
+
+def bring_in(store: Store, snapshot: Snapshot, task: TaskId, tip: Oid | None) -> Oid:
+    """The base that `task` starts from: its branch with trunk and the done work that it needs.
+
+    Raises:
+        MergeConflict: something does not merge.
+    """
+    repo = store.repo
+    cards = snapshot.cards
+    branch = cards.branch_of(task)
+    trunk = joined(store, snapshot)
+    base = trunk if tip is None else tip
+    sides = [] if tip is None else [Side(trunk, snapshot.trunk)]
+    for need in needs_of(snapshot, task):
+        fact = snapshot.facts[need]
+        if not fact.landed and fact.tracking.status is Status.DONE and cards.branch_of(need) != branch:
+            sides.append(Side(done_commit(store, snapshot, need), str(need)))
+    for side in sides:
+        if not repo.is_ancestor(side.commit, base):
+            message = f"gitwaves: {task} brings in {side.name}\n"
+            base = settled_merge(store, snapshot, base, side, own=branch, message=message)
+    return base
+
+
+def prepare(repo: Repo, cards: Cards, path: Path) -> None:
+    """Runs the `setup` steps in a fresh checkout.
+
+    Raises:
+        GitwavesError: one failed; says where its output is.
+    """
+    if not cards.config.setup:
+        return
+    log = repo.state_dir / "logs" / "setup.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    outcome = run_steps(cards.config.setup, path, log)
+    if outcome.failed is not None:
+        raise GitwavesError(
+            f"setup step {outcome.failed} failed in {path} with exit {outcome.exit}",
+            f"its output is in {log}; mend it, then run the same command again",
+        )
+
+
+def release(store: Store, name: str) -> TaskId:
+    """Gives a claim back; the branch and what is on it stay.
+
+    Raises:
+        Refused: the task is not at work here.
+    """
+    with store.repo.lock():
+        snapshot = store.snapshot()
+        task = snapshot.require_task(name)
+        fact = snapshot.facts[task]
+        if fact.tracking.status not in BEGUN or fact.tip is None:
+            raise Refused(f"{task} is not at work", f"`gitwaves show {task}` says what it is")
+        if fact.tracking.clone != clone_id(store.repo):
+            raise Refused(f"{task} is not this clone's to give back", "`--takeover` takes it first")
+        tracking = Tracking(task, learnings=fact.tracking.learnings, spec_gaps=fact.tracking.spec_gaps)
+        write(store, snapshot, fact, tracking)
+    refresh(store)
+    return task
+
+
+def write(store: Store, snapshot: Snapshot, fact: Fact, tracking: Tracking) -> Oid:
+    """Lands a state commit for a task on its branch's tip; returns it."""
+    task = TaskId(tracking.task)
+    branch = snapshot.cards.branch_of(task)
+    assert fact.tip is not None
+    new = state_commit(store, snapshot.cards, fact.tip, task, tracking, trunk=snapshot.trunk_tip)
+    land(store, snapshot.cards, branch, new, store.repo.branch(branch))
+    mark(store.repo, branch, task if tracking.status in BEGUN else None)
+    return new
+
+
+def fail(store: Store, task: TaskId, attempts: int, evidence: Evidence | None) -> None:
+    """Records that `run`'s attempts at a task are spent; `evidence` is the last run's record."""
+    with store.repo.lock():
+        snapshot = store.snapshot()
+        fact = snapshot.facts[task]
+        if fact.tracking.status is not Status.ACTIVE or fact.tip is None:
+            return
+        failed = replace(
+            fact.tracking, status=Status.FAILED, attempts=attempts, evidence=evidence
+        )
+        write(store, snapshot, fact, failed)
+    refresh(store)

@@ -1,0 +1,109 @@
+"""Reading state: which tracking counts, and what its evidence is worth. Pure (design.md, 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from gitwaves.model import Fact, Gap, Oid, Status, Tracking, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What history says of an evidence commit: `tree` is its code tree, None where not here."""
+
+    tree: Oid | None
+    reachable: bool  # from the branch or trunk
+
+
+def settle(
+    task: str,
+    trunk: Tracking | None,
+    tip: Tracking | None,
+    bases: Sequence[Tracking | None],
+) -> tuple[Tracking, bool]:
+    """The tracking of a task, and whether it is the one that stands on trunk.
+
+    `status` and `evidence` come from the branch's tip where they differ there from those at every
+    merge base of the two, else from trunk: so a revert on trunk counts, and so does work that a
+    branch did after it. Learnings and gaps are those of both.
+
+    >>> done, planned = Tracking("A1", Status.DONE), Tracking("A1")
+    >>> settle("A1", planned, done, [planned])[0].status
+    <Status.DONE: 'done'>
+    >>> settle("A1", planned, done, [done])[0].status  # landed, then reverted on trunk
+    <Status.PLANNED: 'planned'>
+    """
+    on_trunk = trunk or Tracking(task)
+    if tip is None:
+        return on_trunk, True
+    said = (tip.status, tip.evidence, tip.claim)
+    before = [(b.status, b.evidence, b.claim) if b else None for b in bases]
+    if said in before or (trunk and said == (trunk.status, trunk.evidence, trunk.claim)):
+        chosen, other, landed = on_trunk, tip, True
+    else:
+        chosen, other, landed = tip, on_trunk, False
+    learnings = tuple(dict.fromkeys((*on_trunk.learnings, *tip.learnings)))
+    gaps = _joined((*tip.spec_gaps, *on_trunk.spec_gaps))
+    del other
+    return replace(chosen, learnings=learnings, spec_gaps=gaps), landed
+
+
+def _joined(gaps: Iterable[Gap]) -> tuple[Gap, ...]:
+    """The gaps of two copies of a card: one resolved in either is resolved."""
+    found: dict[str, Gap] = {}
+    for gap in gaps:
+        seen = found.get(gap.text)
+        found[gap.text] = replace(seen, resolved=seen.resolved or gap.resolved) if seen else gap
+    return tuple(found.values())
+
+
+def judge(
+    task: str,
+    tracking: Tracking,
+    *,
+    landed: bool,
+    digest: str,
+    seen: Seen | None,
+    tip: Oid | None = None,
+) -> Fact:
+    """What history makes of a task's tracking.
+
+    Args:
+        digest: the spec digest of trunk's card.
+        seen: what history says of the evidence commit; None where there is no evidence.
+    """
+    misplaced = tracking.task != task
+    reason = ""
+    if tracking.status is Status.FAILED and tracking.evidence and tracking.evidence.runs:
+        last = next((r for r in tracking.evidence.runs if r.exit), tracking.evidence.runs[-1])
+        step = tracking.evidence.runs.index(last) + 1
+        reason = f"step {step}, exit {last.exit}"
+    verdict = Verdict.NONE
+    if tracking.status is Status.DONE:
+        verdict, reason = _weigh(tracking, landed, digest, seen)
+    if misplaced:
+        reason = f"its tracking is that of {tracking.task}"
+    return Fact(tracking, verdict, reason, misplaced=misplaced, landed=landed, tip=tip)
+
+
+def _weigh(
+    tracking: Tracking, landed: bool, digest: str, seen: Seen | None
+) -> tuple[Verdict, str]:
+    evidence = tracking.evidence
+    if evidence is None or seen is None:
+        return Verdict.UNPROVEN, "done without evidence"
+    short = evidence.commit[:10]
+    if seen.tree is not None and seen.tree != evidence.tree:
+        return Verdict.UNPROVEN, f"the commit {short} does not have the code tree it claims"
+    if seen.tree is None and not landed:
+        return Verdict.UNPROVEN, f"the commit {short} was never in this repository"
+    if any(run.exit for run in evidence.runs):
+        return Verdict.UNPROVEN, "a step of its evidence failed"
+    if evidence.spec != digest:
+        return Verdict.STALE, "the spec changed since it was verified"
+    if seen.tree is None:
+        return Verdict.UNCHECKED, f"landed; the commit {short} is not here to be looked at"
+    if not landed and not seen.reachable:
+        return Verdict.STALE, f"the verified commit {short} was rewritten away"
+    return Verdict.HOLDS, ""

@@ -1,0 +1,422 @@
+"""Done means verified: candidate trees, boundaries, running steps, and the done commit."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gitwaves.boundary import Boundary
+from gitwaves.claims import at_work, write
+from gitwaves.errors import NotReady, Refused
+from gitwaves.git import Repo, Worktree
+from gitwaves.halves import split
+from gitwaves.model import (
+    ROOT,
+    Branch,
+    Cards,
+    Evidence,
+    Gap,
+    Oid,
+    Status,
+    TaskId,
+    Tracking,
+    natural,
+)
+from gitwaves.receipts import Receipt, all_for, find, made_files, note_made, save
+from gitwaves.steps import Outcome, run_steps
+from gitwaves.store import Snapshot, Store
+from gitwaves.trust import Trust
+from gitwaves.worktrees import mark
+from gitwaves.writing import card_path, land, now, refresh, state_commit
+
+_TRAILER = re.compile(r"^(Learned|Spec-gap|Task):[ \t]*(.+)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """How a verification ended."""
+
+    task: TaskId
+    outcome: Outcome
+    done: bool = False  # the done commit was written
+    differs: tuple[str, ...] = ()  # files that stand between what passed and HEAD
+    made: tuple[str, ...] = ()  # files that the steps made
+    changed: tuple[str, ...] = ()  # files that the steps changed: a failure
+
+    @property
+    def passed(self) -> bool:
+        return self.outcome.failed is None and not self.changed
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """A task that became done, and what it made runnable."""
+
+    task: TaskId
+    commit: Oid
+    opened: tuple[TaskId, ...] = ()
+
+
+def candidate(repo: Repo, worktree: Worktree, made: Iterable[str] = ()) -> Oid:
+    """The tree that `git add -A` would commit; the worktree's own index is not touched."""
+    with repo.index_copy(worktree) as env:
+        repo.git("add", "-A", cwd=worktree.path, env=env)
+        tracked = set(repo.paths("ls-tree", "-r", "-z", "--name-only", "HEAD", cwd=worktree.path))
+        extra = [p for p in made if p not in tracked]
+        if extra:
+            repo.git("rm", "-q", "--cached", "--ignore-unmatch", "-r", "--", *extra, cwd=worktree.path, env=env)
+        return Oid(repo.git("write-tree", cwd=worktree.path, env=env))
+
+
+def require_plain_index(repo: Repo, worktree: Worktree) -> None:
+    """Raises where the index would hide something from the verification.
+
+    Raises:
+        Refused: unmerged entries, assume-unchanged, or skip-worktree outside a sparse checkout.
+    """
+    if unmerged := repo.unmerged(worktree.path):
+        raise Refused(f"unresolved conflicts: {', '.join(unmerged[:5])}", "resolve and commit them first")
+    flags = repo.paths("ls-files", "-v", "-z", cwd=worktree.path)
+    hidden = [f[2:] for f in flags if f[0].islower()]
+    if repo.config("core.sparseCheckout") != "true":
+        hidden += [f[2:] for f in flags if f[0] == "S"]
+    if hidden:
+        raise Refused(
+            f"Git is told to overlook changes of {', '.join(hidden[:5])}",
+            "git update-index --no-assume-unchanged --no-skip-worktree FILE",
+        )
+
+
+# --- the boundary ------------------------------------------------------------------------------
+
+
+def trespasses(cards: Cards, branch: Branch, task: TaskId | None, paths: Iterable[str]) -> list[str]:
+    """What of `paths` a branch may not change, each as a sentence with the owner."""
+    streams = [w for w in cards.workstreams.values() if w.branch == branch]
+    inside = [Boundary(w.paths) for w in streams]
+    shared = Boundary(cards.config.shared_paths) if cards.config.shared_paths else None
+    narrow = cards.tasks[task].paths if task else ()
+    own = Boundary(narrow) if narrow else None
+    said = []
+    for path in sorted(paths):
+        if path.startswith(ROOT + "/") or (shared and shared.covers(path)):
+            continue
+        if not any(b.covers(path) for b in inside):
+            owner = next(
+                (w for w in cards.workstreams.values() if w.paths and Boundary(w.paths).covers(path)), None
+            )
+            whose = f"belongs to {owner.id}" if owner else "belongs to no workstream"
+            said.append(f"{path} {whose}, outside the boundary of {' + '.join(w.id for w in streams)}")
+        elif own is not None and not own.covers(path):
+            said.append(f"{path} is outside the paths of {task}")
+    return said
+
+
+def own_changes(repo: Repo, since: Oid, tip: Oid) -> Iterator[tuple[Oid, list[str]]]:
+    """Each commit of a branch's own line since a commit, with the paths that it changed itself.
+
+    Of a merge only what differs from every parent counts: the rest was somebody else's.
+    """
+    for oid in repo.rev_list("--first-parent", "--reverse", f"{since}..{tip}"):
+        parents = repo.require_commit(oid).parents
+        changes = [set(repo.changed(parent, oid)) for parent in parents]
+        yield oid, sorted(set.intersection(*changes)) if changes else []
+
+
+def tampered(store: Store, cards: Cards, branch: Branch, old: Oid, new: Oid, paths: Iterable[str]) -> list[str]:
+    """What of a change under `.workstreams/` a worktree's branch may not make."""
+    own = {cards.tasks[t].path for t in cards.tasks_on(branch)}
+    said = []
+    for path in paths:
+        if not path.startswith(ROOT + "/"):
+            continue
+        before, after = store.repo.read(old, path), store.repo.read(new, path)
+        if path not in own:
+            said.append(f"{path} is not this worktree's to change: cards are reviewed on {cards.config.trunk}")
+        elif after is None or before is None or split(before)[0] != split(after)[0]:
+            said.append(f"{path}: the spec half changes only on {cards.config.trunk}, by review")
+    return said
+
+
+def require_inside(
+    store: Store, snapshot: Snapshot, task: TaskId, since: Oid, tip: Oid, content: Oid
+) -> None:
+    """Raises unless everything the branch did since its claim lies within the boundary.
+
+    Raises:
+        Refused: each path with its owner.
+    """
+    cards = snapshot.cards
+    branch = cards.branch_of(task)
+    said: list[str] = []
+    for oid, paths in own_changes(store.repo, since, tip):
+        found = trespasses(cards, branch, task, paths)
+        parent = store.repo.require_commit(oid).parents[0]
+        if len(store.repo.require_commit(oid).parents) == 1:
+            found += tampered(store, cards, branch, parent, oid, paths)
+        said += [f"{line} (commit {oid[:10]})" for line in found]
+    paths = store.repo.changed(tip, content)
+    said += trespasses(cards, branch, task, paths)
+    said += tampered(store, cards, branch, tip, content, paths)
+    if said:
+        raise Refused(
+            "outside the boundary:\n" + "\n".join(f"  {line}" for line in dict.fromkeys(said)),
+            "undo these changes on this branch (git revert, git restore); their owner makes them, "
+            "or a review on trunk widens the boundary",
+        )
+
+
+# --- verify ------------------------------------------------------------------------------------
+
+
+def task_here(store: Store, snapshot: Snapshot) -> TaskId:
+    """The task at work in the worktree that the command was called in.
+
+    Raises:
+        NotReady: there is none.
+    """
+    here = store.repo.here()
+    task = at_work(snapshot, here.branch) if here and here.branch else None
+    if task is None:
+        where = f"on {here.branch}" if here and here.branch else "here"
+        raise NotReady(f"no task is at work {where}", "name one, or run `gitwaves start ID`")
+    return task
+
+
+def verify(
+    store: Store,
+    name: str | None,
+    *,
+    unchanged: bool = False,
+    trust_trunk: bool = False,
+    cancel: threading.Event | None = None,
+    confirm: Callable[[str], str | None] | None = None,
+) -> Verified:
+    """Runs a task's steps, trunk's copy, on the content of its worktree.
+
+    A pass leaves a receipt, and the done commit where that content is committed already. A
+    failure changes no card.
+
+    Raises:
+        NotReady: the task is not at work.
+        Refused: changes outside the boundary, a missing product, or an index that hides changes.
+        Untrusted: the steps are not trusted in this clone.
+    """
+    repo = store.repo
+    snapshot = store.snapshot()
+    task = snapshot.require_task(name) if name else task_here(store, snapshot)
+    cards = snapshot.cards
+    branch = cards.branch_of(task)
+    fact = snapshot.facts[task]
+    worktree = repo.holder(branch)
+    if at_work(snapshot, branch) != task or worktree is None:
+        raise NotReady(f"{task} is not at work here", f"run `gitwaves start {task}` first")
+    if worktree.branch != branch or worktree.busy():
+        raise Refused(
+            f"{worktree.path} is in the middle of {worktree.busy() or 'a rebase'}", "finish or abort it first"
+        )
+    steps = cards.tasks[task].verify
+    Trust(repo.common).require([s.run for s in steps if s.run], trust_trunk=trust_trunk)
+    require_plain_index(repo, worktree)
+    content = candidate(repo, worktree, made_files(repo, branch))
+    code = repo.code_tree(content)
+    tip = repo.branch(branch)
+    assert tip is not None
+    require_inside(store, snapshot, task, claimed_at(store, snapshot, task, tip), tip, content)
+    claim = fact.tracking.claim
+    if claim and claim.tree == code and not unchanged:
+        raise Refused(
+            f"nothing changed since {task} was claimed",
+            "if nothing has to change, say so with `gitwaves verify --unchanged`",
+        )
+    absent = [p for p in cards.tasks[task].produces if repo.at(content, p.rstrip("/")) is None]
+    if absent:
+        raise Refused(f"{task} must produce {', '.join(absent)}", "make it, then verify again")
+    outcome = run_steps(steps, worktree.path, log_path(repo, task), cancel=cancel, confirm=confirm)
+    changed, made = _aftermath(repo, worktree, content)
+    note_made(repo, branch, made)
+    result = Verified(task, outcome, made=tuple(made), changed=tuple(changed))
+    if not result.passed:
+        return result
+    save(repo, Receipt(task, code, cards.digest(task), content, outcome.runs, unchanged))
+    advanced = advance(store, branch)
+    head = repo.branch(branch)
+    differs = [] if advanced or head is None else _code_paths(repo.changed(head, content))
+    return replace(result, done=any(a.task == task for a in advanced), differs=tuple(differs))
+
+
+def _aftermath(repo: Repo, worktree: Worktree, content: Oid) -> tuple[list[str], list[str]]:
+    """Which files of the verified content the steps changed, and which they made."""
+    after = candidate(repo, worktree)
+    before = set(repo.paths("ls-tree", "-r", "-z", "--name-only", "--full-tree", content))
+    differing = repo.changed(content, after)
+    return [p for p in differing if p in before], [p for p in differing if p not in before]
+
+
+def _code_paths(paths: Iterable[str]) -> list[str]:
+    return [p for p in paths if not p.startswith(ROOT + "/")]
+
+
+def log_path(repo: Repo, node: str) -> Path:
+    """A new log file for a verification."""
+    folder = repo.state_dir / "logs" / node
+    folder.mkdir(parents=True, exist_ok=True)
+    number = 1 + max((int(p.stem.split("-")[-1]) for p in folder.glob("verify-*.log")), default=0)
+    return folder / f"verify-{number}.log"
+
+
+def claimed_at(store: Store, snapshot: Snapshot, task: TaskId, tip: Oid) -> Oid:
+    """The last state commit of a task on its branch; trunk's merge base where there is none."""
+    path = card_path(snapshot.cards, task)
+    found = store.repo.git("rev-list", "--first-parent", "-1", tip, "--", path)
+    if found:
+        return Oid(found)
+    bases = store.repo.merge_bases(snapshot.trunk_tip, tip)
+    return bases[0] if bases else tip
+
+
+# --- advancing ---------------------------------------------------------------------------------
+
+
+def advance(store: Store, branch: Branch | None = None) -> list[Advanced]:
+    """Writes the done commit for every task whose verification commit has landed.
+
+    Looks at each commit since the task's last state commit, so that it finds what landed while no
+    hook ran. Idempotent; with `branch`, only there.
+    """
+    repo = store.repo
+    done: list[Advanced] = []
+    with repo.lock():
+        snapshot = store.snapshot()
+        branches = [branch] if branch else sorted(snapshot.tips)
+        for name in branches:
+            task = at_work(snapshot, name)
+            local = repo.branch(name)
+            if task is None or local is None or snapshot.facts[task].tracking.status is not Status.ACTIVE:
+                mark(repo, name, None if task is None else task)
+                continue
+            commit = _advance(store, snapshot, task, name, local)
+            if commit is not None:
+                done.append(Advanced(task, commit))
+                mark(repo, name, None)
+    if done:
+        before = set(store.progress(snapshot).runnable)
+        opened = tuple(t for t in store.progress(refresh(store)).runnable if t not in before)
+        done[-1] = replace(done[-1], opened=opened)
+    return done
+
+
+def _advance(store: Store, snapshot: Snapshot, task: TaskId, branch: Branch, tip: Oid) -> Oid | None:
+    repo = store.repo
+    cards = snapshot.cards
+    digest = cards.digest(task)
+    if not all_for(repo, task, digest):
+        return None
+    since = claimed_at(store, snapshot, task, tip)
+    tracking = snapshot.facts[task].tracking
+    for oid in [*repo.rev_list("--first-parent", f"{since}..{tip}"), since]:
+        tree = repo.code_tree(oid)
+        receipt = find(repo, task, tree, digest)
+        if receipt is None or (tracking.claim and tracking.claim.tree == tree and not receipt.unchanged):
+            continue
+        learned, gaps = trailers(repo, since, oid)
+        done = replace(
+            tracking,
+            status=Status.DONE,
+            finished=now(),
+            attempts=max(tracking.attempts, 1),
+            evidence=Evidence(oid, tree, digest, receipt.runs),
+            learnings=tuple(dict.fromkeys((*tracking.learnings, *learned))),
+            spec_gaps=(*tracking.spec_gaps, *(g for g in gaps if g not in tracking.spec_gaps)),
+        )
+        said = {"Gitwaves-Verified": oid}
+        new = state_commit(store, cards, oid, task, done, trunk=snapshot.trunk_tip, trailers=said)
+        if oid != tip:  # the branch went on: merges take `new`, the branch gets both
+            new = state_commit(
+                store, cards, tip, task, done, trunk=snapshot.trunk_tip, trailers=said, extra_parents=[new]
+            )
+        land(store, cards, branch, new, tip)
+        return new
+    return None
+
+
+def trailers(repo: Repo, since: Oid, tip: Oid) -> tuple[list[str], list[Gap]]:
+    """What the commits of a range say they learned, and where they found the spec wrong."""
+    learned: list[str] = []
+    gaps: list[Gap] = []
+    for oid in repo.rev_list("--first-parent", "--reverse", f"{since}..{tip}"):
+        for key, value in said_in(repo.require_commit(oid).message):
+            if key == "learned":
+                learned.append(value)
+            elif key == "spec-gap":
+                gaps.append(Gap(value))
+    return learned, gaps
+
+
+def said_in(message: str) -> Iterator[tuple[str, str]]:
+    """The trailers of gitwaves in a commit message: key in lower case, value.
+
+    >>> list(said_in("Add it\\n\\nLearned: cents, not euros\\n"))
+    [('learned', 'cents, not euros')]
+    """
+    paragraphs = message.rstrip().split("\n\n")
+    for line in paragraphs[-1].splitlines() if len(paragraphs) > 1 else ():
+        if match := _TRAILER.match(line):
+            yield match[1].lower(), match[2].strip()
+
+
+def unmatched(store: Store, branch: Branch) -> list[str]:
+    """The files in which HEAD differs from the newest verified content; none where none is waiting."""
+    snapshot = store.snapshot()
+    task = at_work(snapshot, branch)
+    tip = store.repo.branch(branch)
+    if task is None or tip is None:
+        return []
+    waiting = all_for(store.repo, task, snapshot.cards.digest(task))
+    if not waiting or store.repo.commit(tip) is None:
+        return []
+    claim = snapshot.facts[task].tracking.claim
+    if claim and store.repo.code_tree(tip) == claim.tree:
+        return []
+    return _code_paths(store.repo.changed(tip, waiting[-1].content))
+
+
+def sync(store: Store) -> list[Advanced]:
+    """Brings everything up to date: fetches, advances, and refreshes the live dashboard."""
+    snapshot = store.snapshot()
+    remote = snapshot.cards.config.remote
+    if remote is not None:
+        with store.repo.lock():
+            store.repo.git("fetch", "--quiet", remote)
+    advanced = advance(store)
+    refresh(store)
+    return advanced
+
+
+def note(store: Store, name: str, tracking: Callable[[Tracking], Tracking]) -> TaskId:
+    """Changes what a task's card teaches (learnings, gaps); lands it on the task's branch.
+
+    Raises:
+        NotReady: the task was never begun, so it has no branch to write on.
+    """
+    with store.repo.lock():
+        snapshot = store.snapshot()
+        task = snapshot.require_task(name)
+        fact = snapshot.facts[task]
+        branch = snapshot.cards.branch_of(task)
+        other = at_work(snapshot, branch)
+        if fact.tip is None:
+            raise NotReady(f"{task} was never begun", f"run `gitwaves start {task}` first")
+        if other not in {None, task}:
+            raise NotReady(f"{branch} is at work on {other}", f"wait until {other} is done")
+        write(store, snapshot, fact, tracking(fact.tracking))
+    refresh(store)
+    return task
+
+
+def ids(snapshot: Snapshot) -> list[str]:
+    """Every id of a task, in natural order."""
+    return sorted(snapshot.cards.tasks, key=natural)

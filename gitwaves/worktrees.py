@@ -1,0 +1,105 @@
+"""Where a branch is worked on: its worktree, made and found again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gitwaves.errors import GitError, GitwavesError, Refused
+from gitwaves.git import Repo, Worktree
+from gitwaves.model import Branch, Cards, Oid
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a branch is, or will be, checked out."""
+
+    path: Path
+    worktree: Worktree | None  # None: it has yet to be made
+
+
+def place_for(repo: Repo, cards: Cards, branch: Branch) -> Place:
+    """The worktree of a branch, wherever it is; else where it would be made.
+
+    Raises:
+        GitwavesError: the folder is there and is something else.
+    """
+    holder = repo.holder(branch)
+    if holder is not None:
+        return Place(holder.path, holder)
+    path = folder_for(repo, cards, branch.replace("/", "-"))
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise GitwavesError(
+            f"{path} is there already, and is not the worktree of {branch}",
+            "move it away, or set `worktrees:` in .workstreams/config.yaml to another place",
+        )
+    return Place(path, None)
+
+
+def folder_for(repo: Repo, cards: Cards, name: str) -> Path:
+    """The folder that a checkout called `name` has by the configuration."""
+    main = main_folder(repo)
+    pattern = cards.config.worktrees
+    try:
+        text = pattern.format(repo=main.name, name=name)
+    except (KeyError, IndexError, ValueError) as error:
+        raise GitwavesError(
+            f"`worktrees: {pattern}` cannot be filled in", "only {repo} and {name} may stand in it"
+        ) from error
+    return (main / text).resolve()
+
+
+def main_folder(repo: Repo) -> Path:
+    """The top of the main worktree; of a bare repository, its own folder."""
+    if repo.common.name == ".git":
+        return repo.common.parent
+    return repo.common.with_name(repo.common.name.removesuffix(".git"))
+
+
+def require_clean(repo: Repo, worktree: Worktree, made: frozenset[str] = frozenset()) -> None:
+    """Raises unless nothing in a worktree is uncommitted and nothing is under way there.
+
+    Raises:
+        Refused: says what is in the way.
+    """
+    busy = worktree.busy()
+    if busy:
+        raise Refused(f"{worktree.path} is in the middle of {busy}", "finish or abort it there first")
+    dirty = [p for p in repo.status(worktree.path) if p not in made]
+    if dirty:
+        shown = ", ".join(dirty[:5]) + (f" and {len(dirty) - 5} more" if len(dirty) > 5 else "")
+        raise Refused(
+            f"{worktree.path} has uncommitted work: {shown}",
+            "commit it or set it aside there, then run the same command again",
+        )
+
+
+def marker(repo: Repo, branch: Branch) -> Path:
+    """The file that tells the hooks' shim that a task is at work on a branch."""
+    return repo.state_dir / "at-work" / branch.replace("/", "%2F")
+
+
+def mark(repo: Repo, branch: Branch, task: str | None) -> None:
+    """Notes what is at work on a branch; only a hint for the hooks, never read as state."""
+    path = marker(repo, branch)
+    if task is None:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(task + "\n")
+
+
+@contextlib.contextmanager
+def scratch(repo: Repo, path: Path, commit: Oid) -> Iterator[Path]:
+    """A clean checkout of a commit for as long as the block runs; one left by a kill is replaced."""
+    if path.exists():
+        with contextlib.suppress(GitError):
+            repo.remove_worktree(path, force=True)
+    repo.add_worktree(path, commit)
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(GitError):
+            repo.remove_worktree(path, force=True)

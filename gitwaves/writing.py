@@ -1,0 +1,319 @@
+"""Writing state: state commits, merges whose cards are settled by rule, and the dashboard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from gitwaves.cards import point_path, task_path, with_tracking
+from gitwaves.errors import Conflict, GitError, LostClaim
+from gitwaves.git import Entry
+from gitwaves.graph import graph_of
+from gitwaves.model import (
+    DASHBOARD_BRANCH,
+    DASHBOARD_PATH,
+    ROOT,
+    Branch,
+    Cards,
+    Oid,
+    Status,
+    TaskId,
+    Tracking,
+    Verdict,
+    natural,
+)
+from gitwaves.render import dashboard
+from gitwaves.store import Snapshot, Store
+
+LEARNINGS_START = "<!-- gitwaves: learnings, compiled from the task cards -->"
+LEARNINGS_END = "<!-- gitwaves: end -->"
+
+
+def now() -> str:
+    """This moment, as cards say it: RFC 3339, UTC, whole seconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def card_path(cards: Cards, node: str) -> str:
+    """Where the card of a task or merge point stands."""
+    task = cards.tasks.get(TaskId(node))
+    return task_path(task.workstream, node) if task else point_path(node)
+
+
+def state_commit(
+    store: Store,
+    cards: Cards,
+    parent: Oid,
+    node: str,
+    tracking: Tracking,
+    *,
+    trunk: Oid,
+    trailers: Mapping[str, str] | None = None,
+    extra_parents: Iterable[Oid] = (),
+) -> Oid:
+    """Writes a commit on `parent` that changes the tracking of one card and nothing else.
+
+    The spec half is the one that stands in `parent`; a card that is not there yet is trunk's.
+    """
+    repo = store.repo
+    path = card_path(cards, node)
+    data = repo.read(parent, path) or repo.read(trunk, path)
+    assert data is not None, f"{node} has no card"
+    tree = repo.with_files(repo.require_commit(parent).tree, {path: with_tracking(data, tracking)})
+    lines = {"Gitwaves-Task": node, "Gitwaves-Status": str(tracking.status), **(trailers or {})}
+    message = f"gitwaves: {node} {tracking.status}\n\n" + "".join(f"{k}: {v}\n" for k, v in lines.items())
+    return repo.commit_tree(tree, [parent, *extra_parents], message)
+
+
+def done_commit(store: Store, snapshot: Snapshot, task: TaskId) -> Oid:
+    """The commit that merges take for a done task: its state commit on the verified one.
+
+    Raises:
+        GitError: it is not in this repository.
+    """
+    fact = snapshot.facts[task]
+    evidence = fact.tracking.evidence
+    if evidence is not None and fact.tip is not None:
+        path = snapshot.cards.tasks[task].path
+        args = ("--full-history", "--reverse", f"{evidence.commit}..{fact.tip}")
+        for oid in map(Oid, store.repo.git("rev-list", *args, "--", path).split()):
+            commit = store.repo.require_commit(oid)
+            if evidence.commit in commit.parents and store.repo.code_tree(oid) == evidence.tree:
+                said = store.tracking_at(snapshot.cards, oid, task)
+                if said and said.status is Status.DONE and said.evidence == evidence:
+                    return oid
+        if store.repo.commit(evidence.commit):
+            return evidence.commit
+    raise GitError(f"the done commit of {task} is not in this repository", "fetch its branch")
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One commit that a merge brings in, and what it is called in messages."""
+
+    commit: Oid
+    name: str
+
+
+def settled_merge(
+    store: Store,
+    snapshot: Snapshot,
+    ours: Oid,
+    theirs: Side,
+    *,
+    own: Branch | None,
+    message: str,
+) -> Oid:
+    """Merges two commits in memory; cards are settled by rule, never as text.
+
+    The spec half of every card is trunk's, its tracking the reading of section 5 where that is in
+    the merged history or belongs to `own`, the branch that is merged into (None: trunk).
+
+    Raises:
+        Conflict: the code does not merge; names the files. Nothing was changed.
+    """
+    repo = store.repo
+    merged = repo.merge_trees(ours, theirs.commit)
+    conflicts = [p for p in merged.conflicts if not p.startswith(ROOT + "/")]
+    if conflicts:
+        shown = ", ".join(conflicts[:8]) + (f" and {len(conflicts) - 8} more" if len(conflicts) > 8 else "")
+        raise MergeConflict(f"{theirs.name} does not merge: {shown}", theirs, tuple(conflicts))
+    cards_tree = settled_cards(store, snapshot, [ours, theirs.commit], own)
+    entries = repo.tree(merged.tree)
+    entries.pop(ROOT, None)
+    if cards_tree is not None:
+        entries[ROOT] = Entry("40000", cards_tree)
+    return repo.commit_tree(repo.write_tree(entries), [ours, theirs.commit], message)
+
+
+class MergeConflict(Conflict):
+    """A merge in memory that a person has to finish."""
+
+    def __init__(self, message: str, side: Side, paths: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.side = side
+        self.paths = paths
+
+
+def settled_cards(
+    store: Store, snapshot: Snapshot, parents: list[Oid], own: Branch | None
+) -> Oid | None:
+    """The `.workstreams` tree of a merge: trunk's, with the tracking that the merge brings."""
+    repo = store.repo
+    top = repo.tree(snapshot.trunk_tip).get(ROOT)
+    if top is None:
+        return None
+    cards = snapshot.cards
+    unlanded = [t for t in cards.tasks if t in snapshot.facts and not snapshot.facts[t].landed]
+    evidence = {
+        t: e.commit for t in unlanded if (e := snapshot.facts[t].tracking.evidence) is not None
+    }
+    missing = repo.missing_from(evidence.values(), parents) if evidence else set()
+    changes: dict[str, bytes | None] = {}
+    for task in unlanded:
+        fact = snapshot.facts[task]
+        mine = own is not None and cards.branch_of(task) == own
+        proven = fact.verdict is Verdict.HOLDS and evidence.get(task) not in missing
+        if not (mine or proven):
+            continue
+        path = cards.tasks[task].path
+        data = repo.read(snapshot.trunk_tip, path)
+        if data is not None:
+            changes[path.removeprefix(ROOT + "/")] = with_tracking(data, fact.tracking)
+    return repo.with_files(top.oid, changes) if changes else top.oid
+
+
+def joined(store: Store, snapshot: Snapshot) -> Oid:
+    """What merges start from: trunk's tip, joined with what a forge squashed or rebased onto it.
+
+    After a squash the done commits are no ancestors of trunk, so the next merge of their branch
+    would conflict with their own content. The join has trunk's tree and the squash's author and
+    dates: every machine makes the same object.
+    """
+    repo = store.repo
+    trunk = snapshot.trunk_tip
+    landed = {
+        task: fact
+        for task, fact in snapshot.facts.items()
+        if fact.landed and fact.verdict is Verdict.HOLDS and fact.tracking.evidence
+        and task in snapshot.cards.tasks
+    }
+    commits = {f.tracking.evidence.commit for f in landed.values() if f.tracking.evidence}
+    squashed = repo.missing_from(commits, [trunk]) if commits else set()
+    if not squashed:
+        return trunk
+    parents: list[Oid] = []
+    newest: Oid | None = None
+    for task in sorted(landed, key=natural):
+        evidence = landed[task].tracking.evidence
+        if evidence is None or evidence.commit not in squashed:
+            continue
+        taken = done_commit(store, snapshot, TaskId(task))
+        if taken not in parents:
+            parents.append(taken)
+        path = snapshot.cards.tasks[TaskId(task)].path
+        touched = repo.git("rev-list", "--first-parent", "-1", trunk, "--", path)
+        newest = Oid(touched) if touched and newest is None else newest
+    parents = [p for p in parents if not any(p != q and repo.is_ancestor(p, q) for q in parents)]
+    squash = repo.require_commit(newest or trunk)
+    return repo.commit_tree(
+        repo.require_commit(trunk).tree,
+        [trunk, *parents],
+        "gitwaves: join what was squashed onto trunk\n",
+        author=squash.author,
+        committer=squash.committer,
+    )
+
+
+def land(store: Store, cards: Cards, branch: Branch, new: Oid, old: Oid | None) -> None:
+    """Lands a commit: pushed first where there is a remote, then moved here.
+
+    Raises:
+        LostClaim: the remote's branch moved; another clone was faster.
+        Refused, NotReady: see `Repo.land`.
+    """
+    remote = cards.config.remote
+    if remote is not None:
+        done = store.repo.try_git("push", "--quiet", remote, f"{new}:refs/heads/{branch}")
+        if done.returncode:
+            said = done.stderr.decode(errors="replace")
+            if "rejected" in said:
+                store.repo.try_git("fetch", "--quiet", remote)
+                raise LostClaim(
+                    f"{branch} moved on {remote}: another clone was faster",
+                    "run `gitwaves sync`, then `gitwaves next`",
+                )
+            raise GitError(f"git push to {remote}: {said.strip().splitlines()[-1]}", "nothing was changed here")
+    store.repo.land(branch, new, old)
+
+
+# --- what is generated -------------------------------------------------------------------------
+
+
+def learnings_of(snapshot: Snapshot) -> list[tuple[str, str, str]]:
+    """Every learning once: task, the verified commit (short, or empty), text."""
+    found: dict[str, tuple[str, str, str]] = {}
+    for task in sorted(snapshot.cards.tasks, key=natural):
+        fact = snapshot.facts.get(task)
+        if fact is None:
+            continue
+        evidence = fact.tracking.evidence
+        for text in fact.tracking.learnings:
+            key = " ".join(text.lower().split())
+            found.setdefault(key, (task, evidence.commit[:10] if evidence else "", " ".join(text.split())))
+    return list(found.values())
+
+
+def learnings_lines(snapshot: Snapshot) -> str:
+    return "".join(f"- {text} ({task}{f', {oid}' if oid else ''})\n" for task, oid, text in learnings_of(snapshot))
+
+
+def with_learnings(text: str, lines: str) -> str:
+    """`text` with its marked section compiled anew; nothing outside the markers is touched."""
+    section = f"{LEARNINGS_START}\n{lines}{LEARNINGS_END}\n"
+    start = text.find(LEARNINGS_START)
+    end = text.find(LEARNINGS_END, start)
+    if start >= 0 and end >= 0:
+        return text[:start] + section + text[end + len(LEARNINGS_END) :].removeprefix("\n")
+    if not lines:
+        return text
+    return text + ("\n" if text and not text.endswith("\n\n") else "") + section
+
+
+def refresh(store: Store) -> Snapshot:
+    """Brings the live dashboard branch up to date; returns the state that it shows.
+
+    Raises:
+        CycleError: the plan cannot be put in order.
+    """
+    with store.repo.lock():
+        snapshot = store.snapshot()
+        shown = store.progress(snapshot, local=False)
+        files: dict[str, bytes | None] = {
+            "DASHBOARD.txt": dashboard(shown).encode("ascii"),
+            "LEARNINGS.md": ("# Learnings\n\n" + learnings_lines(snapshot)).encode(),
+        }
+        repo = store.repo
+        tip = repo.branch(DASHBOARD_BRANCH)
+        if tip is None or any(repo.read(tip, path) != data for path, data in files.items()):
+            tree = repo.with_files(repo.empty_tree(), files)
+            counts = shown.counts
+            subject = f"gitwaves: {counts['done']}/{counts['total'] - counts['cancelled']} done\n"
+            new = repo.commit_tree(tree, [tip] if tip else [], subject)
+            repo.land(DASHBOARD_BRANCH, new, tip)
+        return snapshot
+
+
+def record_on_trunk(store: Store) -> None:
+    """Commits the dashboard and the compiled learnings on trunk, each landing's own follow-up.
+
+    Not inside the landing: reverts of it and second pull requests conflicted there.
+    """
+    with store.repo.lock():
+        snapshot = store.snapshot()
+        repo = store.repo
+        trunk = snapshot.trunk_tip
+        shown = store.progress(snapshot, local=False)
+        files: dict[str, bytes | None] = {DASHBOARD_PATH: dashboard(shown).encode("ascii")}
+        lines = learnings_lines(snapshot)
+        for path in snapshot.cards.config.learnings:
+            entry = repo.at(trunk, path)
+            if entry is not None and not entry.mode.startswith("100"):
+                continue
+            before = repo.blob(entry.oid) if entry else b""
+            text = (before or b"").decode(errors="surrogateescape")
+            after = with_learnings(text, lines)
+            if after != text:
+                files[path] = after.encode(errors="surrogateescape")
+        if all(repo.read(trunk, path) == data for path, data in files.items()):
+            return
+        tree = repo.with_files(repo.require_commit(trunk).tree, files)
+        new = repo.commit_tree(tree, [trunk], "gitwaves: dashboard and learnings\n")
+        land(store, snapshot.cards, snapshot.trunk, new, trunk)
+
+
+def needs_of(snapshot: Snapshot, task: TaskId) -> list[TaskId]:
+    """The tasks that a task builds on, directly or not, in natural order."""
+    closure = graph_of(snapshot.cards).closure([task])
+    return [t for t in sorted(snapshot.cards.tasks, key=natural) if t in closure]
