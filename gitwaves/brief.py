@@ -28,7 +28,7 @@ NEIGHBOURS = 600  # characters for the boundaries of others
 BUILT = 40  # lines for what the tasks before it built
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
+_FENCE = re.compile(r"( {0,3})(`{3,}|~{3,})(.*)")
 
 
 def brief(
@@ -275,16 +275,19 @@ def _longest(text: str, char: str) -> int:
 
 
 def _closing(text: str) -> str:
-    """What closes the fence that `text` leaves open, if it does."""
-    fence = ""
+    """What closes the fence that `text` leaves open, if it does.
+
+    Indented as the fence is: one in a list is closed inside the list, or it would open another.
+    """
+    indent = fence = ""
     for line in text.split("\n"):
         if match := _FENCE.match(line):
-            ticks, info = match[1], match[2].strip()
+            ticks, info = match[2], match[3].strip()
             if not fence and not (ticks[0] == "`" and "`" in info):
-                fence = ticks
+                indent, fence = match[1], ticks
             elif fence and ticks.startswith(fence) and not info:
                 fence = ""
-    return f"\n{fence}" if fence else ""
+    return f"\n{indent}{fence}" if fence else ""
 
 
 def _listed(texts: Iterable[str]) -> str:

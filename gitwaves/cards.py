@@ -283,8 +283,8 @@ def load_config(data: bytes, path: str) -> tuple[Config, tuple[Finding, ...]]:
     config = Config(places=document.places)
     plain = ("title", "agents", "agent", "dispatch", "worktrees", "remote", "merge", "retries")
     config = replace(config, **{k: raw[k] for k in (*plain, "on_event", "allowed_signers") if k in raw})
-    lengths = {k: seconds(raw[k]) for k in ("default_estimate", "lease") if k in raw}
-    lists = {k: tuple(raw[k]) for k in ("learnings", "shared_paths") if k in raw}
+    lengths: dict[str, Any] = {k: seconds(raw[k]) for k in ("default_estimate", "lease") if k in raw}
+    lists: dict[str, Any] = {k: tuple(raw[k]) for k in ("learnings", "shared_paths") if k in raw}
     config = replace(config, **lengths, **lists)
     return replace(
         config,
@@ -400,7 +400,8 @@ def _violations(
             return []
         return [_error(path, f"not a {kind.replace('-', ' ')}: a mapping of keys is expected")]
     findings = []
-    for violation in _validator(kind, part).iter_errors(document.value):
+    errors: Iterable[Any] = _validator(kind, part).iter_errors(document.value)
+    for violation in errors:
         where = _where(violation.absolute_path)
         if violation.validator in {"additionalProperties", "unevaluatedProperties"}:
             allowed = violation.schema.get("properties", {})

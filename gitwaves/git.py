@@ -33,6 +33,8 @@ _LEAKS = frozenset(
     GIT_COMMITTER_DATE GIT_LITERAL_PATHSPECS GIT_GLOB_PATHSPECS GIT_NOGLOB_PATHSPECS
     GIT_ICASE_PATHSPECS GIT_REFLOG_ACTION GIT_EXEC_PATH GIT_TRACE""".split()
 )
+# The index of the commit that a hook is asked about: `commit -a` and `commit -- path` use others.
+GIT_HOOK_INDEX = os.environ.get("GIT_INDEX_FILE", "")
 _IDENTITY = frozenset(
     {"GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"}
 )
@@ -529,7 +531,8 @@ class Repo:
                 f"{branch} is in the middle of {what} in {holder.path}",
                 f"finish or abort it there, then run `gitwaves sync`",
             )
-        for wait in (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 0):
+        waits = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+        for wait in waits:
             done = self.try_git("merge", "--ff-only", "--quiet", "--no-autostash", new, cwd=holder.path)
             tip = self.branch(branch)
             if tip is not None and self.is_ancestor(new, tip):

@@ -95,7 +95,7 @@ def plan_text(progress: Progress, *, width: int = WIDTH) -> str:
     opened = unlocks(progress)
     closing = closing_batch(progress)
     for batch in schedule.batches:
-        agents = max(min(len(wave), config.agents) for wave in batch.waves)
+        agents = max((min(len(wave), config.agents) for wave in batch.waves), default=0)
         lines += [
             "",
             f"BATCH {batch.id}  {_count(len(batch.tasks), 'task')}, {_count(agents, 'agent')}",

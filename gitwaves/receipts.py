@@ -23,6 +23,7 @@ class Receipt:
     spec: str
     content: Oid  # the whole tree that was verified, to say what differs from it
     runs: tuple[Run, ...]
+    attempts: int = 1  # of the agent, this one included
     unchanged: bool = False  # nothing had to change: the tree may be the one it was claimed on
 
 
@@ -59,6 +60,7 @@ def _load(path: Path, task: str, spec: str) -> Receipt | None:
             spec=raw["spec"],
             content=Oid(raw["content"]),
             runs=tuple(Run(**run) for run in raw["runs"]),
+            attempts=int(raw.get("attempts", 1)),
             unchanged=bool(raw["unchanged"]),
         )
     except (OSError, ValueError, KeyError, TypeError):

@@ -191,6 +191,7 @@ def verify(
     name: str | None,
     *,
     unchanged: bool = False,
+    attempts: int = 1,
     trust_trunk: bool = False,
     cancel: threading.Event | None = None,
     confirm: Callable[[str], str | None] | None = None,
@@ -241,7 +242,7 @@ def verify(
     result = Verified(task, outcome, made=tuple(made), changed=tuple(changed))
     if not result.passed:
         return result
-    save(repo, Receipt(task, code, cards.digest(task), content, outcome.runs, unchanged))
+    save(repo, Receipt(task, code, cards.digest(task), content, outcome.runs, attempts, unchanged))
     advanced = advance(store, branch)
     head = repo.branch(branch)
     differs = [] if advanced or head is None else _code_paths(repo.changed(head, content))
@@ -327,7 +328,7 @@ def _advance(store: Store, snapshot: Snapshot, task: TaskId, branch: Branch, tip
             tracking,
             status=Status.DONE,
             finished=now(),
-            attempts=max(tracking.attempts, 1),
+            attempts=max(tracking.attempts, receipt.attempts),
             evidence=Evidence(oid, tree, digest, receipt.runs),
             learnings=tuple(dict.fromkeys((*tracking.learnings, *learned))),
             spec_gaps=(*tracking.spec_gaps, *(g for g in gaps if g not in tracking.spec_gaps)),

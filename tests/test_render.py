@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from random import Random
 from textwrap import dedent
 from typing import Any
 
@@ -525,12 +527,17 @@ def test_plan_with_computed_batches() -> None:
 # --- JSON ---
 
 
-def valid(value: dict[str, Any], name: str) -> dict[str, Any]:
-    """`value` as a reader of the JSON has it, after it was found to be as documented."""
+@cache
+def validator(name: str) -> Draft202012Validator:
     schema = json.loads((SCHEMAS / f"{name}.schema.json").read_text(encoding="utf-8"))
     Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema)
+
+
+def valid(value: dict[str, Any], name: str) -> dict[str, Any]:
+    """`value` as a reader of the JSON has it, after it was found to be as documented."""
     read: dict[str, Any] = json.loads(json.dumps(value))
-    Draft202012Validator(schema).validate(read)
+    validator(name).validate(read)
     return read
 
 
@@ -871,70 +878,70 @@ def test_plan_json() -> None:
 # --- any plan at all ---
 
 WORDS = st.text(min_size=1, max_size=90)
-STATES = st.sampled_from(["-", "-", "done", "landed", "active", "failed", "stale", "unproven"])
 
 
 @st.composite
 def plans(draw: st.DrawFn) -> Progress:
-    """Any state of any plan, with ids and texts that no check would have let through."""
-    names = draw(st.lists(WORDS, unique=True, min_size=6, max_size=24))
+    """Any state of any plan, with ids and texts that no check would have let through.
+
+    Texts are drawn, the rest is rolled with dice: there is little to shrink.
+    """
+    names = draw(st.lists(WORDS, unique=True, min_size=6, max_size=30))
+    texts = draw(st.lists(WORDS, min_size=1, max_size=8))
+    dice = Random(draw(st.integers(0, 2**32)))
     batches = [BatchId(name) for name in names[:3]]
-    points = [PointId(name) for name in names[3 : draw(st.integers(3, 5))]]
-    ids = [TaskId(name) for name in names[5:]][: draw(st.integers(0, 18))]
+    points = [PointId(name) for name in names[3 : dice.randint(3, 5)]]
+    ids = [TaskId(name) for name in names[5:]][: dice.randint(0, 25)]
     streams = {
         (stream := WorkstreamId(f"WS-{k}")): Workstream(
-            stream, draw(WORDS), (), Branch(draw(WORDS))
+            stream, dice.choice(texts), (), Branch(dice.choice(texts) + "0" * k)
         )
-        for k in range(draw(st.integers(1, 20)))
+        for k in range(dice.randint(1, 25))
     }
-    authored = draw(st.booleans())
-    tasks: dict[TaskId, Task] = {}
+    authored = dice.random() < 0.5
+    tasks = {
+        name: Task(
+            name,
+            dice.choice(texts),
+            dice.choice(sorted(streams)),
+            depends_on=tuple(dice.sample(ids[:i], min(i, dice.randint(0, 3)))),
+            batch=dice.choice(batches) if authored else None,
+            estimate=dice.choice([1, 3600, 10**7]),
+            cancelled=dice.choice([None, None, None, "no"]),
+        )
+        for i, name in enumerate(ids)
+    }
+    merges = {
+        point: MergePoint(point, dice.choice(texts), tuple(dice.sample(ids, min(len(ids), 4))))
+        for point in points
+        if ids
+    }
+    dispatch = dice.choice([None, "batches", "dependencies"])
+    cards = Cards(Config(dice.choice(texts), dispatch=dispatch), streams, tasks, merges)
     facts: dict[str, Fact] = {}
-    for i, name in enumerate(ids):
-        needs = draw(st.lists(st.sampled_from(ids[:i]), max_size=3)) if i else []
-        tasks[name] = Task(
-            name,
-            draw(WORDS),
-            draw(st.sampled_from(sorted(streams))),
-            depends_on=tuple(needs),
-            batch=draw(st.sampled_from(batches)) if authored else None,
-            estimate=draw(st.integers(1, 10**7)),
-            cancelled=draw(st.sampled_from([None, None, None, "no"])),
-        )
-    for name in ids:
-        state = draw(STATES)
-        status = {"active": Status.ACTIVE, "failed": Status.FAILED, "-": Status.PLANNED}
-        verdict = {"stale": Verdict.STALE, "unproven": Verdict.UNPROVEN}
-        kept = Verdict.NONE if state in status else verdict.get(state, Verdict.HOLDS)
-        gaps = [Gap(draw(WORDS), {draw(st.sampled_from(ids)): ""})] * draw(st.integers(0, 1))
+    for node in (*tasks, *merges):
+        status = dice.choice([*Status])
+        affects = [dice.choice(ids)] if dice.random() < 0.3 else []
         known = Tracking(
-            name,
-            status.get(state, Status.DONE),
-            agent=draw(st.none() | WORDS),
-            attempts=draw(st.integers(0, 9)),
+            node,
+            status,
+            agent=dice.choice([None, *texts]),
+            attempts=dice.randint(0, 9),
             evidence=EVIDENCE,
-            learnings=(draw(WORDS),),
-            spec_gaps=tuple(gaps),
+            learnings=(dice.choice(texts),),
+            spec_gaps=(Gap(dice.choice(texts), {t: cards.digest(t) for t in affects}),),
         )
-        facts[name] = Fact(known, kept, draw(WORDS), landed=state == "landed")
-    merges: dict[PointId, MergePoint] = {}
-    for point in points if ids else []:
-        requires = draw(st.lists(st.sampled_from(ids), min_size=1, max_size=9, unique=True))
-        merges[point] = MergePoint(point, draw(WORDS), tuple(requires))
-        state = draw(st.sampled_from([Status.PLANNED, Status.DONE]))
-        facts[point] = Fact(
-            Tracking(point, state),
-            Verdict.HOLDS if state is Status.DONE else Verdict.NONE,
-            draw(WORDS),
-            reverted=draw(st.booleans()),
+        done = (Verdict.HOLDS, Verdict.HOLDS, Verdict.STALE, Verdict.UNPROVEN)
+        facts[node] = Fact(
+            known,
+            dice.choice(done) if status is Status.DONE else Verdict.NONE,
+            dice.choice(["", *texts]),
+            landed=dice.random() < 0.5,
+            reverted=dice.random() < 0.5,
         )
-    dispatch = draw(st.sampled_from([None, "batches", "dependencies"]))
-    cards = Cards(Config(draw(WORDS), dispatch=dispatch), streams, tasks, merges)
-    for gapped in facts.values():
-        for gap in gapped.tracking.spec_gaps:
-            gap.affects.update({t: cards.digest(t) for t in gap.affects})  # type: ignore[attr-defined]  # a dict here
     graph = graph_of(cards)
-    return progress(cards, graph, schedule(cards, graph), facts, warnings=[draw(WORDS)])
+    plan = schedule(cards, graph)
+    return progress(cards, graph, plan, facts, warnings=[dice.choice(texts)])
 
 
 @settings(deadline=None)

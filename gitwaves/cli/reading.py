@@ -1,0 +1,284 @@
+"""The commands that only read."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from gitwaves import jsonout, pages, render
+from gitwaves.cards import load_cards
+from gitwaves.cli import App, colored, echo, pass_app
+from gitwaves.errors import CycleError, ExitCode, GitwavesError, NotReady
+from gitwaves.graph import graph_of
+from gitwaves.model import DASHBOARD_PATH, Cards, Finding, Progress, Severity
+from gitwaves.plan import progress, schedule
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON; the fields are stable.")
+
+_STYLE: dict[str, dict[str, Any]] = {
+    "active": {"fg": "yellow"}, "*": {"fg": "yellow"}, "failed": {"fg": "red"}, "!": {"fg": "red"},
+    "done": {"fg": "green"}, "heading": {"bold": True}, "hint": {"dim": True},
+}  # fmt: skip
+
+
+def _color(text: str, style: str) -> str:
+    return click.style(text, **_STYLE.get(style, {}))
+
+
+def _dump(value: object) -> None:
+    echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _read_cards(app: App, rev: str | None) -> tuple[Cards, list[str]]:
+    """The cards of the working tree or of a revision, and the files that are tracked there."""
+    store = app.store
+    if rev is None:
+        files, odd = store.working_files()
+        if not files and not odd:
+            raise NotReady("there is no .workstreams/ here", "run `gitwaves init`, then `gitwaves import DOC`")
+        tracked = app.repo.paths("ls-files", "-z", cwd=app.repo.top)
+    else:
+        commit = app.repo.resolve(rev)
+        if commit is None:
+            raise GitwavesError(f"no commit {rev!r}", "name a branch, a tag or a commit")
+        files, odd = store.files(commit)
+        tracked = app.repo.paths("ls-tree", "-r", "-z", "--name-only", commit)
+    return load_cards(files, odd), tracked
+
+
+def plain_progress(cards: Cards) -> Progress:
+    """A plan as its specs alone have it, nothing begun."""
+    graph = graph_of(cards)
+    return progress(cards, graph, schedule(cards, graph), {})
+
+
+@click.command()
+@click.argument("rev", required=False)
+@click.option("--write", is_flag=True, help=f"Also write {DASHBOARD_PATH}, on trunk's worktree only.")
+@as_json
+@pass_app
+def status(app: App, rev: str | None, write: bool, as_json: bool) -> None:
+    """Show where everything stands.
+
+    With REV, everything is read from that commit's tree.
+
+    \b
+    Examples:
+      gitwaves status
+      gitwaves status --json | jq .counts
+    """
+    snapshot = app.store.snapshot(rev)
+    shown = app.store.progress(snapshot, local=rev is None)
+    if write:
+        here = app.repo.here()
+        if here is None or here.branch != snapshot.trunk:
+            raise GitwavesError(f"--write works on {snapshot.trunk} only", f"switch to {snapshot.trunk} first")
+        text = render.dashboard(app.store.progress(snapshot, local=False))
+        (here.path / DASHBOARD_PATH).write_text(text)
+    if as_json:
+        _dump(jsonout.status_json(shown))
+    else:
+        click.echo(render.status_text(shown, color=_color if colored() else None), nl=False)
+        if rev is None and app.repo.top is not None:
+            _say_uncommitted(app)
+
+
+def _say_uncommitted(app: App) -> None:
+    top = app.repo.top
+    if top is None or not (top / ".workstreams").is_dir():
+        return
+    changed = app.repo.paths(
+        "status", "--porcelain", "-z", "--no-renames", "--", ".workstreams", cwd=top
+    )
+    cards = [c[3:] for c in changed if not c.endswith("DASHBOARD.txt")]
+    if cards:
+        more = f" and {len(cards) - 1} more" if len(cards) > 1 else ""
+        echo(f"note: {cards[0]}{more} differ in the working tree; what is shown is what is committed", err=True)
+
+
+@click.command(name="next")
+@as_json
+@pass_app
+def next_(app: App, as_json: bool) -> None:
+    """List the tasks that can start now, the most urgent first.
+
+    \b
+    Examples:
+      gitwaves next
+      gitwaves next --json | jq -r '.tasks[].id'
+    """
+    shown = app.store.progress()
+    if as_json:
+        _dump(jsonout.next_json(shown))
+    else:
+        click.echo(pages.next_text(shown), nl=False)
+
+
+@click.command()
+@click.argument("id")
+@as_json
+@pass_app
+def show(app: App, id: str, as_json: bool) -> None:
+    """Show one task, merge point or batch: its spec, its state, and why it is blocked.
+
+    \b
+    Examples:
+      gitwaves show A1
+      gitwaves show MP1 --json
+    """
+    shown = app.store.progress()
+    if as_json:
+        _dump(jsonout.show_json(shown, id))
+    else:
+        click.echo(pages.show_text(shown, id), nl=False)
+
+
+@click.command()
+@click.argument("rev", required=False)
+@click.option("--strict", is_flag=True, help="Exit 1 on warnings too.")
+@click.option("--fix", is_flag=True, help="Add missing tracking halves (in the working tree, on trunk).")
+@as_json
+@pass_app
+def check(app: App, rev: str | None, strict: bool, fix: bool, as_json: bool) -> None:
+    """Check the cards of the working tree, or of REV: schema, ids, needs, cycles, boundaries.
+
+    Prints path:line:column: severity: message. Warnings exit 0, with --strict 1.
+
+    \b
+    Examples:
+      gitwaves check
+      gitwaves check main --strict
+    """
+    from gitwaves.rules import check as findings_of
+
+    if fix:
+        _fix(app)
+    cards, files = _read_cards(app, rev)
+    findings = list(findings_of(cards, files))
+    findings += _design_changed(app, cards, rev)
+    findings.sort()
+    if as_json:
+        _dump({"version": 1, "findings": [asdict(f) for f in findings]})
+    else:
+        for finding in findings:
+            echo(str(finding))
+        errors = sum(f.severity is Severity.ERROR for f in findings)
+        if not findings:
+            echo(f"{len(cards.tasks)} tasks, {len(cards.merge_points)} merge points: nothing to say", err=True)
+        else:
+            echo(f"{errors} errors, {len(findings) - errors} warnings", err=True)
+    bad = any(strict or f.severity is Severity.ERROR for f in findings)
+    sys.exit(ExitCode.REFUSED if bad else ExitCode.FINE)
+
+
+def _design_changed(app: App, cards: Cards, rev: str | None) -> list[Finding]:
+    path, blob = cards.config.design_path, cards.config.design_blob
+    if not path or not blob:
+        return []
+    commit = app.repo.resolve(rev or cards.config.trunk)
+    entry = app.repo.at(commit, path) if commit else None
+    if commit is None or (entry is not None and entry.oid == blob):
+        return []
+    what = f"changed since its import; run `gitwaves import {path}`" if entry else "is not on trunk any more"
+    line = cards.config.places.get("design", (1, 1))
+    return [Finding(".workstreams/config.yaml", *line, Severity.WARNING, f"{path} {what}")]
+
+
+def _fix(app: App) -> None:
+    from gitwaves.halves import join, planned, split
+    from gitwaves.receipts import write_file
+
+    here = app.repo.here()
+    files, _ = app.store.working_files()
+    config = load_cards(files).config
+    if here is None or here.branch != config.trunk:
+        raise GitwavesError(f"--fix works on {config.trunk} only", f"switch to {config.trunk} first")
+    for path, data in sorted(files.items()):
+        parts = path.split("/")
+        if len(parts) == 3 and parts[2].endswith(".yaml") and parts[2] != "workstream.yaml":
+            spec, tracking = split(data)
+            if not tracking.strip() and b"\ntracking:" not in spec:
+                write_file(here.path / path, join(spec, planned(parts[2].removesuffix(".yaml"))))
+                echo(f"{path}: added its tracking half")
+
+
+@click.command()
+@click.argument("rev", required=False)
+@as_json
+@pass_app
+def plan(app: App, rev: str | None, as_json: bool) -> None:
+    """Show the plan of the working tree, or of REV: batches, waves, merge points, critical path.
+
+    \b
+    Examples:
+      gitwaves plan
+      gitwaves plan main --json
+    """
+    cards, _ = _read_cards(app, rev)
+    errors = [f for f in cards.findings if f.severity is Severity.ERROR]
+    for finding in errors:
+        echo(str(finding), err=True)
+    graph = graph_of(cards)
+    if cycle := graph.cycle():
+        raise CycleError(cycle)
+    shown = plain_progress(cards)
+    if as_json:
+        _dump(jsonout.plan_json(shown))
+    else:
+        click.echo(pages.plan_text(shown), nl=False)
+    sys.exit(ExitCode.REFUSED if errors else ExitCode.FINE)
+
+
+@click.command()
+@click.argument("id")
+@pass_app
+def brief(app: App, id: str) -> None:
+    """Print what an agent needs to know to do a task, as one Markdown text.
+
+    \b
+    Examples:
+      gitwaves brief A1 | claude -p
+    """
+    from gitwaves.running import brief_for
+
+    snapshot = app.store.snapshot()
+    task = snapshot.require_task(id)
+    click.echo(brief_for(app.store, task), nl=False)
+
+
+@click.command()
+@click.argument("id")
+@click.option("-f", "--follow", is_flag=True, help="Go on as the log grows.")
+@pass_app
+def logs(app: App, id: str, follow: bool) -> None:
+    """Print the last log of a task: what its agent, or its verification, said.
+
+    \b
+    Examples:
+      gitwaves logs A1 -f
+    """
+    import time
+
+    snapshot = app.store.snapshot()
+    if id not in snapshot.cards.merge_points:
+        snapshot.require_task(id)
+    folder = app.repo.state_dir / "logs" / id
+    found = sorted(folder.glob("*.log"), key=lambda p: p.stat().st_mtime_ns)
+    if not found:
+        raise NotReady(f"{id} has no log yet", f"`gitwaves verify {id}` or `gitwaves run` makes one")
+    with found[-1].open(errors="replace") as file:
+        while True:
+            for line in file:
+                echo("".join(c if c.isprintable() or c in "\t\n" else repr(c)[1:-1] for c in line).rstrip("\n"))
+            if not follow:
+                return
+            time.sleep(0.3)
+
+
+COMMANDS: dict[str, click.Command] = {
+    c.name or "": c for c in (status, next_, show, check, plan, brief, logs)
+}

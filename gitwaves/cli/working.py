@@ -1,0 +1,291 @@
+"""The commands that do the work: start, verify, merge, run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+
+import click
+
+from gitwaves.cli import App, echo, pass_app
+from gitwaves.errors import ExitCode, GitwavesError, Refused, UsageError
+from gitwaves.model import Gap, printable
+
+
+@click.command()
+@click.argument("id")
+@click.option("--agent", metavar="NAME", help="Who does it; shown on the dashboard.")
+@click.option("--takeover", is_flag=True, help="Take a claim whose branch stands still.")
+@click.option("--release", is_flag=True, help="Give the claim back.")
+@pass_app
+def start(app: App, id: str, agent: str | None, takeover: bool, release: bool) -> None:
+    """Claim a task and prepare its worktree.
+
+    The worktree holds trunk and all done work that the task needs. A task that is mine already
+    succeeds and prints its path.
+
+    \b
+    Examples:
+      gitwaves start A1
+      gitwaves start A1 --agent codex
+      gitwaves start A1 --release
+    """
+    from gitwaves import claims
+    from gitwaves.verifying import advance
+
+    if release and (agent or takeover):
+        raise UsageError("--release goes with no other option")
+    advance(app.store)
+    if release:
+        task = claims.release(app.store, id)
+        echo(f"{task} is free again; its branch stays as it is")
+        return
+    started = claims.start(app.store, id, agent=agent, takeover=takeover, trust_trunk=app.trust_trunk)
+    echo(str(started.path))
+    echo(f"{started.task} is at work on {started.branch}; work there, commit, then `gitwaves verify`", err=True)
+
+
+@click.command()
+@click.argument("id", required=False)
+@click.option("--commit", "commit_", is_flag=True, help="Commit everything in the worktree first.")
+@click.option("-m", "--message", metavar="MSG", help="The message for --commit.")
+@click.option("--unchanged", is_flag=True, help="Say that nothing had to change.")
+@pass_app
+def verify(app: App, id: str | None, commit_: bool, message: str | None, unchanged: bool) -> None:
+    """Run a task's verification on its worktree; a pass and a commit make it done, in either order.
+
+    In the task's worktree the ID may be left out.
+
+    \b
+    Examples:
+      gitwaves verify
+      gitwaves verify A1 --commit -m "Add the ledger schema"
+    """
+    from gitwaves.running import commit_all
+    from gitwaves.verifying import advance, task_here
+    from gitwaves.verifying import verify as run
+
+    if message is not None and not commit_:
+        raise UsageError("-m goes with --commit")
+    advance(app.store)
+    if commit_:
+        snapshot = app.store.snapshot()
+        task = snapshot.require_task(id) if id else task_here(app.store, snapshot)
+        commit_all(app.store, task, message or f"{task}: {snapshot.cards.tasks[task].title}")
+    result = run(app.store, id, unchanged=unchanged, trust_trunk=app.trust_trunk, confirm=_confirm)
+    if not result.passed:
+        if result.changed:
+            raise Refused(
+                f"{result.task}: the steps changed {', '.join(result.changed[:5])}",
+                "steps must leave the content that they verify as it is",
+            )
+        outcome = result.outcome
+        echo(outcome.tail, err=True)
+        ended = "timed out" if outcome.timed_out else f"exit {outcome.exit}"
+        raise GitwavesError(
+            f"{result.task} does not pass: step {outcome.failed}, {ended}", f"the whole log is in {outcome.log}"
+        )
+    if result.made:
+        echo(f"not counted, made by the steps: {', '.join(result.made[:5])}", err=True)
+    if result.done:
+        echo(f"{result.task} is done")
+        _say_open(app)
+    else:
+        echo(f"{result.task} passes; it is done once this content is committed")
+        if result.differs:
+            echo("not committed yet: " + ", ".join(result.differs[:10]))
+
+
+def _confirm(text: str) -> str | None:
+    if not sys.stdin.isatty():
+        return None
+    name = os.environ.get("USER") or "a person"
+    return name if click.confirm(f"Confirm: {printable(text)}", err=True) else None
+
+
+def _say_open(app: App) -> None:
+    shown = app.store.progress()
+    if shown.runnable:
+        echo("runnable now: " + " ".join(shown.runnable))
+    ready = [p.id for p in shown.merge_points.values() if p.state == "ready"]
+    for point in ready:
+        echo(f"{point} can land: gitwaves merge {point}")
+
+
+@click.command()
+@click.argument("id", required=False)
+@click.option("--continue", "resume", is_flag=True, help="Go on after resolving a conflict.")
+@click.option("--again", is_flag=True, help="Land a reverted merge point anew.")
+@click.option("--rest", "rest_", is_flag=True, help="Land what no merge point takes.")
+@pass_app
+def merge(app: App, id: str | None, resume: bool, again: bool, rest_: bool) -> None:
+    """Land a merge point on trunk: its tasks' verified work, together, verified again as merged.
+
+    \b
+    Examples:
+      gitwaves merge MP1
+      gitwaves merge MP1 --continue
+      gitwaves merge --rest
+    """
+    from gitwaves import merging
+    from gitwaves.verifying import advance
+
+    if rest_ == bool(id) or (rest_ and (resume or again)):
+        raise UsageError("name one merge point, or say --rest", "gitwaves merge MP1")
+    advance(app.store)
+    if rest_:
+        landed, failed = merging.rest(app.store, trust_trunk=app.trust_trunk)
+        for one in landed:
+            echo(f"landed {' '.join(one.tasks)} from {one.node} as {one.commit[:10]}")
+        if not landed and not failed:
+            echo("nothing is left to land")
+        for error in failed[:-1]:
+            echo(f"Error: {error.message}", err=True)
+        if failed:
+            raise failed[-1]
+        return
+    done = merging.merge(app.store, id or "", again=again, resume=resume, trust_trunk=app.trust_trunk)
+    echo(f"landed {done.node} ({' '.join(done.tasks)}) as {done.commit[:10]}")
+    if done.opened:
+        echo("runnable now: " + " ".join(done.opened))
+
+
+@click.command()
+@click.option("--agents", type=click.IntRange(1, 256), metavar="N", help="Most agents at once.")
+@click.option("--agent", metavar="NAME", help="The profile that runs every task.")
+@pass_app
+def run(app: App, agents: int | None, agent: str | None) -> None:
+    """Run agents on everything that is runnable until nothing is left or nothing can go on.
+
+    Each task gets its worktree, its brief on standard input, and its verification; merge points
+    land as they open. Ctrl-C stops every agent and leaves each card true.
+
+    \b
+    Examples:
+      gitwaves run
+      gitwaves run --agents 4 --agent codex
+    """
+    from gitwaves.live import watch
+    from gitwaves.running import Runner
+
+    runner = Runner(app.store, agents=agents, agent=agent, trust_trunk=app.trust_trunk)
+    ended = watch(runner)
+    for line in ended.said:
+        echo(printable(line))
+    if ended.interrupted:
+        sys.exit(ExitCode.INTERRUPTED)
+    sys.exit(ExitCode.FINE if ended.complete else ExitCode.REFUSED)
+
+
+@click.command()
+@click.argument("id")
+@pass_app
+def stop(app: App, id: str) -> None:
+    """Stop the agent that `gitwaves run` has at work on a task; its claim stays.
+
+    \b
+    Examples:
+      gitwaves stop A1
+    """
+    from gitwaves.running import stop_agent
+
+    task = app.store.snapshot().require_task(id)
+    stop_agent(app.store, task)
+    echo(f"{task}: its agent is stopped; `gitwaves start {task} --release` gives the task back")
+
+
+@click.command()
+@pass_app
+def sync(app: App) -> None:
+    """Bring state up to date: find verified commits that landed while no hook ran.
+
+    \b
+    Examples:
+      gitwaves sync
+    """
+    from gitwaves.verifying import sync as bring
+
+    advanced = bring(app.store)
+    for one in advanced:
+        echo(f"{one.task} is done")
+        if one.opened:
+            echo("runnable now: " + " ".join(one.opened))
+    if not advanced:
+        echo("nothing new")
+
+
+@click.command()
+@click.argument("id")
+@click.argument("text")
+@pass_app
+def learn(app: App, id: str, text: str) -> None:
+    """Record what a task taught, for the tasks that need it and for CLAUDE.md.
+
+    \b
+    Examples:
+      gitwaves learn A1 "The API returns cents"
+    """
+    from gitwaves.verifying import note
+
+    task = note(app.store, id, lambda t: replace(t, learnings=tuple(dict.fromkeys((*t.learnings, text.strip())))))
+    echo(f"{task} taught: {printable(text.strip())}")
+
+
+@click.command()
+@click.argument("id")
+@click.argument("text", required=False)
+@click.option("--affects", metavar="IDS", help="The tasks it holds, with commas: B5,B6.")
+@click.option("--resolve", is_flag=True, help="The gaps of this task are settled.")
+@pass_app
+def gap(app: App, id: str, text: str | None, affects: str | None, resolve: bool) -> None:
+    """Record where a task's spec was wrong; the tasks it affects are held until it is settled.
+
+    \b
+    Examples:
+      gitwaves gap A3 "The API returns cents, the spec says euros" --affects B5
+      gitwaves gap A3 --resolve
+    """
+    from gitwaves.verifying import note
+
+    snapshot = app.store.snapshot()
+    task = snapshot.require_task(id)
+    if resolve:
+        note(app.store, task, lambda t: replace(t, spec_gaps=tuple(replace(g, resolved=True) for g in t.spec_gaps)))
+        echo(f"the gaps of {task} are settled")
+        return
+    if not text:
+        raise UsageError("say what is wrong, or --resolve", f'gitwaves gap {task} "…" --affects B5')
+    named = [snapshot.require_task(a.strip()) for a in (affects or "").split(",") if a.strip()]
+    new = Gap(text.strip(), {t: snapshot.cards.digest(t) for t in named})
+    note(app.store, task, lambda t: replace(t, spec_gaps=(*t.spec_gaps, new)))
+    held = f"; it holds {' '.join(named)}" if named else ""
+    echo(f"{task} found a gap{held}")
+
+
+@click.command()
+@click.option("--ignored", is_flag=True, help="Also lose the ignored files that are listed.")
+@pass_app
+def clean(app: App, ignored: bool) -> None:
+    """Remove worktrees and branches whose work has landed.
+
+    \b
+    Examples:
+      gitwaves clean
+      gitwaves clean --ignored
+    """
+    from gitwaves.cleaning import clean as tidy
+
+    removed, kept = tidy(app.store, ignored=ignored)
+    for line in removed:
+        echo(f"removed {line}")
+    for line in kept:
+        echo(f"kept {line}")
+    if not removed and not kept:
+        echo("nothing to remove")
+
+
+COMMANDS: dict[str, click.Command] = {
+    c.name or "": c for c in (start, verify, merge, run, stop, sync, learn, gap, clean)
+}
+

@@ -1,0 +1,91 @@
+"""What each Git hook does. They match and refuse; they never run a card's commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from gitwaves.claims import at_work
+from gitwaves.errors import Refused
+from gitwaves.git import GIT_HOOK_INDEX, Repo
+from gitwaves.model import ROOT, Branch, Oid, closest
+from gitwaves.store import Snapshot, Store
+from gitwaves.verifying import advance, said_in, tampered, trespasses, unmatched
+
+
+def run(repo: Repo, name: str, args: list[str]) -> None:
+    """Runs a hook in the worktree it was called in.
+
+    Raises:
+        Refused: the commit must not be made (`pre-commit`, `commit-msg`).
+    """
+    store = Store(repo)
+    here = repo.here()
+    if here is None or here.branch is None:
+        return
+    if name in {"pre-commit", "pre-merge-commit"}:
+        pre_commit(store, here.branch)
+    elif name == "commit-msg" and args:
+        commit_msg(store.snapshot(), here.branch, Path(args[0]))
+    elif name in {"post-commit", "post-merge", "post-rewrite"}:
+        post(store, here.branch)
+
+
+def pre_commit(store: Store, branch: Branch) -> None:
+    """Refuses paths outside the boundary, a changed spec half, and another worktree's card."""
+    repo = store.repo
+    snapshot = store.snapshot()
+    task = at_work(snapshot, branch)
+    tip = repo.branch(branch)
+    here = repo.here()
+    if task is None or tip is None or here is None:
+        return
+    env = {"GIT_INDEX_FILE": GIT_HOOK_INDEX} if GIT_HOOK_INDEX else {}
+    parents = [tip]
+    merging = here.admin / "MERGE_HEAD"
+    if merging.exists():
+        parents += map(Oid, merging.read_text().split())
+    differing = [
+        set(repo.paths("diff", "--cached", "--name-only", "--no-renames", "-z", p, cwd=here.path, env=env))
+        for p in parents
+    ]
+    paths = set.intersection(*differing)
+    said = trespasses(snapshot.cards, branch, task, paths)
+    cards = [p for p in paths if p.startswith(ROOT + "/")]
+    if cards and len(parents) == 1:
+        index = Oid(repo.git("write-tree", cwd=here.path, env=env))
+        said += tampered(store, snapshot.cards, branch, tip, index, cards)
+    if said:
+        raise Refused(
+            "this commit is refused:\n" + "\n".join(f"  {line}" for line in said),
+            "take these out with `git restore --staged FILE`; their owner changes them, "
+            f"or a review on {snapshot.trunk} widens the boundary",
+        )
+
+
+def commit_msg(snapshot: Snapshot, branch: Branch, file: Path) -> None:
+    """Checks the trailers of a commit message."""
+    text = file.read_text(errors="replace")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    for key, value in said_in("\n".join(lines)):
+        if key == "task" and value not in snapshot.cards.tasks:
+            guess = closest(value, snapshot.cards.tasks)
+            raise Refused(
+                f"the trailer `Task: {value}` names no task",
+                f"did you mean {guess}?" if guess else f"the task at work here is {at_work(snapshot, branch)}",
+            )
+
+
+def post(store: Store, branch: Branch) -> None:
+    """Advances state after a commit, and says what that opened, or what still differs."""
+    advanced = advance(store, branch)
+    for one in advanced:
+        print(f"gitwaves: {one.task} is done", file=sys.stderr)
+        if one.opened:
+            print(f"gitwaves: runnable now: {' '.join(one.opened)}", file=sys.stderr)
+    if not advanced:
+        differing = unmatched(store, branch)
+        if differing:
+            shown = ", ".join(differing[:5]) + (f" and {len(differing) - 5} more" if len(differing) > 5 else "")
+            print(f"gitwaves: this commit is not what was verified; it differs in {shown}", file=sys.stderr)
+            print("gitwaves: run `gitwaves verify`", file=sys.stderr)

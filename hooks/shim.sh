@@ -1,0 +1,74 @@
+#!/bin/sh
+# gitwaves hook
+# Written by `gitwaves hooks install`; `gitwaves hooks uninstall` removes it without a trace.
+# It runs the hook that was here before, then gitwaves, if there is anything for it to do.
+
+hook=@HOOK@
+python=@PYTHON@
+package=@PACKAGE@
+
+[ -z "$GITWAVES_HOOK" ] || exit 0 # git as called by gitwaves
+
+# post-rewrite gets what was rewritten on standard input, and two are to read it.
+rewritten=
+[ "$hook" != post-rewrite ] || rewritten=$(cat)
+
+# "$@": a command. Gives it the standard input that the hook got.
+feed() {
+	if [ "$hook" != post-rewrite ]; then
+		"$@"
+	elif [ -z "$rewritten" ]; then
+		"$@" </dev/null
+	else
+		{ printf '%s\n' "$rewritten" 2>/dev/null; } | "$@"
+	fi
+}
+
+before=${0%/*}/$hook.gitwaves-orig
+# pre-commit calls us as the hook it replaced; a hook of its own that we replaced is then run by it.
+if [ -n "$PRE_COMMIT_RUNNING_LEGACY" ] && grep -q 'https://pre-commit.com' "$before" 2>/dev/null; then
+	before=
+fi
+if [ -n "$before" ] && [ -f "$before" ] && [ -x "$before" ]; then
+	feed "$before" "$@"
+	status=$?
+	case $hook in
+	post-*) ;; # the commit is made: nothing may fail it
+	*) [ "$status" -eq 0 ] || exit "$status" ;;
+	esac
+fi
+
+# Nothing to do unless a task is at work on this branch.
+branch=$(git symbolic-ref -q HEAD 2>/dev/null) || exit 0
+branch=${branch#refs/heads/}
+while :; do
+	case $branch in
+	*/*) branch=${branch%%/*}%2F${branch#*/} ;;
+	*) break ;;
+	esac
+done
+common=$(git rev-parse --git-common-dir 2>/dev/null) || exit 0
+[ -f "$common/gitwaves/at-work/$branch" ] || exit 0
+[ -x "$python" ] && [ -f "$package" ] || exit 0 # gitwaves was removed
+
+case $hook in
+post-commit | post-merge)
+	# In the middle of something that rewrites or picks commits: `sync` looks when it is over.
+	own=$(git rev-parse --git-dir 2>/dev/null) || exit 0
+	for state in rebase-merge rebase-apply sequencer CHERRY_PICK_HEAD REVERT_HEAD BISECT_LOG; do
+		[ ! -e "$own/$state" ] || exit 0
+	done
+	# While post-merge runs, the merge that it tells of still has its MERGE_HEAD.
+	[ "$hook" = post-merge ] || [ ! -e "$own/MERGE_HEAD" ] || exit 0
+	;;
+esac
+
+case $hook in
+post-*)
+	feed "$python" -P -m gitwaves hook "$hook" "$@" || :
+	exit 0
+	;;
+*)
+	exec "$python" -P -m gitwaves hook "$hook" "$@"
+	;;
+esac
