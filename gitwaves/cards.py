@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from gitwaves.halves import SEPARATOR, join, planned, split
@@ -120,6 +120,7 @@ def load_cards(files: Mapping[str, bytes], odd: Mapping[str, str] | None = None)
     return Cards(config, workstreams, tasks, points, tracking, tuple(sorted(findings)))
 
 
+@lru_cache(maxsize=1 << 15)
 def load_card(data: bytes, path: str) -> Card:
     """Reads the card of a task or merge point; the folder says which."""
     spec_half, tracking_half = split(data)
@@ -151,6 +152,7 @@ def load_card(data: bytes, path: str) -> Card:
     return Card(spec, tracking, tuple(findings), bool(tracking_half.strip()))
 
 
+@lru_cache(maxsize=1 << 15)
 def load_tracking(
     data: bytes, path: str, *, first_line: int = 1
 ) -> tuple[Tracking | None, tuple[Finding, ...]]:
@@ -250,6 +252,7 @@ def with_tracking(card: bytes, tracking: Tracking) -> bytes:
     return join(spec, tracking_bytes(tracking))
 
 
+@lru_cache(maxsize=1 << 10)
 def load_workstream(data: bytes, path: str) -> tuple[Workstream | None, tuple[Finding, ...]]:
     """Reads a `workstream.yaml`."""
     document = load(data, path)
@@ -272,6 +275,7 @@ def load_workstream(data: bytes, path: str) -> tuple[Workstream | None, tuple[Fi
     return workstream, tuple(findings)
 
 
+@lru_cache(maxsize=64)
 def load_config(data: bytes, path: str) -> tuple[Config, tuple[Finding, ...]]:
     """Reads `config.yaml`; defaults where it says nothing or cannot be read."""
     document = load(data, path)

@@ -43,7 +43,7 @@ def demonstrate(folder: Path | None, agents: int) -> tuple[Ended, Path]:
     planning.init(repo, title="Payments platform", agents=agents, agent="demo")
     config = folder / CONFIG_PATH
     changes = {"profiles": {"demo": demo.profile()}, "worktrees": "../worktrees/{name}"}
-    write_file(config, edited(config.read_bytes(), changes, ()))
+    write_file(config, edited(config.read_bytes(), changes, planning.CONFIG_ORDER))
     store = Store(repo)
     planning.import_doc(store, folder / "docs" / "design.md")
     _commit(repo, folder, "Plan the work")

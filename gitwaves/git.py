@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
@@ -48,6 +49,9 @@ _SAFE = (
     "-c", "advice.detachedHead=false",
     "-c", "merge.renames=true",
 )  # fmt: skip
+
+# Only to find the repository: what is found is then named with --git-dir.
+_BARE_OK = ("-c", "safe.bareRepository=all")
 
 _BUSY = {
     "rebase-merge": "a rebase",
@@ -138,6 +142,10 @@ class Repo:
         self._objects = _Objects(common)
         self._lock = _Lock(self.state_dir / "lock")
         self._empty_tree: Oid | None = None
+        # functions of object ids, which never change
+        self._code_trees: dict[Oid, Oid] = {}
+        self._bases: dict[tuple[Oid, Oid], tuple[Oid, ...]] = {}
+        self._signs: bool | None = None
 
     @staticmethod
     def open(start: Path) -> Repo:
@@ -151,7 +159,7 @@ class Repo:
         if not start.is_dir():
             raise GitwavesError(f"no such folder: {start}")
         args = ["rev-parse", "--path-format=absolute", "--git-common-dir", "--is-bare-repository"]
-        done = _git(["-C", str(start), *args], check=False)
+        done = _git(["-C", str(start), *_BARE_OK, *args], check=False)
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip()
             if "not a git repository" in said:
@@ -204,9 +212,9 @@ class Repo:
         """The one lock that serialises gitwaves' own writes in this repository."""
         return self._lock.held()
 
-    def config(self, key: str) -> str | None:
+    def config(self, key: str, *options: str) -> str | None:
         """A value of Git's configuration, or None."""
-        done = self.try_git("config", "--get", key)
+        done = self.try_git("config", *options, "--get", key)
         return done.stdout.decode(errors="replace").rstrip("\n") if done.returncode == 0 else None
 
     # --- objects -------------------------------------------------------------------------------
@@ -268,15 +276,7 @@ class Repo:
 
         The names are used as they are: callers take them from trees or from ids.
         """
-        def order(item: tuple[str, Entry]) -> bytes:
-            name = os.fsencode(item[0])
-            return name + b"/" if item[1].is_tree else name
-
-        data = b"".join(
-            entry.mode.encode() + b" " + os.fsencode(name) + b"\0" + bytes.fromhex(entry.oid)
-            for name, entry in sorted(entries.items(), key=order)
-        )
-        return self._write("tree", data)
+        return self._write("tree", _tree_data(entries))
 
     def with_files(self, tree: Oid, files: Mapping[str, bytes | None]) -> Oid:
         """A tree like `tree` with other contents for some files; None removes one.
@@ -332,7 +332,9 @@ class Repo:
             head += [f"author {author}", f"committer {committer}"]
             return self._write("commit", ("\n".join(head) + "\n\n" + message).encode(errors="surrogateescape"))
         args = [arg for parent in parents for arg in ("-p", parent)]
-        if (self.config("commit.gpgsign") or "").lower() in {"true", "1", "yes", "on"}:
+        if self._signs is None:
+            self._signs = self.config("commit.gpgsign", "--type=bool") == "true"
+        if self._signs:
             args.append("-S")
         try:
             return Oid(self.git("commit-tree", tree, *args, "-F", "-", stdin=message.encode()))
@@ -380,8 +382,12 @@ class Repo:
         """Every best common ancestor; none for unrelated histories."""
         if one == other:
             return (one,)
-        done = self.try_git("merge-base", "--all", one, other)
-        return tuple(Oid(line) for line in done.stdout.decode().split())
+        known = self._bases.get((one, other))
+        if known is None:
+            done = self.try_git("merge-base", "--all", one, other)
+            known = tuple(Oid(line) for line in done.stdout.decode().split())
+            self._bases[one, other] = known
+        return known
 
     def rev_list(self, *args: str) -> list[Oid]:
         """The commits of a range, in the order `git rev-list` gives them."""
@@ -405,9 +411,15 @@ class Repo:
 
     def code_tree(self, commit: Oid) -> Oid:
         """A commit's (or tree's) root tree without `.workstreams/`: what state commits leave alone."""
-        entries = self.tree(commit)
-        entries.pop(".workstreams", None)
-        return self.write_tree(entries)
+        known = self._code_trees.get(commit)
+        if known is None:
+            entries = self.tree(commit)
+            entries.pop(".workstreams", None)
+            data = _tree_data(entries)
+            head = b"tree %d\0" % len(data)
+            new = hashlib.sha1 if len(commit) == 40 else hashlib.sha256
+            known = self._code_trees[commit] = Oid(new(head + data).hexdigest())
+        return known
 
     def merge_trees(self, ours: Oid, theirs: Oid) -> Merged:
         """Merges two commits in memory, as `git merge` would; no worktree is involved.
@@ -683,6 +695,19 @@ def _failed(args: Sequence[str], done: subprocess.CompletedProcess[bytes]) -> Gi
     elif ".lock" in said:
         hint = "another git process may be running; if not, remove the lock file that is named"
     return GitError(f"git {verb}: {text or f'exit {done.returncode}'}", hint)
+
+
+def _tree_data(entries: Mapping[str, Entry]) -> bytes:
+    """A tree as it is stored: folders sort as if their names ended with a slash."""
+
+    def order(item: tuple[str, Entry]) -> bytes:
+        name = os.fsencode(item[0])
+        return name + b"/" if item[1].is_tree else name
+
+    return b"".join(
+        entry.mode.encode() + b" " + os.fsencode(name) + b"\0" + bytes.fromhex(entry.oid)
+        for name, entry in sorted(entries.items(), key=order)
+    )
 
 
 def _parse_tree(data: bytes, width: int) -> dict[str, Entry]:

@@ -381,10 +381,9 @@ def _resolved(store: Store, name: str) -> tuple[Oid, Resolution]:
         raise Conflict(f"still in conflict: {', '.join(unmerged)}", f"resolve and `git add` them in {path}")
     # cards in conflict are settled by rule: whatever stands in the index for them is not read
     repo.git("rm", "-r", "-q", "-f", "--cached", "--ignore-unmatch", "--", ROOT, cwd=path)
-    tree = Oid(repo.git("write-tree", cwd=path))
     head = repo.resolve_in(path)
-    if head is not None and head != resolution.ours:
-        tree = repo.code_tree(head)
+    committed = head is not None and head != resolution.ours
+    tree = head if head and committed else Oid(repo.git("write-tree", cwd=path))
     snapshot = store.snapshot()
     entries = repo.tree(tree)
     cards = settled_cards(store, snapshot, [resolution.ours, resolution.theirs], None)

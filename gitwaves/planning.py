@@ -20,7 +20,9 @@ from gitwaves.render import dashboard
 from gitwaves.store import Store
 from gitwaves.yamledit import dump, edited
 
-_CONFIG_ORDER = ("version", "title", "trunk", "agents", "agent", "design", "batches", "profiles")
+CONFIG_ORDER = (
+    "version", "title", "trunk", "agents", "agent", "design", "batches", "worktrees", "profiles"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ def import_doc(store: Store, doc: Path, *, draft: bool = False) -> Import:
         changes["title"] = new.title
     written: dict[str, bytes] = dict(result.files)
     if config.design_path != path or config.design_blob != blob:
-        written[CONFIG_PATH] = edited(files[CONFIG_PATH], changes, _CONFIG_ORDER)
+        written[CONFIG_PATH] = edited(files[CONFIG_PATH], changes, CONFIG_ORDER)
     for name, content in sorted(written.items()):
         _write(top, name, content)
     for name in result.deleted:

@@ -48,7 +48,7 @@ Color = Callable[[str, str], str]
 
 # So many rows of each kind that the whole stays within a screen or so, however large the plan.
 DONE_ROWS, OPEN_ROWS, BLOCKED_ROWS = 3, 6, 6
-POINT_ROWS, WORKTREE_ROWS, GAP_ROWS = 8, 16, 3
+POINT_ROWS, WORKTREE_ROWS, GAP_ROWS = 8, 14, 3
 
 
 def dashboard(progress: Progress) -> str:
