@@ -137,7 +137,7 @@ def start(
         fresh = place.worktree is None
         if fresh:
             repo.add_worktree(place.path, new, branch)
-        mark(repo, branch, task)
+        mark(repo, cards, branch, task)
     if fresh:
         prepare(repo, cards, place.path)
     refresh(store)
@@ -154,7 +154,7 @@ def _again(store: Store, snapshot: Snapshot, task: TaskId, branch: Branch) -> St
             store.repo.land(branch, tip, None)
         store.repo.add_worktree(place.path, tip, branch)
         prepare(store.repo, snapshot.cards, place.path)
-    mark(store.repo, branch, task)
+    mark(store.repo, snapshot.cards, branch, task)
     return Started(task, branch, place.path, fresh)
 
 
@@ -252,7 +252,7 @@ def write(store: Store, snapshot: Snapshot, fact: Fact, tracking: Tracking) -> O
     assert fact.tip is not None
     new = state_commit(store, snapshot.cards, fact.tip, task, tracking, trunk=snapshot.trunk_tip)
     land(store, snapshot.cards, branch, new, store.repo.branch(branch))
-    mark(store.repo, branch, task if tracking.status in BEGUN else None)
+    mark(store.repo, snapshot.cards, branch, task if tracking.status in BEGUN else None)
     return new
 
 

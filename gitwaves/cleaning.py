@@ -44,7 +44,7 @@ def clean(store: Store, *, ignored: bool = False) -> tuple[list[str], list[str]]
             removed.append(str(holder.path))
         with repo.lock():
             repo.git("update-ref", "-d", f"refs/heads/{branch}", tip)
-        mark(repo, branch, None)
+        mark(repo, snapshot.cards, branch, None)
         removed.append(f"branch {branch} (was {tip[:10]})")
     return removed, kept
 

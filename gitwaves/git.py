@@ -145,6 +145,8 @@ class Repo:
         # functions of object ids, which never change
         self._code_trees: dict[Oid, Oid] = {}
         self._bases: dict[tuple[Oid, Oid], tuple[Oid, ...]] = {}
+        self._unreached: dict[tuple[frozenset[Oid], frozenset[Oid]], frozenset[Oid]] = {}
+        self._lists: dict[tuple[str, ...], tuple[Oid, ...]] = {}
         self._signs: bool | None = None
 
     @staticmethod
@@ -389,9 +391,14 @@ class Repo:
             self._bases[one, other] = known
         return known
 
-    def rev_list(self, *args: str) -> list[Oid]:
-        """The commits of a range, in the order `git rev-list` gives them."""
-        return [Oid(line) for line in self.git("rev-list", *args, "--").splitlines()]
+    def rev_list(self, *args: str, paths: Sequence[str] = ()) -> tuple[Oid, ...]:
+        """The commits of a range given by object ids, in the order `git rev-list` gives them."""
+        key = (*args, "--", *paths)
+        known = self._lists.get(key)
+        if known is None:
+            known = tuple(Oid(line) for line in self.git("rev-list", *key).splitlines())
+            self._lists[key] = known
+        return known
 
     def missing_from(self, commits: Iterable[Oid], tips: Iterable[Oid]) -> set[Oid]:
         """Those of `commits` that are in none of the histories of `tips`, or not here at all."""
@@ -399,9 +406,13 @@ class Repo:
         here = {oid for oid in wanted if self.commit(oid) is not None}
         if not here:
             return wanted
-        given = "\n".join([*here, *(f"^{tip}" for tip in tips)]) + "\n"
-        out = self.git("rev-list", "--stdin", stdin=given.encode())
-        return (wanted - here) | (here & {Oid(line) for line in out.splitlines()})
+        key = (frozenset(here), frozenset(tips))
+        known = self._unreached.get(key)
+        if known is None:
+            given = "\n".join([*here, *(f"^{tip}" for tip in key[1])]) + "\n"
+            out = self.git("rev-list", "--stdin", stdin=given.encode())
+            known = self._unreached[key] = frozenset(here & {Oid(x) for x in out.splitlines()})
+        return (wanted - here) | known
 
     def changed(self, old: Oid, new: Oid) -> list[str]:
         """The paths whose content or mode differs between two trees or commits."""
@@ -543,8 +554,9 @@ class Repo:
                 f"{branch} is in the middle of {what} in {holder.path}",
                 f"finish or abort it there, then run `gitwaves sync`",
             )
-        waits = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
-        for wait in waits:
+        patience = time.monotonic() + 6
+        wait = 0.05
+        while True:
             done = self.try_git("merge", "--ff-only", "--quiet", "--no-autostash", new, cwd=holder.path)
             tip = self.branch(branch)
             if tip is not None and self.is_ancestor(new, tip):
@@ -558,9 +570,11 @@ class Repo:
                 )
             if "unmerged" in said or "not possible to fast-forward" in said.lower():
                 break
-            if not any(word in said for word in ("index.lock", "Unable to create", "cannot lock ref")):
+            locked = any(w in said for w in ("index.lock", "Unable to create", "cannot lock ref"))
+            if not locked or time.monotonic() > patience:
                 break
             time.sleep(wait)  # a user's own git holds the index for a moment
+            wait *= 2
         raise _failed(["merge", "--ff-only"], done)
 
 

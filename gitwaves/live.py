@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 
-import click
-
 from gitwaves.model import printable
 from gitwaves.render import dashboard
 from gitwaves.running import Ended, Runner
@@ -33,4 +31,5 @@ def watch(runner: Runner) -> Ended:
 
 def _plain(runner: Runner) -> None:
     for line in runner.lines():
-        click.echo(printable(line))
+        sys.stdout.write(printable(line) + "\n")
+        sys.stdout.flush()

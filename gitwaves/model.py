@@ -417,7 +417,7 @@ def point_digest(point: MergePoint, steps: tuple[Step, ...]) -> str:
         {
             "id": point.id,
             "spec": point.spec.strip(),
-            "requires": sorted(point.requires, key=natural),
+            "requires": sorted(map(str, point.requires), key=natural),
             "verify": [step.canonical() for step in steps],
         }
     )

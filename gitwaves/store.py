@@ -69,6 +69,7 @@ class Store:
 
     def __init__(self, repo: Repo) -> None:
         self.repo = repo
+        self._configured: str | None = None
 
     # --- trunk ---------------------------------------------------------------------------------
 
@@ -87,7 +88,9 @@ class Store:
         for name, oid in refs.items():
             if name.startswith("refs/remotes/") and not name.endswith("/HEAD"):
                 remotes.setdefault(name.split("/", 3)[3], oid)
-        configured = self.repo.config("gitwaves.trunk")
+        if self._configured is None:
+            self._configured = self.repo.config("gitwaves.trunk") or ""
+        configured = self._configured
         order = [b for b in (configured, "main", "master") if b]
         order += [b for b in sorted({*heads, *remotes}) if b not in order and not b.startswith("gitwaves/")]
         for name in order:
@@ -292,8 +295,7 @@ class Store:
         """The last commit of trunk's own line that landed each merge point, reverted ones too."""
         found: dict[str, Oid] = {}
         folder = f"{ROOT}/merge-points"
-        touched = self.repo.git("rev-list", "--first-parent", trunk, "--", folder).split()
-        for oid in map(Oid, touched):
+        for oid in self.repo.rev_list("--first-parent", trunk, paths=[folder]):
             parents = self.repo.require_commit(oid).parents
             for point in cards.merge_points:
                 if point in found:

@@ -272,9 +272,9 @@ def log_path(repo: Repo, node: str) -> Path:
 def claimed_at(store: Store, snapshot: Snapshot, task: TaskId, tip: Oid) -> Oid:
     """The last state commit of a task on its branch; trunk's merge base where there is none."""
     path = card_path(snapshot.cards, task)
-    found = store.repo.git("rev-list", "--first-parent", "-1", tip, "--", path)
+    found = store.repo.rev_list("--first-parent", "-1", tip, paths=[path])
     if found:
-        return Oid(found)
+        return found[0]
     bases = store.repo.merge_bases(snapshot.trunk_tip, tip)
     return bases[0] if bases else tip
 
@@ -297,12 +297,12 @@ def advance(store: Store, branch: Branch | None = None) -> list[Advanced]:
             task = at_work(snapshot, name)
             local = repo.branch(name)
             if task is None or local is None or snapshot.facts[task].tracking.status is not Status.ACTIVE:
-                mark(repo, name, None if task is None else task)
+                mark(repo, snapshot.cards, name, None if task is None else task)
                 continue
             commit = _advance(store, snapshot, task, name, local)
             if commit is not None:
                 done.append(Advanced(task, commit))
-                mark(repo, name, None)
+                mark(repo, snapshot.cards, name, None)
     if done:
         before = set(store.progress(snapshot).runnable)
         opened = tuple(t for t in store.progress(refresh(store)).runnable if t not in before)

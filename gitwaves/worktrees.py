@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from gitwaves.errors import GitError, GitwavesError, Refused
 from gitwaves.git import Repo, Worktree
-from gitwaves.model import Branch, Cards, Oid
+from gitwaves.model import Branch, Cards, Oid, TaskId
+
+
+# `folder/**` means the same to gitignore and to a glob pathspec.
+_PLAIN = re.compile(r"(?:[A-Za-z0-9_.-]+/)+\*\*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +86,25 @@ def marker(repo: Repo, branch: Branch) -> Path:
     return repo.state_dir / "at-work" / branch.replace("/", "%2F")
 
 
-def mark(repo: Repo, branch: Branch, task: str | None) -> None:
-    """Notes what is at work on a branch; only a hint for the hooks, never read as state."""
+def mark(repo: Repo, cards: Cards, branch: Branch, task: TaskId | None) -> None:
+    """Notes what is at work on a branch; only a hint for the hooks, never read as state.
+
+    Beside it stand Git pathspecs that leave out the boundary, where it is plain enough that they
+    say just what it says: with them the shim rules a commit in without starting Python.
+    """
     path = marker(repo, branch)
+    beside = path.with_name(path.name + ".paths")
     if task is None:
         path.unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
+    patterns = [p for w in cards.workstreams.values() if w.branch == branch for p in w.paths]
+    plain = all(_PLAIN.fullmatch(p) for p in patterns) and not cards.tasks[task].paths
+    if patterns and plain:
+        beside.write_text("".join(f":(top,exclude,glob){p}\n" for p in patterns))
+    else:
+        beside.unlink(missing_ok=True)
     path.write_text(task + "\n")
 
 

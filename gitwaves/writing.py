@@ -77,7 +77,7 @@ def done_commit(store: Store, snapshot: Snapshot, task: TaskId) -> Oid:
     if evidence is not None and fact.tip is not None:
         path = snapshot.cards.tasks[task].path
         args = ("--full-history", "--reverse", f"{evidence.commit}..{fact.tip}")
-        for oid in map(Oid, store.repo.git("rev-list", *args, "--", path).split()):
+        for oid in store.repo.rev_list(*args, paths=[path]):
             commit = store.repo.require_commit(oid)
             if evidence.commit in commit.parents and store.repo.code_tree(oid) == evidence.tree:
                 said = store.tracking_at(snapshot.cards, oid, task)
@@ -193,8 +193,8 @@ def joined(store: Store, snapshot: Snapshot) -> Oid:
         if taken not in parents:
             parents.append(taken)
         path = snapshot.cards.tasks[TaskId(task)].path
-        touched = repo.git("rev-list", "--first-parent", "-1", trunk, "--", path)
-        newest = Oid(touched) if touched and newest is None else newest
+        touched = repo.rev_list("--first-parent", "-1", trunk, paths=[path])
+        newest = touched[0] if touched and newest is None else newest
     parents = [p for p in parents if not any(p != q and repo.is_ancestor(p, q) for q in parents)]
     squash = repo.require_commit(newest or trunk)
     return repo.commit_tree(

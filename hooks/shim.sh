@@ -48,8 +48,30 @@ while :; do
 	esac
 done
 common=$(git rev-parse --git-common-dir 2>/dev/null) || exit 0
-[ -f "$common/gitwaves/at-work/$branch" ] || exit 0
+work=$common/gitwaves/at-work/$branch
+[ -f "$work" ] || exit 0
 [ -x "$python" ] && [ -f "$package" ] || exit 0 # gitwaves was removed
+
+case $hook in
+commit-msg) # no trailer of ours: nothing to check
+	grep -qiE '^(Task|Learned|Spec-gap):' "$1" 2>/dev/null || exit 0
+	;;
+pre-commit) # Git's own pathspecs can tell that nothing staged lies outside a plain boundary
+	own=$(git rev-parse --git-dir 2>/dev/null) || exit 0
+	if [ -s "$work.paths" ] && [ ! -e "$own/MERGE_HEAD" ]; then
+		before=$#
+		while IFS= read -r spec; do
+			set -- "$@" "$spec"
+		done <"$work.paths"
+		shift "$before"
+		! git diff --cached --quiet --no-ext-diff HEAD -- "$@" 2>/dev/null || exit 0
+	fi
+	;;
+post-commit | post-merge) # nothing was verified yet: no commit can be the verified one
+	IFS= read -r task <"$work" || exit 0
+	[ -d "$common/gitwaves/receipts/$task" ] || exit 0
+	;;
+esac
 
 case $hook in
 post-commit | post-merge)

@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
-import pygit2
 import pytest
-from pygit2.enums import ConfigLevel
 
 from tests.repo import Repo
 
@@ -91,11 +89,6 @@ def home(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     }
     for name, value in sealed.items():
         monkeypatch.setenv(name, value)
-    # libgit2 fixes HOME when it is loaded and knows no GIT_CONFIG_GLOBAL.
-    search_path = pygit2.settings.search_path
-    search_path[ConfigLevel.GLOBAL] = str(home)
-    search_path[ConfigLevel.XDG] = str(home / ".config/git")
-    search_path[ConfigLevel.SYSTEM] = str(home / "no-system")
     return home
 
 

@@ -53,9 +53,9 @@ class Commands(click.Group):
         from gitwaves.cli import reading, setting_up, working
 
         for module in (reading, working, setting_up):
-            found = module.COMMANDS.get(cmd_name)
-            if found is not None:
-                return found
+            commands: dict[str, click.Command] = module.COMMANDS
+            if cmd_name in commands:
+                return commands[cmd_name]
         return None
 
     def resolve_command(
@@ -67,9 +67,10 @@ class Commands(click.Group):
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             guess = closest(args[0], self.list_commands(ctx))
-            if guess:
-                error.message = f"No such command {args[0]!r}; did you mean {guess!r}?"
-            raise
+            if guess is None:
+                raise
+            message = f"No such command {args[0]!r}; did you mean {guess!r}?"
+            raise click.UsageError(message, ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, names in SECTIONS.items():
