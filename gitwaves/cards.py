@@ -116,7 +116,9 @@ def load_cards(files: Mapping[str, bytes], odd: Mapping[str, str] | None = None)
             if card.tracking is not None:
                 tracking[spec.id] = card.tracking
         elif path.endswith((".yaml", ".yml")) and parts[-1] not in _KNOWN:
-            findings.append(_warning(path, "not read: cards are WS-…/ID.yaml, merge-points/ID.yaml"))
+            findings.append(
+                _warning(path, "not read: cards are WS-…/ID.yaml, merge-points/ID.yaml")
+            )
     return Cards(config, workstreams, tasks, points, tracking, tuple(sorted(findings)))
 
 
@@ -286,8 +288,12 @@ def load_config(data: bytes, path: str) -> tuple[Config, tuple[Finding, ...]]:
     design = raw.get("design") or {}
     config = Config(places=document.places)
     plain = ("title", "agents", "agent", "dispatch", "worktrees", "remote", "merge", "retries")
-    config = replace(config, **{k: raw[k] for k in (*plain, "on_event", "allowed_signers") if k in raw})
-    lengths: dict[str, Any] = {k: seconds(raw[k]) for k in ("default_estimate", "lease") if k in raw}
+    config = replace(
+        config, **{k: raw[k] for k in (*plain, "on_event", "allowed_signers") if k in raw}
+    )
+    lengths: dict[str, Any] = {
+        k: seconds(raw[k]) for k in ("default_estimate", "lease") if k in raw
+    }
     lists: dict[str, Any] = {k: tuple(raw[k]) for k in ("learnings", "shared_paths") if k in raw}
     config = replace(config, **lengths, **lists)
     return replace(
@@ -393,9 +399,7 @@ def _validator(kind: str, part: str | None = None) -> Validator:
     return Draft202012Validator(schema)
 
 
-def _violations(
-    document: Document, path: str, kind: str, part: str | None = None
-) -> list[Finding]:
+def _violations(document: Document, path: str, kind: str, part: str | None = None) -> list[Finding]:
     """What the schema says of a document, each at its place and in a reader's words."""
     if document.findings:
         return []
@@ -422,7 +426,9 @@ def _violations(
     if kind == "task" and part is None:
         batch = document.value.get("batch")
         if isinstance(batch, str) and not is_batch_name(batch):
-            findings.append(_error(path, f"{batch!r} cannot name a batch", document.places["batch"]))
+            findings.append(
+                _error(path, f"{batch!r} cannot name a batch", document.places["batch"])
+            )
     return findings
 
 
@@ -437,7 +443,11 @@ def _words(violation: Any, where: str) -> str:
     if violation.validator == "type":
         wanted = violation.validator_value
         wanted = wanted if isinstance(wanted, str) else " or ".join(wanted)
-        quote = "; write it in quotes" if "string" in wanted and not isinstance(value, list | dict) else ""
+        quote = (
+            "; write it in quotes"
+            if "string" in wanted and not isinstance(value, list | dict)
+            else ""
+        )
         return f"`{where}` must be {_TYPES.get(wanted, wanted)}, not {shown}{quote}"
     if violation.validator == "pattern":
         return f"`{where}`: {shown} is not of the form that is expected here"

@@ -114,7 +114,10 @@ def start(
         place = place_for(repo, cards, branch)
         if place.worktree is not None:
             if place.worktree.branch != branch:
-                raise Refused(f"{place.path} is in the middle of a rebase of {branch}", "finish it there first")
+                raise Refused(
+                    f"{place.path} is in the middle of a rebase of {branch}",
+                    "finish it there first",
+                )
             if at_work(snapshot, branch) != task:
                 require_clean(repo, place.worktree, made_files(repo, branch))
         tip = snapshot.tips.get(branch)
@@ -164,12 +167,16 @@ def _require_startable(store: Store, snapshot: Snapshot, task: TaskId) -> None:
     card = snapshot.cards.tasks[task]
     branch = snapshot.cards.branch_of(task)
     if view.state is State.CANCELLED:
-        raise Refused(f"{task} is cancelled: {card.cancelled}", "run `gitwaves next` for other work")
+        raise Refused(
+            f"{task} is cancelled: {card.cancelled}", "run `gitwaves next` for other work"
+        )
     if view.state is State.DONE:
         raise Refused(f"{task} is done", "run `gitwaves next` for other work")
     if view.state in {State.BLOCKED, State.HELD}:
         waits = ", ".join(f"{b.kind.replace('_', ' ')} {b.id}" for b in view.blocked_on)
-        raise NotReady(f"{task} is {view.state}: it waits for {waits}", f"`gitwaves show {task}` says why")
+        raise NotReady(
+            f"{task} is {view.state}: it waits for {waits}", f"`gitwaves show {task}` says why"
+        )
     if not card.verify:
         raise NotReady(
             f"{task} has no verify steps, so it could never be done",
@@ -198,7 +205,11 @@ def bring_in(store: Store, snapshot: Snapshot, task: TaskId, tip: Oid | None) ->
     sides = [] if tip is None else [Side(trunk, snapshot.trunk)]
     for need in needs_of(snapshot, task):
         fact = snapshot.facts[need]
-        if not fact.landed and fact.tracking.status is Status.DONE and cards.branch_of(need) != branch:
+        if (
+            not fact.landed
+            and fact.tracking.status is Status.DONE
+            and cards.branch_of(need) != branch
+        ):
             sides.append(Side(done_commit(store, snapshot, need), str(need)))
     for side in sides:
         if not repo.is_ancestor(side.commit, base):
@@ -239,7 +250,9 @@ def release(store: Store, name: str) -> TaskId:
             raise Refused(f"{task} is not at work", f"`gitwaves show {task}` says what it is")
         if fact.tracking.clone != clone_id(store.repo):
             raise Refused(f"{task} is not this clone's to give back", "`--takeover` takes it first")
-        tracking = Tracking(task, learnings=fact.tracking.learnings, spec_gaps=fact.tracking.spec_gaps)
+        tracking = Tracking(
+            task, learnings=fact.tracking.learnings, spec_gaps=fact.tracking.spec_gaps
+        )
         write(store, snapshot, fact, tracking)
     refresh(store)
     return task
@@ -263,8 +276,6 @@ def fail(store: Store, task: TaskId, attempts: int, evidence: Evidence | None) -
         fact = snapshot.facts[task]
         if fact.tracking.status is not Status.ACTIVE or fact.tip is None:
             return
-        failed = replace(
-            fact.tracking, status=Status.FAILED, attempts=attempts, evidence=evidence
-        )
+        failed = replace(fact.tracking, status=Status.FAILED, attempts=attempts, evidence=evidence)
         write(store, snapshot, fact, failed)
     refresh(store)

@@ -171,7 +171,10 @@ class Repo:
         common, bare = done.stdout.decode(errors="surrogateescape").rstrip("\n").rsplit("\n", 1)
         if bare == "true":
             return Repo(Path(common), None)
-        shown = _git(["-C", str(start), "rev-parse", "--path-format=absolute", "--show-toplevel"], check=False)
+        shown = _git(
+            ["-C", str(start), "rev-parse", "--path-format=absolute", "--show-toplevel"],
+            check=False,
+        )
         top = shown.stdout.decode(errors="surrogateescape").rstrip("\n")
         return Repo(Path(common), Path(top) if top else None)
 
@@ -205,7 +208,9 @@ class Repo:
         where = ["-C", str(cwd)] if cwd is not None else [f"--git-dir={self.common}"]
         return [*where, *args]
 
-    def paths(self, *args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> list[str]:
+    def paths(
+        self, *args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> list[str]:
         """The NUL-separated paths that a git command prints."""
         out = _git(self._argv(args, cwd), env=env).stdout
         return [p.decode(errors="surrogateescape") for p in out.split(b"\0") if p]
@@ -332,7 +337,9 @@ class Repo:
         if author is not None and committer is not None:
             head = [f"tree {tree}", *(f"parent {p}" for p in parents)]
             head += [f"author {author}", f"committer {committer}"]
-            return self._write("commit", ("\n".join(head) + "\n\n" + message).encode(errors="surrogateescape"))
+            return self._write(
+                "commit", ("\n".join(head) + "\n\n" + message).encode(errors="surrogateescape")
+            )
         args = [arg for parent in parents for arg in ("-p", parent)]
         if self._signs is None:
             self._signs = self.config("commit.gpgsign", "--type=bool") == "true"
@@ -352,7 +359,14 @@ class Repo:
 
     def resolve(self, rev: str) -> Oid | None:
         """The commit that `rev` names, or None."""
-        done = self.try_git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}", cwd=self.top)
+        done = self.try_git(
+            "rev-parse",
+            "--verify",
+            "--quiet",
+            "--end-of-options",
+            f"{rev}^{{commit}}",
+            cwd=self.top,
+        )
         return Oid(done.stdout.decode().strip()) if done.returncode == 0 else None
 
     def resolve_in(self, worktree: Path) -> Oid | None:
@@ -362,7 +376,9 @@ class Repo:
 
     def refs(self, *patterns: str) -> dict[str, Oid]:
         """Full reference name -> commit, of the references below the patterns."""
-        out = self.git("for-each-ref", "--format=%(refname)%00%(objectname)%00%(objecttype)", *patterns)
+        out = self.git(
+            "for-each-ref", "--format=%(refname)%00%(objectname)%00%(objecttype)", *patterns
+        )
         found = {}
         for line in out.splitlines():
             name, oid, kind = line.split("\0")
@@ -462,7 +478,9 @@ class Repo:
             ref = fields.get("branch")
             branch = Branch(ref.removeprefix("refs/heads/")) if ref else None
             head = fields.get("HEAD")
-            found.append(Worktree(path, admin, branch, Oid(head) if head and head.strip("0") else None))
+            found.append(
+                Worktree(path, admin, branch, Oid(head) if head and head.strip("0") else None)
+            )
         return found
 
     def holder(self, branch: Branch) -> Worktree | None:
@@ -499,7 +517,9 @@ class Repo:
 
     def unmerged(self, worktree: Path) -> list[str]:
         """The paths with unresolved conflicts."""
-        return sorted({e.split("\t", 1)[1] for e in self.paths("ls-files", "-u", "-z", cwd=worktree)})
+        return sorted(
+            {e.split("\t", 1)[1] for e in self.paths("ls-files", "-u", "-z", cwd=worktree)}
+        )
 
     @contextlib.contextmanager
     def index_copy(self, worktree: Worktree) -> Iterator[dict[str, str]]:
@@ -552,12 +572,14 @@ class Repo:
             what = busy or "a rebase or bisect"
             raise NotReady(
                 f"{branch} is in the middle of {what} in {holder.path}",
-                f"finish or abort it there, then run `gitwaves sync`",
+                "finish or abort it there, then run `gitwaves sync`",
             )
         patience = time.monotonic() + 6
         wait = 0.05
         while True:
-            done = self.try_git("merge", "--ff-only", "--quiet", "--no-autostash", new, cwd=holder.path)
+            done = self.try_git(
+                "merge", "--ff-only", "--quiet", "--no-autostash", new, cwd=holder.path
+            )
             tip = self.branch(branch)
             if tip is not None and self.is_ancestor(new, tip):
                 return

@@ -46,7 +46,11 @@ def pre_commit(store: Store, branch: Branch) -> None:
     if merging.exists():
         parents += map(Oid, merging.read_text().split())
     differing = [
-        set(repo.paths("diff", "--cached", "--name-only", "--no-renames", "-z", p, cwd=here.path, env=env))
+        set(
+            repo.paths(
+                "diff", "--cached", "--name-only", "--no-renames", "-z", p, cwd=here.path, env=env
+            )
+        )
         for p in parents
     ]
     paths = set.intersection(*differing)
@@ -72,7 +76,9 @@ def commit_msg(snapshot: Snapshot, branch: Branch, file: Path) -> None:
             guess = closest(value, snapshot.cards.tasks)
             raise Refused(
                 f"the trailer `Task: {value}` names no task",
-                f"did you mean {guess}?" if guess else f"the task at work here is {at_work(snapshot, branch)}",
+                f"did you mean {guess}?"
+                if guess
+                else f"the task at work here is {at_work(snapshot, branch)}",
             )
 
 
@@ -80,12 +86,18 @@ def post(store: Store, branch: Branch) -> None:
     """Advances state after a commit, and says what that opened, or what still differs."""
     advanced = advance(store, branch)
     for one in advanced:
-        print(f"gitwaves: {one.task} is done", file=sys.stderr)
+        _say(f"{one.task} is done")
         if one.opened:
-            print(f"gitwaves: runnable now: {' '.join(one.opened)}", file=sys.stderr)
+            _say(f"runnable now: {' '.join(one.opened)}")
     if not advanced:
         differing = unmatched(store, branch)
         if differing:
-            shown = ", ".join(differing[:5]) + (f" and {len(differing) - 5} more" if len(differing) > 5 else "")
-            print(f"gitwaves: this commit is not what was verified; it differs in {shown}", file=sys.stderr)
-            print("gitwaves: run `gitwaves verify`", file=sys.stderr)
+            shown = ", ".join(differing[:5]) + (
+                f" and {len(differing) - 5} more" if len(differing) > 5 else ""
+            )
+            _say(f"this commit is not what was verified; it differs in {shown}")
+            _say("run `gitwaves verify`")
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"gitwaves: {line}\n")

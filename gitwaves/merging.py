@@ -67,7 +67,9 @@ class VerificationFailed(NotReady):
         if changed:
             said = f"the steps of {what} changed files: {', '.join(changed[:5])}"
         else:
-            said = f"step {outcome.failed} of {what} failed on the merged result, exit {outcome.exit}"
+            said = (
+                f"step {outcome.failed} of {what} failed on the merged result, exit {outcome.exit}"
+            )
         super().__init__(said, f"the whole log is in {outcome.log}")
         self.outcome = outcome
 
@@ -93,7 +95,9 @@ def require_point(snapshot: Snapshot, name: str) -> MergePoint:
     """
     point = snapshot.cards.merge_points.get(PointId(name))
     if point is None:
-        raise unknown("merge point", name, {str(k): v for k, v in snapshot.cards.merge_points.items()})
+        raise unknown(
+            "merge point", name, {str(k): v for k, v in snapshot.cards.merge_points.items()}
+        )
     return point
 
 
@@ -235,7 +239,10 @@ def require_finished(store: Store, snapshot: Snapshot, sides: Sequence[Side]) ->
         for oid, paths in own_changes(store.repo, bases[0], side.commit):
             said_of = trespasses(cards, branch, None, paths)
             if said_of:
-                raise Refused(f"commit {oid[:10]} of {task}: {said_of[0]}", "revert it on its branch, then verify again")
+                raise Refused(
+                    f"commit {oid[:10]} of {task}: {said_of[0]}",
+                    "revert it on its branch, then verify again",
+                )
 
 
 def _merged(
@@ -266,7 +273,9 @@ def _merged(
             current = settled_merge(store, snapshot, current, side, own=None, message=message)
         except MergeConflict as conflict:
             left = [[s.commit, s.name] for s in todo[index + 1 :]]
-            raise _left_for_a_person(store, snapshot, node, current, conflict, left, again) from conflict
+            raise _left_for_a_person(
+                store, snapshot, node, current, conflict, left, again
+            ) from conflict
     return _with_restored(store, snapshot, current, restored)
 
 
@@ -294,7 +303,9 @@ def _verify(
         prepare(repo, snapshot.cards, checkout)
         outcome = run_steps(steps, checkout, log_path(repo, node.replace("/", "-")))
         changed = [
-            p for p in repo.paths("diff", "--name-only", "-z", "HEAD", cwd=checkout) if outcome.failed is None
+            p
+            for p in repo.paths("diff", "--name-only", "-z", "HEAD", cwd=checkout)
+            if outcome.failed is None
         ]
     if outcome.failed is not None or changed:
         raise VerificationFailed(what, outcome, changed)
@@ -349,7 +360,9 @@ def _left_for_a_person(
         )
     repo.add_worktree(path, ours)
     repo.try_git("merge", "--no-commit", "--no-ff", conflict.side.commit, cwd=path)
-    resolution = Resolution(node, str(path), ours, conflict.side.commit, conflict.side.name, left, again)
+    resolution = Resolution(
+        node, str(path), ours, conflict.side.commit, conflict.side.name, left, again
+    )
     target = _file(repo, node)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_file(target, json.dumps(asdict(resolution)).encode())
@@ -357,8 +370,13 @@ def _left_for_a_person(
     for file in conflict.paths[:8]:
         base = repo.merge_bases(ours, conflict.side.commit)
         spans = [f"{base[0]}..{tip}" if base else tip for tip in (ours, conflict.side.commit)]
-        last = [repo.git("log", "-1", "--no-merges", "--format=%h %s", span, "--", file) for span in spans]
-        behind.append(f"  {file}\n    ours:   {last[0] or 'unknown'}\n    {conflict.side.name}: {last[1] or 'unknown'}")
+        last = [
+            repo.git("log", "-1", "--no-merges", "--format=%h %s", span, "--", file)
+            for span in spans
+        ]
+        behind.append(
+            f"  {file}\n    ours:   {last[0] or 'unknown'}\n    {conflict.side.name}: {last[1] or 'unknown'}"
+        )
     return Conflict(
         f"{conflict.message}\n" + "\n".join(behind),
         f"resolve the files in {path}, `git add` them, then run `gitwaves merge {node} --continue`",
@@ -371,14 +389,18 @@ def _resolved(store: Store, name: str) -> tuple[Oid, Resolution]:
     try:
         resolution = Resolution(**json.loads(_file(repo, name).read_bytes()))
     except (OSError, ValueError, TypeError):
-        raise NotReady(f"no merge of {name} is waiting to go on", f"run `gitwaves merge {name}`") from None
+        raise NotReady(
+            f"no merge of {name} is waiting to go on", f"run `gitwaves merge {name}`"
+        ) from None
     path = Path(resolution.path)
     if not path.is_dir():
         _forget(store, name)
         raise NotReady(f"{path} is gone", f"run `gitwaves merge {name}` anew")
     unmerged = [p for p in repo.unmerged(path) if not p.startswith(ROOT + "/")]
     if unmerged:
-        raise Conflict(f"still in conflict: {', '.join(unmerged)}", f"resolve and `git add` them in {path}")
+        raise Conflict(
+            f"still in conflict: {', '.join(unmerged)}", f"resolve and `git add` them in {path}"
+        )
     # cards in conflict are settled by rule: whatever stands in the index for them is not read
     repo.git("rm", "-r", "-q", "-f", "--cached", "--ignore-unmatch", "--", ROOT, cwd=path)
     head = repo.resolve_in(path)
@@ -390,7 +412,9 @@ def _resolved(store: Store, name: str) -> tuple[Oid, Resolution]:
     if cards is not None:
         entries[ROOT] = Entry("40000", cards)
     message = f"gitwaves: {name} takes {resolution.name}, conflicts resolved by hand\n"
-    commit = repo.commit_tree(repo.write_tree(entries), [resolution.ours, resolution.theirs], message)
+    commit = repo.commit_tree(
+        repo.write_tree(entries), [resolution.ours, resolution.theirs], message
+    )
     return commit, resolution
 
 
@@ -408,18 +432,24 @@ def _forget(store: Store, name: str) -> None:
 # --- the rest ----------------------------------------------------------------------------------
 
 
-def rest(store: Store, *, trust_trunk: bool = False) -> tuple[list[Landed], list[NotReady | Conflict]]:
+def rest(
+    store: Store, *, trust_trunk: bool = False
+) -> tuple[list[Landed], list[NotReady | Conflict]]:
     """Lands done work that no merge point takes, a branch at a time, each with its tasks' steps.
 
     Returns what landed, and what did not and why: one branch never stops the others.
     """
     landed: list[Landed] = []
     failed: list[NotReady | Conflict] = []
-    for branch in sorted({store.snapshot().cards.branch_of(t) for t in store.snapshot().cards.tasks}):
+    for branch in sorted(
+        {store.snapshot().cards.branch_of(t) for t in store.snapshot().cards.tasks}
+    ):
         try:
             result = _rest_of(store, branch, trust_trunk)
         except (NotReady, Conflict, Refused) as error:
-            failed.append(error if not isinstance(error, Refused) else NotReady(error.message, error.hint))
+            failed.append(
+                error if not isinstance(error, Refused) else NotReady(error.message, error.hint)
+            )
             continue
         if result is not None:
             landed.append(result)

@@ -53,7 +53,9 @@ def init(
     if existing.is_file():
         config, findings = load_config(existing.read_bytes(), CONFIG_PATH)
         if findings:
-            raise GitwavesError(str(findings[0]), f"mend {CONFIG_PATH}, then run `gitwaves init` again")
+            raise GitwavesError(
+                str(findings[0]), f"mend {CONFIG_PATH}, then run `gitwaves init` again"
+            )
         branch = trunk or config.trunk
     else:
         branch = trunk or _trunk_of(repo)
@@ -108,7 +110,9 @@ def _trunk_of(repo: Repo) -> str:
     for name in ("main", "master"):
         if repo.branch(Branch(name)):
             return name
-    raise GitwavesError("HEAD is detached, so trunk cannot be guessed", "say `gitwaves init --trunk NAME`")
+    raise GitwavesError(
+        "HEAD is detached, so trunk cannot be guessed", "say `gitwaves init --trunk NAME`"
+    )
 
 
 def _require_branch(repo: Repo, branch: Branch) -> None:
@@ -116,7 +120,9 @@ def _require_branch(repo: Repo, branch: Branch) -> None:
     remote = any(n.split("/", 3)[-1] == branch for n in repo.refs("refs/remotes"))
     if not unborn and repo.branch(branch) is None and not remote:
         known = sorted(n.removeprefix("refs/heads/") for n in repo.refs("refs/heads"))
-        raise GitwavesError(f"there is no branch {branch!r}", f"the branches are: {', '.join(known[:8])}")
+        raise GitwavesError(
+            f"there is no branch {branch!r}", f"the branches are: {', '.join(known[:8])}"
+        )
 
 
 def _title(repo: Repo, top: Path) -> str:
@@ -139,7 +145,9 @@ def import_doc(store: Store, doc: Path, *, draft: bool = False) -> Import:
     try:
         path = doc.resolve().relative_to(top.resolve()).as_posix()
     except ValueError:
-        raise GitwavesError(f"{doc} is not in this repository", f"copy it below {top} and commit it") from None
+        raise GitwavesError(
+            f"{doc} is not in this repository", f"copy it below {top} and commit it"
+        ) from None
     try:
         data = doc.read_bytes()
     except OSError as error:
@@ -200,9 +208,13 @@ def _write(top: Path, path: str, data: bytes) -> None:
     target = top / path
     for parent in [*target.parents][: len(Path(path).parents) - 1]:
         if parent.is_symlink():
-            raise Refused(f"{parent} is a symbolic link", "replace it by a folder; links are not followed")
+            raise Refused(
+                f"{parent} is a symbolic link", "replace it by a folder; links are not followed"
+            )
     if target.is_symlink():
-        raise Refused(f"{target} is a symbolic link", "replace it by a file; links are not followed")
+        raise Refused(
+            f"{target} is a symbolic link", "replace it by a file; links are not followed"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     write_file(target, data)
     target.chmod(0o644)

@@ -43,7 +43,9 @@ from gitwaves.writing import refresh
 
 # What people have; each is data, so a project's own profiles are no second-class ones.
 BUILT_IN: Mapping[str, Profile] = {
-    "claude": Profile(("claude", "-p", "--permission-mode", "acceptEdits", "--allowedTools", "Bash")),
+    "claude": Profile(
+        ("claude", "-p", "--permission-mode", "acceptEdits", "--allowedTools", "Bash")
+    ),
     "codex": Profile(("codex", "exec", "--sandbox", "workspace-write", "-")),
     "gemini": Profile(("gemini", "--approval-mode", "auto_edit", "--skip-trust", "-p", "")),
     "opencode": Profile(("opencode", "run", "--auto")),
@@ -122,11 +124,15 @@ def profile_for(snapshot: Snapshot, task: TaskId, override: str | None) -> tuple
         GitwavesError: there is no such profile, or its command is not installed.
     """
     cards = snapshot.cards
-    name = override or cards.tasks[task].agent or cards.workstream_of(task).agent or cards.config.agent
+    name = (
+        override or cards.tasks[task].agent or cards.workstream_of(task).agent or cards.config.agent
+    )
     profile = cards.config.profiles.get(name) or BUILT_IN.get(name)
     if profile is None:
         known = ", ".join(sorted({*cards.config.profiles, *BUILT_IN}))
-        raise GitwavesError(f"no agent profile {name!r}", f"known are: {known}; add one under `profiles:`")
+        raise GitwavesError(
+            f"no agent profile {name!r}", f"known are: {known}; add one under `profiles:`"
+        )
     if shutil.which(profile.command[0]) is None:
         raise GitwavesError(
             f"the agent command {profile.command[0]!r} (profile {name}) is not found",
@@ -198,7 +204,9 @@ class Runner:
         advance(self.store)
         snapshot = refresh(self.store)
         cards = snapshot.cards
-        open_tasks = [t for t in cards.tasks if snapshot.facts[t].tracking.status is not Status.DONE]
+        open_tasks = [
+            t for t in cards.tasks if snapshot.facts[t].tracking.status is not Status.DONE
+        ]
         for task in open_tasks:
             if cards.tasks[task].cancelled is None:
                 profile_for(snapshot, task, self.agent)
@@ -261,7 +269,10 @@ class Runner:
         mine = clone_id(self.store.repo)
         for task in sorted(snapshot.cards.tasks, key=natural):
             state = shown.tasks[task].state
-            if state in {State.ACTIVE, State.FAILED} and snapshot.facts[task].tracking.clone == mine:
+            if (
+                state in {State.ACTIVE, State.FAILED}
+                and snapshot.facts[task].tracking.clone == mine
+            ):
                 yield task
         yield from shown.runnable
 
@@ -288,8 +299,10 @@ class Runner:
         except GitwavesError as error:
             self._given_up.add(name)
             self._why[name] = error.message.splitlines()[0]
-            self._say(f"{name}  not landed: {error.message}" + (f" ({error.hint})" if error.hint else ""))
-        except Exception as error:
+            self._say(
+                f"{name}  not landed: {error.message}" + (f" ({error.hint})" if error.hint else "")
+            )
+        except Exception as error:  # noqa: BLE001  # a bug in one landing stops no agent; it is said
             self._given_up.add(name)
             self._why[name] = f"{type(error).__name__}: {error}"
             self._say(f"{name}  not landed: {type(error).__name__}: {error}")
@@ -324,7 +337,7 @@ class Runner:
         except GitwavesError as error:
             job.result = f"error: {error.message.splitlines()[0]}"
             self._say(f"{job.task}  {error.message}" + (f" ({error.hint})" if error.hint else ""))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # a bug in one task stops no other; it is said
             job.result = f"error: {type(error).__name__}: {error}"
             self._say(f"{job.task}  {type(error).__name__}: {error}")
         finally:
@@ -333,14 +346,19 @@ class Runner:
     def _attempts(self, job: Job) -> str:
         snapshot = self.store.snapshot()
         name, profile = profile_for(snapshot, job.task, self.agent)
-        started = start(self.store, job.task, agent=f"{name}-{job.slot}", trust_trunk=self.trust_trunk)
+        started = start(
+            self.store, job.task, agent=f"{name}-{job.slot}", trust_trunk=self.trust_trunk
+        )
         self._wake.set()
         before = self.store.snapshot().facts[job.task].tracking.attempts
         tries = snapshot.cards.config.retries + 1
         failure: str | None = None
         evidence: Evidence | None = None
         for attempt in range(before + 1, before + tries + 1):
-            self._say(f"{job.task}  started by {name}-{job.slot}" + (f", attempt {attempt}" if attempt > 1 else ""))
+            self._say(
+                f"{job.task}  started by {name}-{job.slot}"
+                + (f", attempt {attempt}" if attempt > 1 else "")
+            )
             ended = self._agent(job, profile, started.path, attempt, failure)
             if self._cancel.is_set() or job.stop.is_set():
                 return "stopped"
@@ -350,10 +368,14 @@ class Runner:
             first = next((ln for ln in failure.splitlines() if ln.strip()), "")
             self._say(f"{job.task}  attempt {attempt} failed: {first[:160]} ({ended})")
         fail(self.store, job.task, before + tries, evidence)
-        self._say(f"{job.task}  failed after {tries} attempts; `gitwaves logs {job.task}` shows the last")
+        self._say(
+            f"{job.task}  failed after {tries} attempts; `gitwaves logs {job.task}` shows the last"
+        )
         return "failed"
 
-    def _agent(self, job: Job, profile: Profile, path: Path, attempt: int, failure: str | None) -> str:
+    def _agent(
+        self, job: Job, profile: Profile, path: Path, attempt: int, failure: str | None
+    ) -> str:
         """Runs the agent once; its exit code is told and never believed."""
         text = brief_for(self.store, job.task, attempt=attempt, failure=failure)
         folder = self.store.repo.state_dir / "logs" / job.task
@@ -381,9 +403,8 @@ class Runner:
                     return "timed out" if late else "stopped"
                 with contextlib.suppress(Exception):
                     process.wait(timeout=0.1)
-            for _ in range(1):  # what it left running in sessions of its own
-                if marked(marker):
-                    stop_tree(process, marker, grace=(1.0, 1.0))
+            if marked(marker):  # what it left running, in sessions of its own
+                stop_tree(process, marker, grace=(1.0, 1.0))
             return f"exit {process.returncode}"
         finally:
             note.unlink(missing_ok=True)
@@ -401,7 +422,11 @@ class Runner:
         try:
             commit_all(self.store, job.task, f"{job.task}: what the agent left uncommitted")
             result = verify(
-                self.store, job.task, attempts=attempt, trust_trunk=self.trust_trunk, cancel=self._cancel
+                self.store,
+                job.task,
+                attempts=attempt,
+                trust_trunk=self.trust_trunk,
+                cancel=self._cancel,
             )
             if result.done:
                 self._done(job.task)
@@ -442,9 +467,7 @@ class Runner:
 
     def _ended(self, snapshot: Snapshot, interrupted: bool) -> Ended:
         shown = self.progress = self.store.progress(snapshot)
-        left = [
-            t for t, v in shown.tasks.items() if v.state not in {State.DONE, State.CANCELLED}
-        ]
+        left = [t for t, v in shown.tasks.items() if v.state not in {State.DONE, State.CANCELLED}]
         waiting = [p for p, v in shown.merge_points.items() if v.state is not PointState.DONE]
         unlanded = merging.left_over(snapshot)
         said = []
@@ -455,17 +478,28 @@ class Runner:
             said.append("stopped; every card is true, and another `gitwaves run` goes on from here")
         for node in sorted(left, key=natural):
             view = shown.tasks[node]
-            if view.state in {State.FAILED, State.HELD, State.UNPROVEN, State.STALE} or node in self._why:
+            if (
+                view.state in {State.FAILED, State.HELD, State.UNPROVEN, State.STALE}
+                or node in self._why
+            ):
                 why = self._why.get(node) or view.reason or str(view.state)
                 said.append(f"{node} {view.state}: {why}; `gitwaves show {node}`")
-        for point in sorted(waiting, key=natural):
-            if point in self._why:
-                said.append(f"{point} is not landed: {self._why[point]}")
+        said += [
+            f"{point} is not landed: {self._why[point]}"
+            for point in sorted(waiting, key=natural)
+            if point in self._why
+        ]
         if unlanded:
-            said.append(f"not on {snapshot.trunk} yet: {' '.join(unlanded)}; `gitwaves merge --rest`")
-        blocked = [t for t in left if shown.tasks[t].state in {State.BLOCKED, State.RUNNABLE, State.ACTIVE}]
+            said.append(
+                f"not on {snapshot.trunk} yet: {' '.join(unlanded)}; `gitwaves merge --rest`"
+            )
+        blocked = [
+            t for t in left if shown.tasks[t].state in {State.BLOCKED, State.RUNNABLE, State.ACTIVE}
+        ]
         if blocked:
-            said.append(f"{len(blocked)} tasks are left: {' '.join(sorted(blocked, key=natural)[:12])}")
+            said.append(
+                f"{len(blocked)} tasks are left: {' '.join(sorted(blocked, key=natural)[:12])}"
+            )
         return Ended(False, interrupted, tuple(said))
 
     def _say(self, line: str) -> None:
@@ -481,7 +515,8 @@ class Runner:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise Refused(
-                    "another `gitwaves run` is at work in this repository", "wait for it, or stop it with Ctrl-C"
+                    "another `gitwaves run` is at work in this repository",
+                    "wait for it, or stop it with Ctrl-C",
                 ) from None
             yield
 
@@ -491,7 +526,9 @@ def _failure_text(result: Verified) -> str:
     if result.changed:
         return f"the verification changed files: {', '.join(result.changed[:8])}"
     if outcome.failed is None:
-        return "verified, but what was verified is not what is committed: " + ", ".join(result.differs[:8])
+        return "verified, but what was verified is not what is committed: " + ", ".join(
+            result.differs[:8]
+        )
     ended = "timed out" if outcome.timed_out else f"exit {outcome.exit}"
     return f"step {outcome.failed} failed, {ended}\n{outcome.tail}"
 
@@ -518,7 +555,9 @@ def stop_agent(store: Store, task: TaskId) -> None:
     try:
         held = json.loads(note.read_bytes())
     except (OSError, ValueError):
-        raise NotReady(f"no agent is at work on {task} here", "`gitwaves status` shows who is") from None
+        raise NotReady(
+            f"no agent is at work on {task} here", "`gitwaves status` shows who is"
+        ) from None
     if alive(int(held["runner"])):
         _stop_file(store, task).touch()
         for _ in range(300):

@@ -87,9 +87,7 @@ def judge(
     return Fact(tracking, verdict, reason, misplaced=misplaced, landed=landed, tip=tip)
 
 
-def _weigh(
-    tracking: Tracking, landed: bool, digest: str, seen: Seen | None
-) -> tuple[Verdict, str]:
+def _weigh(tracking: Tracking, landed: bool, digest: str, seen: Seen | None) -> tuple[Verdict, str]:
     evidence = tracking.evidence
     if evidence is None or seen is None:
         return Verdict.UNPROVEN, "done without evidence"

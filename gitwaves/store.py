@@ -57,7 +57,9 @@ class Snapshot:
         raise unknown("task", name, self.cards.tasks)
 
 
-def unknown(kind: str, name: str, known: Mapping[str, object] | Mapping[TaskId, object]) -> UsageError:
+def unknown(
+    kind: str, name: str, known: Mapping[str, object] | Mapping[TaskId, object]
+) -> UsageError:
     """The error for an id that nothing has, with what was probably meant."""
     guess = closest(name, known)
     hint = f"did you mean {guess}?" if guess else f"`gitwaves status` lists every {kind}"
@@ -83,7 +85,11 @@ class Store:
             NotReady: no branch holds a plan, with what to do about it.
         """
         refs = self.repo.refs("refs/heads", "refs/remotes")
-        heads = {name.removeprefix("refs/heads/"): oid for name, oid in refs.items() if name.startswith("refs/heads/")}
+        heads = {
+            name.removeprefix("refs/heads/"): oid
+            for name, oid in refs.items()
+            if name.startswith("refs/heads/")
+        }
         remotes: dict[str, Oid] = {}
         for name, oid in refs.items():
             if name.startswith("refs/remotes/") and not name.endswith("/HEAD"):
@@ -92,20 +98,28 @@ class Store:
             self._configured = self.repo.config("gitwaves.trunk") or ""
         configured = self._configured
         order = [b for b in (configured, "main", "master") if b]
-        order += [b for b in sorted({*heads, *remotes}) if b not in order and not b.startswith("gitwaves/")]
+        order += [
+            b
+            for b in sorted({*heads, *remotes})
+            if b not in order and not b.startswith("gitwaves/")
+        ]
         for name in order:
             for tip in (heads.get(name), remotes.get(name)):
                 data = self.repo.read(tip, CONFIG_PATH) if tip else None
                 if data is not None and tip is not None:
                     config, _ = load_config(data, CONFIG_PATH)
                     if config.trunk == name:
-                        return Branch(name), self._newer(name, heads.get(name), config.remote) or tip
+                        return Branch(name), self._newer(
+                            name, heads.get(name), config.remote
+                        ) or tip
         raise self._no_plan(heads)
 
     def _newer(self, name: str, local: Oid | None, remote: str | None) -> Oid | None:
         if remote is None:
             return local
-        theirs = self.repo.refs(f"refs/remotes/{remote}/{name}").get(f"refs/remotes/{remote}/{name}")
+        theirs = self.repo.refs(f"refs/remotes/{remote}/{name}").get(
+            f"refs/remotes/{remote}/{name}"
+        )
         if local is None or theirs is None or local == theirs:
             return local or theirs
         return local if self.repo.is_ancestor(theirs, local) else theirs
@@ -123,7 +137,10 @@ class Store:
                 f"{ROOT}/ is not committed on {config.trunk} yet",
                 f"on {config.trunk}: git add {ROOT} && git commit -m 'Plan the work'",
             )
-        return NotReady("there is no plan in this repository yet", "run `gitwaves init`, then `gitwaves import DOC`")
+        return NotReady(
+            "there is no plan in this repository yet",
+            "run `gitwaves init`, then `gitwaves import DOC`",
+        )
 
     # --- cards ---------------------------------------------------------------------------------
 
@@ -163,7 +180,9 @@ class Store:
         odd: dict[str, str] = {}
         top = self.repo.top
         if top is None:
-            raise NotReady("this is a bare repository", "name a revision, or run this in a worktree")
+            raise NotReady(
+                "this is a bare repository", "name a revision, or run this in a worktree"
+            )
         root = top / ROOT
         if root.is_symlink():
             return files, {ROOT: "a symbolic link"}
@@ -238,7 +257,9 @@ class Store:
         # what cannot be read claims to be done by nobody: shown as unproven, never as planned
         return tracking or Tracking("", Status.DONE)
 
-    def _facts_on(self, cards: Cards, branch: Branch, trunk: Oid, tip: Oid | None) -> dict[str, Fact]:
+    def _facts_on(
+        self, cards: Cards, branch: Branch, trunk: Oid, tip: Oid | None
+    ) -> dict[str, Fact]:
         """The facts of the tasks of one branch."""
         settled: dict[TaskId, tuple[Tracking, bool]] = {}
         bases: tuple[Oid, ...] | None = None
@@ -260,7 +281,9 @@ class Store:
             for tracking, landed in settled.values()
             if tracking.evidence and not landed
         }
-        missing = self.repo.missing_from(wanted, [trunk, *([tip] if tip else [])]) if wanted else set()
+        missing = (
+            self.repo.missing_from(wanted, [trunk, *([tip] if tip else [])]) if wanted else set()
+        )
         facts = {}
         for task, (tracking, landed) in settled.items():
             seen = self._seen(tracking, missing)
@@ -312,7 +335,9 @@ class Store:
         said = []
         errors = [f for f in cards.findings if f.severity == "error"]
         if errors:
-            said.append(f"{len(errors)} errors in the cards: run `gitwaves check {rev or cards.config.trunk}`")
+            said.append(
+                f"{len(errors)} errors in the cards: run `gitwaves check {rev or cards.config.trunk}`"
+            )
         return tuple(said)
 
     def progress(self, snapshot: Snapshot | None = None, *, local: bool = True) -> Progress:
@@ -346,7 +371,9 @@ def done_tasks(snapshot: Snapshot) -> list[TaskId]:
     return [
         t
         for t in sorted(snapshot.cards.tasks, key=natural)
-        if t in snapshot.facts and snapshot.facts[t].verdict in holds and not snapshot.facts[t].misplaced
+        if t in snapshot.facts
+        and snapshot.facts[t].verdict in holds
+        and not snapshot.facts[t].misplaced
     ]
 
 

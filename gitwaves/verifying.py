@@ -67,7 +67,17 @@ def candidate(repo: Repo, worktree: Worktree, made: Iterable[str] = ()) -> Oid:
         tracked = set(repo.paths("ls-tree", "-r", "-z", "--name-only", "HEAD", cwd=worktree.path))
         extra = [p for p in made if p not in tracked]
         if extra:
-            repo.git("rm", "-q", "--cached", "--ignore-unmatch", "-r", "--", *extra, cwd=worktree.path, env=env)
+            repo.git(
+                "rm",
+                "-q",
+                "--cached",
+                "--ignore-unmatch",
+                "-r",
+                "--",
+                *extra,
+                cwd=worktree.path,
+                env=env,
+            )
         return Oid(repo.git("write-tree", cwd=worktree.path, env=env))
 
 
@@ -78,7 +88,9 @@ def require_plain_index(repo: Repo, worktree: Worktree) -> None:
         Refused: unmerged entries, assume-unchanged, or skip-worktree outside a sparse checkout.
     """
     if unmerged := repo.unmerged(worktree.path):
-        raise Refused(f"unresolved conflicts: {', '.join(unmerged[:5])}", "resolve and commit them first")
+        raise Refused(
+            f"unresolved conflicts: {', '.join(unmerged[:5])}", "resolve and commit them first"
+        )
     flags = repo.paths("ls-files", "-v", "-z", cwd=worktree.path)
     hidden = [f[2:] for f in flags if f[0].islower()]
     if repo.config("core.sparseCheckout") != "true":
@@ -93,7 +105,9 @@ def require_plain_index(repo: Repo, worktree: Worktree) -> None:
 # --- the boundary ------------------------------------------------------------------------------
 
 
-def trespasses(cards: Cards, branch: Branch, task: TaskId | None, paths: Iterable[str]) -> list[str]:
+def trespasses(
+    cards: Cards, branch: Branch, task: TaskId | None, paths: Iterable[str]
+) -> list[str]:
     """What of `paths` a branch may not change, each as a sentence with the owner."""
     streams = [w for w in cards.workstreams.values() if w.branch == branch]
     inside = [Boundary(w.paths) for w in streams]
@@ -106,10 +120,17 @@ def trespasses(cards: Cards, branch: Branch, task: TaskId | None, paths: Iterabl
             continue
         if not any(b.covers(path) for b in inside):
             owner = next(
-                (w for w in cards.workstreams.values() if w.paths and Boundary(w.paths).covers(path)), None
+                (
+                    w
+                    for w in cards.workstreams.values()
+                    if w.paths and Boundary(w.paths).covers(path)
+                ),
+                None,
             )
             whose = f"belongs to {owner.id}" if owner else "belongs to no workstream"
-            said.append(f"{path} {whose}, outside the boundary of {' + '.join(w.id for w in streams)}")
+            said.append(
+                f"{path} {whose}, outside the boundary of {' + '.join(w.id for w in streams)}"
+            )
         elif own is not None and not own.covers(path):
             said.append(f"{path} is outside the paths of {task}")
     return said
@@ -126,7 +147,9 @@ def own_changes(repo: Repo, since: Oid, tip: Oid) -> Iterator[tuple[Oid, list[st
         yield oid, sorted(set.intersection(*changes)) if changes else []
 
 
-def tampered(store: Store, cards: Cards, branch: Branch, old: Oid, new: Oid, paths: Iterable[str]) -> list[str]:
+def tampered(
+    store: Store, cards: Cards, branch: Branch, old: Oid, new: Oid, paths: Iterable[str]
+) -> list[str]:
     """What of a change under `.workstreams/` a worktree's branch may not make."""
     own = {cards.tasks[t].path for t in cards.tasks_on(branch)}
     said = []
@@ -135,7 +158,9 @@ def tampered(store: Store, cards: Cards, branch: Branch, old: Oid, new: Oid, pat
             continue
         before, after = store.repo.read(old, path), store.repo.read(new, path)
         if path not in own:
-            said.append(f"{path} is not this worktree's to change: cards are reviewed on {cards.config.trunk}")
+            said.append(
+                f"{path} is not this worktree's to change: cards are reviewed on {cards.config.trunk}"
+            )
         elif after is None or before is None or split(before)[0] != split(after)[0]:
             said.append(f"{path}: the spec half changes only on {cards.config.trunk}, by review")
     return said
@@ -217,7 +242,8 @@ def verify(
         raise NotReady(f"{task} is not at work here", f"run `gitwaves start {task}` first")
     if worktree.branch != branch or worktree.busy():
         raise Refused(
-            f"{worktree.path} is in the middle of {worktree.busy() or 'a rebase'}", "finish or abort it first"
+            f"{worktree.path} is in the middle of {worktree.busy() or 'a rebase'}",
+            "finish or abort it first",
         )
     steps = cards.tasks[task].verify
     Trust(repo.common).require([s.run for s in steps if s.run], trust_trunk=trust_trunk)
@@ -296,7 +322,11 @@ def advance(store: Store, branch: Branch | None = None) -> list[Advanced]:
         for name in branches:
             task = at_work(snapshot, name)
             local = repo.branch(name)
-            if task is None or local is None or snapshot.facts[task].tracking.status is not Status.ACTIVE:
+            if (
+                task is None
+                or local is None
+                or snapshot.facts[task].tracking.status is not Status.ACTIVE
+            ):
                 mark(repo, snapshot.cards, name, None if task is None else task)
                 continue
             commit = _advance(store, snapshot, task, name, local)
@@ -310,7 +340,9 @@ def advance(store: Store, branch: Branch | None = None) -> list[Advanced]:
     return done
 
 
-def _advance(store: Store, snapshot: Snapshot, task: TaskId, branch: Branch, tip: Oid) -> Oid | None:
+def _advance(
+    store: Store, snapshot: Snapshot, task: TaskId, branch: Branch, tip: Oid
+) -> Oid | None:
     repo = store.repo
     cards = snapshot.cards
     digest = cards.digest(task)
@@ -321,7 +353,9 @@ def _advance(store: Store, snapshot: Snapshot, task: TaskId, branch: Branch, tip
     for oid in [*repo.rev_list("--first-parent", f"{since}..{tip}"), since]:
         tree = repo.code_tree(oid)
         receipt = find(repo, task, tree, digest)
-        if receipt is None or (tracking.claim and tracking.claim.tree == tree and not receipt.unchanged):
+        if receipt is None or (
+            tracking.claim and tracking.claim.tree == tree and not receipt.unchanged
+        ):
             continue
         learned, gaps = trailers(repo, since, oid)
         done = replace(
@@ -337,7 +371,14 @@ def _advance(store: Store, snapshot: Snapshot, task: TaskId, branch: Branch, tip
         new = state_commit(store, cards, oid, task, done, trunk=snapshot.trunk_tip, trailers=said)
         if oid != tip:  # the branch went on: merges take `new`, the branch gets both
             new = state_commit(
-                store, cards, tip, task, done, trunk=snapshot.trunk_tip, trailers=said, extra_parents=[new]
+                store,
+                cards,
+                tip,
+                task,
+                done,
+                trunk=snapshot.trunk_tip,
+                trailers=said,
+                extra_parents=[new],
             )
         land(store, cards, branch, new, tip)
         return new

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from pathlib import Path
 from gitwaves.errors import GitError, GitwavesError, Refused
 from gitwaves.git import Repo, Worktree
 from gitwaves.model import Branch, Cards, Oid, TaskId
-
 
 # `folder/**` means the same to gitignore and to a glob pathspec.
 _PLAIN = re.compile(r"(?:[A-Za-z0-9_.-]+/)+\*\*", re.ASCII)
@@ -71,7 +71,9 @@ def require_clean(repo: Repo, worktree: Worktree, made: frozenset[str] = frozens
     """
     busy = worktree.busy()
     if busy:
-        raise Refused(f"{worktree.path} is in the middle of {busy}", "finish or abort it there first")
+        raise Refused(
+            f"{worktree.path} is in the middle of {busy}", "finish or abort it there first"
+        )
     dirty = [p for p in repo.status(worktree.path) if p not in made]
     if dirty:
         shown = ", ".join(dirty[:5]) + (f" and {len(dirty) - 5} more" if len(dirty) > 5 else "")
@@ -109,14 +111,28 @@ def mark(repo: Repo, cards: Cards, branch: Branch, task: TaskId | None) -> None:
 
 
 @contextlib.contextmanager
+def alone(repo: Repo, name: str) -> Iterator[None]:
+    """Waits until no other process is at the thing called `name`, and keeps others off it."""
+    folder = repo.state_dir / "alone"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / name.replace("/", "%2F")).open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
 def scratch(repo: Repo, path: Path, commit: Oid) -> Iterator[Path]:
-    """A clean checkout of a commit for as long as the block runs; one left by a kill is replaced."""
-    if path.exists():
-        with contextlib.suppress(GitError):
-            repo.remove_worktree(path, force=True)
-    repo.add_worktree(path, commit)
-    try:
-        yield path
-    finally:
-        with contextlib.suppress(GitError):
-            repo.remove_worktree(path, force=True)
+    """A clean checkout of a commit for as long as the block runs; one left by a kill is replaced.
+
+    Two processes that want the same folder have it one after the other.
+    """
+    with alone(repo, path.name):
+        if path.exists():
+            with contextlib.suppress(GitError):
+                repo.remove_worktree(path, force=True)
+        repo.add_worktree(path, commit)
+        try:
+            yield path
+        finally:
+            with contextlib.suppress(GitError):
+                repo.remove_worktree(path, force=True)

@@ -62,7 +62,9 @@ def state_commit(
     assert data is not None, f"{node} has no card"
     tree = repo.with_files(repo.require_commit(parent).tree, {path: with_tracking(data, tracking)})
     lines = {"Gitwaves-Task": node, "Gitwaves-Status": str(tracking.status), **(trailers or {})}
-    message = f"gitwaves: {node} {tracking.status}\n\n" + "".join(f"{k}: {v}\n" for k, v in lines.items())
+    message = f"gitwaves: {node} {tracking.status}\n\n" + "".join(
+        f"{k}: {v}\n" for k, v in lines.items()
+    )
     return repo.commit_tree(tree, [parent, *extra_parents], message)
 
 
@@ -117,7 +119,9 @@ def settled_merge(
     merged = repo.merge_trees(ours, theirs.commit)
     conflicts = [p for p in merged.conflicts if not p.startswith(ROOT + "/")]
     if conflicts:
-        shown = ", ".join(conflicts[:8]) + (f" and {len(conflicts) - 8} more" if len(conflicts) > 8 else "")
+        shown = ", ".join(conflicts[:8]) + (
+            f" and {len(conflicts) - 8} more" if len(conflicts) > 8 else ""
+        )
         raise MergeConflict(f"{theirs.name} does not merge: {shown}", theirs, tuple(conflicts))
     cards_tree = settled_cards(store, snapshot, [ours, theirs.commit], own)
     entries = repo.tree(merged.tree)
@@ -176,7 +180,9 @@ def joined(store: Store, snapshot: Snapshot) -> Oid:
     landed = {
         task: fact
         for task, fact in snapshot.facts.items()
-        if fact.landed and fact.verdict is Verdict.HOLDS and fact.tracking.evidence
+        if fact.landed
+        and fact.verdict is Verdict.HOLDS
+        and fact.tracking.evidence
         and task in snapshot.cards.tasks
     }
     commits = {f.tracking.evidence.commit for f in landed.values() if f.tracking.evidence}
@@ -224,7 +230,9 @@ def land(store: Store, cards: Cards, branch: Branch, new: Oid, old: Oid | None) 
                     f"{branch} moved on {remote}: another clone was faster",
                     "run `gitwaves sync`, then `gitwaves next`",
                 )
-            raise GitError(f"git push to {remote}: {said.strip().splitlines()[-1]}", "nothing was changed here")
+            raise GitError(
+                f"git push to {remote}: {said.strip().splitlines()[-1]}", "nothing was changed here"
+            )
     store.repo.land(branch, new, old)
 
 
@@ -241,12 +249,17 @@ def learnings_of(snapshot: Snapshot) -> list[tuple[str, str, str]]:
         evidence = fact.tracking.evidence
         for text in fact.tracking.learnings:
             key = " ".join(text.lower().split())
-            found.setdefault(key, (task, evidence.commit[:10] if evidence else "", " ".join(text.split())))
+            found.setdefault(
+                key, (task, evidence.commit[:10] if evidence else "", " ".join(text.split()))
+            )
     return list(found.values())
 
 
 def learnings_lines(snapshot: Snapshot) -> str:
-    return "".join(f"- {text} ({task}{f', {oid}' if oid else ''})\n" for task, oid, text in learnings_of(snapshot))
+    return "".join(
+        f"- {text} ({task}{f', {oid}' if oid else ''})\n"
+        for task, oid, text in learnings_of(snapshot)
+    )
 
 
 def with_learnings(text: str, lines: str) -> str:

@@ -76,7 +76,9 @@ def load(data: bytes, path: str, *, first_line: int = 1) -> Document:
         return refuse("not UTF-8", (line, 1))
     text = text.replace("\r\n", "\n")
     if "\r" in text:
-        return refuse("line ends with a bare carriage return", (text.count("\n", 0, text.index("\r")) + 1, 1))
+        return refuse(
+            "line ends with a bare carriage return", (text.count("\n", 0, text.index("\r")) + 1, 1)
+        )
     builder = _Builder()
     try:
         value = builder.document(iter(YAML(typ="safe", pure=True).parse(text)))

@@ -19,7 +19,20 @@ from gitwaves.model import printable
 from gitwaves.store import Store
 
 SECTIONS = {
-    "Everyday": ("status", "next", "show", "start", "verify", "merge", "run", "stop", "logs", "brief", "learn", "gap"),
+    "Everyday": (
+        "status",
+        "next",
+        "show",
+        "start",
+        "verify",
+        "merge",
+        "run",
+        "stop",
+        "logs",
+        "brief",
+        "learn",
+        "gap",
+    ),
     "Setting up": ("init", "import", "check", "plan", "trust", "hooks", "demo"),
     "Now and then": ("sync", "clean"),
 }
@@ -83,11 +96,15 @@ class Commands(click.Group):
                 formatter.write_dl(rows)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="gitwaves")
 @click.option("-C", "path", metavar="DIR", default=".", help="Run as if called in DIR.")
 @click.option(
-    "--trust-trunk", is_flag=True, help="Run trunk's steps without asking whether to trust them (for CI)."
+    "--trust-trunk",
+    is_flag=True,
+    help="Run trunk's steps without asking whether to trust them (for CI).",
 )
 @click.pass_context
 def root(ctx: click.Context, path: str, trust_trunk: bool) -> None:
@@ -110,7 +127,9 @@ def echo(text: str = "", *, err: bool = False) -> None:
 
 def colored() -> bool:
     """Whether to colour: only on a terminal, never with NO_COLOR."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return (
+        sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    )
 
 
 def _fail(message: str, hint: str | None, code: int) -> NoReturn:
@@ -145,8 +164,12 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(ExitCode.FINE)
     except OSError as error:
         what = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-        _fail(what, "make room or mend the permissions, then run the same command again", ExitCode.REFUSED)
-    except Exception as error:
+        _fail(
+            what,
+            "make room or mend the permissions, then run the same command again",
+            ExitCode.REFUSED,
+        )
+    except Exception as error:  # noqa: BLE001  # the last line of defence: our bug, exit 3
         import traceback
 
         if os.environ.get("GITWAVES_DEBUG"):

@@ -39,7 +39,9 @@ def _read_cards(app: App, rev: str | None) -> tuple[Cards, list[str]]:
     if rev is None:
         files, odd = store.working_files()
         if not files and not odd:
-            raise NotReady("there is no .workstreams/ here", "run `gitwaves init`, then `gitwaves import DOC`")
+            raise NotReady(
+                "there is no .workstreams/ here", "run `gitwaves init`, then `gitwaves import DOC`"
+            )
         tracked = app.repo.paths("ls-files", "-z", cwd=app.repo.top)
     else:
         commit = app.repo.resolve(rev)
@@ -58,7 +60,9 @@ def plain_progress(cards: Cards) -> Progress:
 
 @click.command()
 @click.argument("rev", required=False)
-@click.option("--write", is_flag=True, help=f"Also write {DASHBOARD_PATH}, on trunk's worktree only.")
+@click.option(
+    "--write", is_flag=True, help=f"Also write {DASHBOARD_PATH}, on trunk's worktree only."
+)
 @as_json
 @pass_app
 def status(app: App, rev: str | None, write: bool, as_json: bool) -> None:
@@ -76,7 +80,9 @@ def status(app: App, rev: str | None, write: bool, as_json: bool) -> None:
     if write:
         here = app.repo.here()
         if here is None or here.branch != snapshot.trunk:
-            raise GitwavesError(f"--write works on {snapshot.trunk} only", f"switch to {snapshot.trunk} first")
+            raise GitwavesError(
+                f"--write works on {snapshot.trunk} only", f"switch to {snapshot.trunk} first"
+            )
         text = render.dashboard(app.store.progress(snapshot, local=False))
         (here.path / DASHBOARD_PATH).write_text(text)
     if as_json:
@@ -97,7 +103,10 @@ def _say_uncommitted(app: App) -> None:
     cards = [c[3:] for c in changed if not c.endswith("DASHBOARD.txt")]
     if cards:
         more = f" and {len(cards) - 1} more" if len(cards) > 1 else ""
-        echo(f"note: {cards[0]}{more} differ in the working tree; what is shown is what is committed", err=True)
+        echo(
+            f"note: {cards[0]}{more} differ in the working tree; what is shown is what is committed",
+            err=True,
+        )
 
 
 @click.command(name="next")
@@ -140,7 +149,9 @@ def show(app: App, id: str, as_json: bool) -> None:
 @click.command()
 @click.argument("rev", required=False)
 @click.option("--strict", is_flag=True, help="Exit 1 on warnings too.")
-@click.option("--fix", is_flag=True, help="Add missing tracking halves (in the working tree, on trunk).")
+@click.option(
+    "--fix", is_flag=True, help="Add missing tracking halves (in the working tree, on trunk)."
+)
 @as_json
 @pass_app
 def check(app: App, rev: str | None, strict: bool, fix: bool, as_json: bool) -> None:
@@ -168,7 +179,10 @@ def check(app: App, rev: str | None, strict: bool, fix: bool, as_json: bool) -> 
             echo(str(finding))
         errors = sum(f.severity is Severity.ERROR for f in findings)
         if not findings:
-            echo(f"{len(cards.tasks)} tasks, {len(cards.merge_points)} merge points: nothing to say", err=True)
+            echo(
+                f"{len(cards.tasks)} tasks, {len(cards.merge_points)} merge points: nothing to say",
+                err=True,
+            )
         else:
             echo(f"{errors} errors, {len(findings) - errors} warnings", err=True)
     bad = any(strict or f.severity is Severity.ERROR for f in findings)
@@ -183,7 +197,11 @@ def _design_changed(app: App, cards: Cards, rev: str | None) -> list[Finding]:
     entry = app.repo.at(commit, path) if commit else None
     if commit is None or (entry is not None and entry.oid == blob):
         return []
-    what = f"changed since its import; run `gitwaves import {path}`" if entry else "is not on trunk any more"
+    what = (
+        f"changed since its import; run `gitwaves import {path}`"
+        if entry
+        else "is not on trunk any more"
+    )
     line = cards.config.places.get("design", (1, 1))
     return [Finding(".workstreams/config.yaml", *line, Severity.WARNING, f"{path} {what}")]
 
@@ -196,7 +214,9 @@ def _fix(app: App) -> None:
     files, _ = app.store.working_files()
     config = load_cards(files).config
     if here is None or here.branch != config.trunk:
-        raise GitwavesError(f"--fix works on {config.trunk} only", f"switch to {config.trunk} first")
+        raise GitwavesError(
+            f"--fix works on {config.trunk} only", f"switch to {config.trunk} first"
+        )
     for path, data in sorted(files.items()):
         parts = path.split("/")
         if len(parts) == 3 and parts[2].endswith(".yaml") and parts[2] != "workstream.yaml":
@@ -269,11 +289,17 @@ def logs(app: App, id: str, follow: bool) -> None:
     folder = app.repo.state_dir / "logs" / id
     found = sorted(folder.glob("*.log"), key=lambda p: p.stat().st_mtime_ns)
     if not found:
-        raise NotReady(f"{id} has no log yet", f"`gitwaves verify {id}` or `gitwaves run` makes one")
+        raise NotReady(
+            f"{id} has no log yet", f"`gitwaves verify {id}` or `gitwaves run` makes one"
+        )
     with found[-1].open(errors="replace") as file:
         while True:
             for line in file:
-                echo("".join(c if c.isprintable() or c in "\t\n" else repr(c)[1:-1] for c in line).rstrip("\n"))
+                echo(
+                    "".join(
+                        c if c.isprintable() or c in "\t\n" else repr(c)[1:-1] for c in line
+                    ).rstrip("\n")
+                )
             if not follow:
                 return
             time.sleep(0.3)

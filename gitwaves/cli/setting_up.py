@@ -14,12 +14,24 @@ from gitwaves.model import printable
 
 @click.command()
 @click.option("--title", help="The plan's title; default: the folder's name.")
-@click.option("--trunk", metavar="BRANCH", help="The branch that work lands on; default: the current one.")
-@click.option("--agents", type=click.IntRange(1, 256), default=8, show_default=True, help="Most tasks at work at once.")
+@click.option(
+    "--trunk", metavar="BRANCH", help="The branch that work lands on; default: the current one."
+)
+@click.option(
+    "--agents",
+    type=click.IntRange(1, 256),
+    default=8,
+    show_default=True,
+    help="Most tasks at work at once.",
+)
 @click.option("--agent", default="claude", show_default=True, help="The agent profile.")
-@click.option("--no-hooks", is_flag=True, help="Leave Git's hooks alone; `gitwaves sync` does without.")
+@click.option(
+    "--no-hooks", is_flag=True, help="Leave Git's hooks alone; `gitwaves sync` does without."
+)
 @pass_app
-def init(app: App, title: str | None, trunk: str | None, agents: int, agent: str, no_hooks: bool) -> None:
+def init(
+    app: App, title: str | None, trunk: str | None, agents: int, agent: str, no_hooks: bool
+) -> None:
     """Set gitwaves up in this repository: .workstreams/ and Git hooks. Twice is as good as once.
 
     \b
@@ -64,7 +76,10 @@ def import_(app: App, doc: Path, draft: bool) -> None:
     for finding in result.conflicts:
         echo(str(finding), err=True)
     if result.files or result.deleted:
-        echo(f"{planning.counts(result.files)} written; review them, then commit .workstreams on trunk", err=True)
+        echo(
+            f"{planning.counts(result.files)} written; review them, then commit .workstreams on trunk",
+            err=True,
+        )
     else:
         echo("no card changes")
     bad = any(f.severity == "error" for f in result.conflicts)
@@ -96,10 +111,15 @@ def trust(app: App, yes: bool) -> None:
         for number, line in enumerate(command.splitlines()):
             echo(("  $ " if number == 0 else "    ") + printable(line))
     if caller := agent_session():
-        raise Untrusted(f"an agent cannot give trust ({caller} is set)", "run `gitwaves trust` in your own terminal")
+        raise Untrusted(
+            f"an agent cannot give trust ({caller} is set)",
+            "run `gitwaves trust` in your own terminal",
+        )
     if not yes:
         if not sys.stdin.isatty():
-            raise Untrusted("trust is asked for on a terminal", "run it there, or read the above and say --yes")
+            raise Untrusted(
+                "trust is asked for on a terminal", "run it there, or read the above and say --yes"
+            )
         if not click.confirm(f"Trust these {len(new)} commands in this clone?"):
             raise Refused("not trusted", "nothing was changed")
     held.grant(new)
@@ -156,7 +176,13 @@ def hook(app: App, name: str, args: tuple[str, ...]) -> None:
 
 @click.command()
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
-@click.option("--agents", type=click.IntRange(1, 64), default=8, show_default=True, help="Most agents at once.")
+@click.option(
+    "--agents",
+    type=click.IntRange(1, 64),
+    default=8,
+    show_default=True,
+    help="Most agents at once.",
+)
 @pass_app
 def demo(app: App, folder: Path | None, agents: int) -> None:
     """Build a small service platform with scripted agents in a scratch repository, and show it.

@@ -41,9 +41,14 @@ def start(app: App, id: str, agent: str | None, takeover: bool, release: bool) -
         task = claims.release(app.store, id)
         echo(f"{task} is free again; its branch stays as it is")
         return
-    started = claims.start(app.store, id, agent=agent, takeover=takeover, trust_trunk=app.trust_trunk)
+    started = claims.start(
+        app.store, id, agent=agent, takeover=takeover, trust_trunk=app.trust_trunk
+    )
     echo(str(started.path))
-    echo(f"{started.task} is at work on {started.branch}; work there, commit, then `gitwaves verify`", err=True)
+    echo(
+        f"{started.task} is at work on {started.branch}; work there, commit, then `gitwaves verify`",
+        err=True,
+    )
 
 
 @click.command()
@@ -84,7 +89,8 @@ def verify(app: App, id: str | None, commit_: bool, message: str | None, unchang
         echo(outcome.tail, err=True)
         ended = "timed out" if outcome.timed_out else f"exit {outcome.exit}"
         raise GitwavesError(
-            f"{result.task} does not pass: step {outcome.failed}, {ended}", f"the whole log is in {outcome.log}"
+            f"{result.task} does not pass: step {outcome.failed}, {ended}",
+            f"the whole log is in {outcome.log}",
         )
     if result.made:
         echo(f"not counted, made by the steps: {', '.join(result.made[:5])}", err=True)
@@ -145,7 +151,9 @@ def merge(app: App, id: str | None, resume: bool, again: bool, rest_: bool) -> N
         if failed:
             raise failed[-1]
         return
-    done = merging.merge(app.store, id or "", again=again, resume=resume, trust_trunk=app.trust_trunk)
+    done = merging.merge(
+        app.store, id or "", again=again, resume=resume, trust_trunk=app.trust_trunk
+    )
     echo(f"landed {done.node} ({' '.join(done.tasks)}) as {done.commit[:10]}")
     if done.opened:
         echo("runnable now: " + " ".join(done.opened))
@@ -228,7 +236,11 @@ def learn(app: App, id: str, text: str) -> None:
     """
     from gitwaves.verifying import note
 
-    task = note(app.store, id, lambda t: replace(t, learnings=tuple(dict.fromkeys((*t.learnings, text.strip())))))
+    task = note(
+        app.store,
+        id,
+        lambda t: replace(t, learnings=tuple(dict.fromkeys((*t.learnings, text.strip())))),
+    )
     echo(f"{task} taught: {printable(text.strip())}")
 
 
@@ -251,7 +263,11 @@ def gap(app: App, id: str, text: str | None, affects: str | None, resolve: bool)
     snapshot = app.store.snapshot()
     task = snapshot.require_task(id)
     if resolve:
-        note(app.store, task, lambda t: replace(t, spec_gaps=tuple(replace(g, resolved=True) for g in t.spec_gaps)))
+        note(
+            app.store,
+            task,
+            lambda t: replace(t, spec_gaps=tuple(replace(g, resolved=True) for g in t.spec_gaps)),
+        )
         echo(f"the gaps of {task} are settled")
         return
     if not text:
@@ -288,4 +304,3 @@ def clean(app: App, ignored: bool) -> None:
 COMMANDS: dict[str, click.Command] = {
     c.name or "": c for c in (start, verify, merge, run, stop, sync, learn, gap, clean)
 }
-
