@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from gitwaves.claims import at_work
+from gitwaves.errors import GitError
 from gitwaves.git import Repo, Worktree
-from gitwaves.model import Branch, State
+from gitwaves.model import Branch, Oid, State
 from gitwaves.receipts import made_files
 from gitwaves.store import Store
 from gitwaves.worktrees import mark
+from gitwaves.writing import joined
 
 
 def clean(store: Store, *, ignored: bool = False) -> tuple[list[str], list[str]]:
@@ -21,6 +23,7 @@ def clean(store: Store, *, ignored: bool = False) -> tuple[list[str], list[str]]
     kept: list[str] = []
     snapshot = store.snapshot()
     shown = store.progress(snapshot)
+    landed = joined(store, snapshot)
     for branch in sorted({w.branch for w in snapshot.cards.workstreams.values()}):
         tip = repo.branch(branch)
         if tip is None:
@@ -31,7 +34,7 @@ def clean(store: Store, *, ignored: bool = False) -> tuple[list[str], list[str]]
             kept.append(f"{branch}: {' '.join(left) or 'a task'} not done yet")
             continue
         unlanded = [t for t in tasks if not snapshot.facts[t].landed]
-        if unlanded or not _nothing_lost(repo, tip, snapshot.trunk_tip):
+        if unlanded or not _nothing_lost(repo, tip, landed):
             kept.append(f"{branch}: has commits that are not on {snapshot.trunk}")
             continue
         holder = repo.holder(branch)
@@ -40,7 +43,12 @@ def clean(store: Store, *, ignored: bool = False) -> tuple[list[str], list[str]]
             if why:
                 kept.append(f"{holder.path}: {why}")
                 continue
-            repo.remove_worktree(holder.path, force=True)
+            try:
+                # --force only for what the steps made: else Git looks once more itself
+                repo.remove_worktree(holder.path, force=bool(made_files(repo, branch)))
+            except GitError as error:
+                kept.append(f"{holder.path}: {error.message}")
+                continue
             removed.append(str(holder.path))
         with repo.lock():
             repo.git("update-ref", "-d", f"refs/heads/{branch}", tip)
@@ -49,11 +57,14 @@ def clean(store: Store, *, ignored: bool = False) -> tuple[list[str], list[str]]
     return removed, kept
 
 
-def _nothing_lost(repo: Repo, tip: str, trunk: str) -> bool:
-    """Whether trunk holds the branch, but for commits that only tell of state."""
-    for oid in repo.rev_list("--no-merges", f"{trunk}..{tip}"):
-        parents = repo.require_commit(oid).parents
-        if not parents or repo.code_tree(parents[0]) != repo.code_tree(oid):
+def _nothing_lost(repo: Repo, tip: Oid, trunk: Oid) -> bool:
+    """Whether trunk holds the branch, but for commits that only tell of state.
+
+    A merge is somebody's work where it says something that none of its parents says.
+    """
+    for oid in repo.rev_list(f"{trunk}..{tip}"):
+        code = repo.code_tree(oid)
+        if all(repo.code_tree(parent) != code for parent in repo.require_commit(oid).parents):
             return False
     return True
 
@@ -61,6 +72,8 @@ def _nothing_lost(repo: Repo, tip: str, trunk: str) -> bool:
 def _in_the_way(repo: Repo, worktree: Worktree, branch: Branch, ignored: bool) -> str | None:
     if worktree.admin == repo.common:
         return "is the main worktree"
+    if repo.top is not None and repo.top.resolve() == worktree.path.resolve():
+        return "is where this command runs"
     if busy := worktree.busy():
         return f"is in the middle of {busy}"
     made = made_files(repo, branch)

@@ -528,7 +528,8 @@ class Repo:
         with tempfile.TemporaryDirectory(dir=self.state_dir, prefix="index-") as folder:
             copy = Path(folder) / "index"
             with contextlib.suppress(FileNotFoundError):
-                shutil.copyfile(worktree.admin / "index", copy)
+                # with its time, by which Git knows which entries may have changed unnoticed
+                shutil.copy2(worktree.admin / "index", copy)
             yield {"GIT_INDEX_FILE": str(copy)}
 
     # --- landing -------------------------------------------------------------------------------

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from gitwaves.claims import BEGUN, prepare
-from gitwaves.errors import Conflict, NotReady, Refused
+from gitwaves.errors import Conflict, GitError, LostClaim, NotReady, Refused
 from gitwaves.git import Entry, Repo
 from gitwaves.graph import graph_of
 from gitwaves.model import (
@@ -34,7 +34,7 @@ from gitwaves.steps import Outcome, run_steps
 from gitwaves.store import Snapshot, Store, unknown
 from gitwaves.trust import Trust
 from gitwaves.verifying import log_path, own_changes, trespasses
-from gitwaves.worktrees import folder_for, scratch
+from gitwaves.worktrees import alone, folder_for, scratch
 from gitwaves.writing import (
     MergeConflict,
     Side,
@@ -58,6 +58,7 @@ class Landed:
     commit: Oid
     tasks: tuple[TaskId, ...]
     opened: tuple[TaskId, ...] = ()
+    note: str | None = None  # what was left undone beside it
 
 
 class VerificationFailed(NotReady):
@@ -117,6 +118,11 @@ def merge(
         VerificationFailed: its steps fail on the merged result.
         Refused: local changes are in the way; nothing was touched.
     """
+    with alone(store.repo, f"merge of {name}"):
+        return _merge(store, name, again, resume, trust_trunk)
+
+
+def _merge(store: Store, name: str, again: bool, resume: bool, trust_trunk: bool) -> Landed:
     verified: tuple[Oid, tuple[Run, ...]] | None = None
     resolved = _resolved(store, name) if resume else None
     for _ in range(20):
@@ -127,6 +133,7 @@ def merge(
         steps = snapshot.cards.steps_of(point.id)
         _require_trust(store.repo, snapshot.cards, steps, trust_trunk)
         sides, restored = _sides(store, snapshot, point, again)
+        require_finished(store, snapshot, sides)
         inputs = tuple(s.commit for s in sides) or tuple(
             e.commit for t in point.requires if (e := snapshot.facts[t].tracking.evidence)
         )
@@ -143,14 +150,17 @@ def merge(
         with store.repo.lock():
             if store.trunk()[1] != snapshot.trunk_tip:
                 continue  # trunk moved: merge it in, and verify again where the code differs
-            commit = _land_point(store, snapshot, point, merged, tracking)
+            try:
+                commit = _land_point(store, snapshot, point, merged, tracking)
+            except LostClaim:
+                continue  # it moved on the remote, and was fetched
         _forget(store, name)
         before = set(store.progress(snapshot).runnable)
-        record_on_trunk(store)
+        note = record_on_trunk(store)
         shown = store.progress(refresh(store))
         opened = tuple(t for t in shown.runnable if t not in before)
-        return Landed(point.id, commit, point.requires, opened)
-    raise NotReady(f"{snapshot.trunk} keeps moving", "run the same command again")
+        return Landed(point.id, commit, point.requires, opened, note)
+    raise NotReady(f"{store.trunk()[0]} keeps moving", "run the same command again")
 
 
 def _require_open(store: Store, snapshot: Snapshot, point: MergePoint, again: bool) -> None:
@@ -189,7 +199,8 @@ def _sides(
     sides: list[Side] = []
     restored: dict[TaskId, Tracking] = {}
     repo = store.repo
-    if again:
+    anew = [t for t in point.requires if _brings(snapshot, t)]
+    if again and len(anew) < len(point.requires):  # else all was done again since
         landing = _landing(snapshot, point)
         commit = repo.require_commit(landing)
         before = commit.parents[0]
@@ -206,12 +217,16 @@ def _sides(
             if said and said != was and said.status is Status.DONE:
                 restored[task] = said
     for task in sorted(point.requires, key=natural):
-        fact = snapshot.facts[task]
-        if not fact.landed and fact.verdict is Verdict.HOLDS:
+        if _brings(snapshot, task):
             sides.append(Side(done_commit(store, snapshot, task), str(task)))
             restored.pop(task, None)
-    require_finished(store, snapshot, sides)
     return sides, restored
+
+
+def _brings(snapshot: Snapshot, task: TaskId) -> bool:
+    """Whether a task is done and not on trunk yet."""
+    fact = snapshot.facts[task]
+    return not fact.landed and fact.verdict is Verdict.HOLDS
 
 
 def require_finished(store: Store, snapshot: Snapshot, sides: Sequence[Side]) -> None:
@@ -233,10 +248,7 @@ def require_finished(store: Store, snapshot: Snapshot, sides: Sequence[Side]) ->
                     f"the done commit of {task} holds {other}, which was {said.status} there",
                     f"finish {other}, or take its commits off the branch, then verify {task} again",
                 )
-        bases = store.repo.merge_bases(snapshot.trunk_tip, side.commit)
-        if not bases:
-            continue
-        for oid, paths in own_changes(store.repo, bases[0], side.commit):
+        for oid, paths in own_changes(store.repo, snapshot.trunk_tip, side.commit):
             said_of = trespasses(cards, branch, None, paths)
             if said_of:
                 raise Refused(
@@ -273,8 +285,10 @@ def _merged(
             current = settled_merge(store, snapshot, current, side, own=None, message=message)
         except MergeConflict as conflict:
             left = [[s.commit, s.name] for s in todo[index + 1 :]]
+            taken = [s for s in sides if s not in todo[index:]]
+            taken.append(Side(snapshot.trunk_tip, snapshot.trunk))
             raise _left_for_a_person(
-                store, snapshot, node, current, conflict, left, again
+                store, snapshot, node, current, conflict, left, taken, again
             ) from conflict
     return _with_restored(store, snapshot, current, restored)
 
@@ -347,6 +361,7 @@ def _left_for_a_person(
     ours: Oid,
     conflict: MergeConflict,
     left: list[list[str]],
+    taken: Sequence[Side],
     again: bool,
 ) -> Conflict:
     """Leaves a checkout in which the conflict stands, for `merge --continue`."""
@@ -360,6 +375,9 @@ def _left_for_a_person(
         )
     repo.add_worktree(path, ours)
     repo.try_git("merge", "--no-commit", "--no-ff", conflict.side.commit, cwd=path)
+    _settle_cards_in(
+        store, path, settled_cards(store, snapshot, [ours, conflict.side.commit], None)
+    )
     resolution = Resolution(
         node, str(path), ours, conflict.side.commit, conflict.side.name, left, again
     )
@@ -367,19 +385,41 @@ def _left_for_a_person(
     target.parent.mkdir(parents=True, exist_ok=True)
     write_file(target, json.dumps(asdict(resolution)).encode())
     behind = []
+    theirs = conflict.side
     for file in conflict.paths[:8]:
-        base = repo.merge_bases(ours, conflict.side.commit)
-        spans = [f"{base[0]}..{tip}" if base else tip for tip in (ours, conflict.side.commit)]
-        last = [
-            repo.git("log", "-1", "--no-merges", "--format=%h %s", span, "--", file)
-            for span in spans
-        ]
-        behind.append(
-            f"  {file}\n    ours:   {last[0] or 'unknown'}\n    {conflict.side.name}: {last[1] or 'unknown'}"
-        )
+        behind.append(f"  {file}")
+        for tip, other, names in ((ours, theirs.commit, taken), (theirs.commit, ours, [theirs])):
+            args = ("log", "-1", "--no-merges", "--format=%H %h %s", tip, f"^{other}", "--", file)
+            oid, _, said = repo.git(*args).partition(" ")
+            whose = (s.name for s in names if oid and repo.is_ancestor(Oid(oid), s.commit))
+            behind.append(f"    {next(whose, 'before')}: {said or 'not changed there'}")
     return Conflict(
         f"{conflict.message}\n" + "\n".join(behind),
         f"resolve the files in {path}, `git add` them, then run `gitwaves merge {node} --continue`",
+    )
+
+
+def _settle_cards_in(store: Store, path: Path, cards: Oid | None) -> None:
+    """Puts settled cards into a checkout's index and folder: a person sees conflicts of code only."""
+    repo = store.repo
+    repo.git("rm", "-r", "-q", "-f", "--ignore-unmatch", "--", ROOT, cwd=path)
+    if cards is None:
+        return
+    listed = repo.git("ls-tree", "-r", "-z", cards)
+    index = "".join(
+        entry.replace("\t", f"\t{ROOT}/", 1) + "\0" for entry in listed.split("\0") if entry
+    )
+    repo.git(
+        "update-index", "-z", "--index-info", cwd=path, stdin=index.encode(errors="surrogateescape")
+    )
+    names = repo.git("ls-files", "-z", "--", ROOT, cwd=path)
+    repo.git(
+        "checkout-index",
+        "-f",
+        "-z",
+        "--stdin",
+        cwd=path,
+        stdin=names.encode(errors="surrogateescape"),
     )
 
 
@@ -401,14 +441,12 @@ def _resolved(store: Store, name: str) -> tuple[Oid, Resolution]:
         raise Conflict(
             f"still in conflict: {', '.join(unmerged)}", f"resolve and `git add` them in {path}"
         )
-    # cards in conflict are settled by rule: whatever stands in the index for them is not read
-    repo.git("rm", "-r", "-q", "-f", "--cached", "--ignore-unmatch", "--", ROOT, cwd=path)
-    head = repo.resolve_in(path)
-    committed = head is not None and head != resolution.ours
-    tree = head if head and committed else Oid(repo.git("write-tree", cwd=path))
     snapshot = store.snapshot()
-    entries = repo.tree(tree)
     cards = settled_cards(store, snapshot, [resolution.ours, resolution.theirs], None)
+    if repo.unmerged(path):  # of cards: whatever stands in the index for them is not read
+        _settle_cards_in(store, path, cards)
+    # the index holds what was resolved, whether the person has committed it or not
+    entries = repo.tree(Oid(repo.git("write-tree", cwd=path)))
     if cards is not None:
         entries[ROOT] = Entry("40000", cards)
     message = f"gitwaves: {name} takes {resolution.name}, conflicts resolved by hand\n"
@@ -446,27 +484,23 @@ def rest(
     ):
         try:
             result = _rest_of(store, branch, trust_trunk)
-        except (NotReady, Conflict, Refused) as error:
-            failed.append(
-                error if not isinstance(error, Refused) else NotReady(error.message, error.hint)
-            )
+        except (NotReady, Conflict) as error:
+            failed.append(error)
+            continue
+        except (Refused, GitError) as error:
+            failed.append(NotReady(error.message, error.hint))
             continue
         if result is not None:
             landed.append(result)
     if landed:
-        record_on_trunk(store)
+        landed[-1] = replace(landed[-1], note=record_on_trunk(store))
         refresh(store)
     return landed, failed
 
 
 def left_over(snapshot: Snapshot) -> list[TaskId]:
     """The done tasks that are not on trunk and that no open merge point will take there."""
-    graph = graph_of(snapshot.cards)
-    taken: set[str] = set()
-    for point in snapshot.cards.merge_points.values():
-        fact = snapshot.facts.get(point.id)
-        if fact is None or fact.tracking.status is not Status.DONE:
-            taken |= {*point.requires, *graph.closure(point.requires)}
+    taken = _taken(snapshot)
     return [
         task
         for task in sorted(snapshot.cards.tasks, key=natural)
@@ -475,6 +509,35 @@ def left_over(snapshot: Snapshot) -> list[TaskId]:
         and snapshot.facts[task].verdict is Verdict.HOLDS
         and not snapshot.facts[task].misplaced
     ]
+
+
+def _taken(snapshot: Snapshot) -> set[str]:
+    """The tasks that an open merge point will take to trunk, with all that they build on."""
+    graph = graph_of(snapshot.cards)
+    taken: set[str] = set()
+    for point in snapshot.cards.merge_points.values():
+        fact = snapshot.facts.get(point.id)
+        if fact is None or fact.tracking.status is not Status.DONE:
+            taken |= {*point.requires, *graph.closure(point.requires)}
+    return taken
+
+
+def _require_not_ahead(store: Store, snapshot: Snapshot, side: Side) -> None:
+    """Raises where `side` would land work that waits for a merge point.
+
+    Raises:
+        NotReady: names the task.
+    """
+    taken = _taken(snapshot)
+    for task in sorted(snapshot.cards.tasks, key=natural):
+        evidence = snapshot.facts[task].tracking.evidence
+        if task not in taken or evidence is None or not _brings(snapshot, task):
+            continue
+        if store.repo.is_ancestor(evidence.commit, side.commit):
+            raise NotReady(
+                f"{side.name} is built on {task}, which waits for a merge point",
+                f"`gitwaves show {task}` says for which; land that one first",
+            )
 
 
 def _rest_of(store: Store, branch: Branch, trust_trunk: bool) -> Landed | None:
@@ -491,6 +554,8 @@ def _rest_of(store: Store, branch: Branch, trust_trunk: bool) -> Landed | None:
             if store.repo.is_ancestor(commits[last], commits[task]):
                 last = task
         side = Side(commits[last], str(last))
+        tasks = [t for t in tasks if store.repo.is_ancestor(commits[t], side.commit)]
+        _require_not_ahead(store, snapshot, side)
         require_finished(store, snapshot, [side])
         steps = tuple(dict.fromkeys(s for t in tasks for s in cards.tasks[t].verify))
         _require_trust(store.repo, cards, steps, trust_trunk)
@@ -507,6 +572,9 @@ def _rest_of(store: Store, branch: Branch, trust_trunk: bool) -> Landed | None:
         with store.repo.lock():
             if store.trunk()[1] != snapshot.trunk_tip:
                 continue
-            land(store, cards, snapshot.trunk, merged, snapshot.trunk_tip)
+            try:
+                land(store, cards, snapshot.trunk, merged, snapshot.trunk_tip)
+            except LostClaim:
+                continue
         return Landed(branch, merged, tuple(tasks))
-    raise NotReady(f"{snapshot.trunk} keeps moving", "run the same command again")
+    raise NotReady(f"{store.trunk()[0]} keeps moving", "run the same command again")

@@ -413,11 +413,12 @@ def task_digest(task: Task, workstream: Workstream) -> str:
 
 def point_digest(point: MergePoint, steps: tuple[Step, ...]) -> str:
     """The spec digest of a merge point, which covers what it requires and runs."""
+    requires: list[str] = sorted(point.requires, key=natural)
     return _sha256(
         {
             "id": point.id,
             "spec": point.spec.strip(),
-            "requires": sorted(map(str, point.requires), key=natural),
+            "requires": requires,
             "verify": [step.canonical() for step in steps],
         }
     )

@@ -296,11 +296,21 @@ def log_path(repo: Repo, node: str) -> Path:
 
 
 def claimed_at(store: Store, snapshot: Snapshot, task: TaskId, tip: Oid) -> Oid:
-    """The last state commit of a task on its branch; trunk's merge base where there is none."""
+    """The commit that claimed a task on its branch; trunk's merge base where there is none.
+
+    Of the commits that changed the card it is the first with the claim that stands now: a later
+    one, a note or an edit by hand, hides nothing that came before it.
+    """
+    claim = snapshot.facts[task].tracking.claim
     path = card_path(snapshot.cards, task)
-    found = store.repo.rev_list("--first-parent", "-1", tip, paths=[path])
-    if found:
-        return found[0]
+    found: Oid | None = None
+    for oid in map(Oid, store.repo.git("rev-list", "--first-parent", tip, "--", path).split()):
+        said = store.tracking_at(snapshot.cards, oid, task)
+        if said is None or said.claim != claim:
+            break
+        found = oid
+    if found is not None:
+        return found
     bases = store.repo.merge_bases(snapshot.trunk_tip, tip)
     return bases[0] if bases else tip
 
@@ -399,9 +409,9 @@ def trailers(repo: Repo, since: Oid, tip: Oid) -> tuple[list[str], list[Gap]]:
 
 
 def said_in(message: str) -> Iterator[tuple[str, str]]:
-    """The trailers of gitwaves in a commit message: key in lower case, value.
+    r"""The trailers of gitwaves in a commit message: key in lower case, value.
 
-    >>> list(said_in("Add it\\n\\nLearned: cents, not euros\\n"))
+    >>> list(said_in("Add it\n\nLearned: cents, not euros\n"))
     [('learned', 'cents, not euros')]
     """
     paragraphs = message.rstrip().split("\n\n")

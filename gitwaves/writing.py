@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from gitwaves.cards import point_path, task_path, with_tracking
-from gitwaves.errors import Conflict, GitError, LostClaim
+from gitwaves.errors import Conflict, GitError, LostClaim, NotReady, Refused
 from gitwaves.git import Entry
 from gitwaves.graph import graph_of
 from gitwaves.model import (
@@ -233,6 +233,9 @@ def land(store: Store, cards: Cards, branch: Branch, new: Oid, old: Oid | None) 
             raise GitError(
                 f"git push to {remote}: {said.strip().splitlines()[-1]}", "nothing was changed here"
             )
+        here = store.repo.branch(branch)
+        if here is None or store.repo.is_ancestor(here, new):
+            old = here  # what it builds on was the remote's, which was ahead
     store.repo.land(branch, new, old)
 
 
@@ -298,11 +301,21 @@ def refresh(store: Store) -> Snapshot:
         return snapshot
 
 
-def record_on_trunk(store: Store) -> None:
+def record_on_trunk(store: Store) -> str | None:
     """Commits the dashboard and the compiled learnings on trunk, each landing's own follow-up.
 
-    Not inside the landing: reverts of it and second pull requests conflicted there.
+    Not inside the landing: reverts of it and second pull requests conflicted there. Returns what
+    kept it from being written (a local change of CLAUDE.md, say): the landing stands all the same,
+    and the next one writes it.
     """
+    try:
+        _record_on_trunk(store)
+    except (NotReady, Refused, LostClaim) as error:
+        return f"the dashboard on trunk is not renewed: {error.message}"
+    return None
+
+
+def _record_on_trunk(store: Store) -> None:
     with store.repo.lock():
         snapshot = store.snapshot()
         repo = store.repo

@@ -155,6 +155,8 @@ def merge(app: App, id: str | None, resume: bool, again: bool, rest_: bool) -> N
         app.store, id or "", again=again, resume=resume, trust_trunk=app.trust_trunk
     )
     echo(f"landed {done.node} ({' '.join(done.tasks)}) as {done.commit[:10]}")
+    if done.note:
+        echo(done.note, err=True)
     if done.opened:
         echo("runnable now: " + " ".join(done.opened))
 
