@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import secrets
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +22,9 @@ from gitwaves.model import (
     Status,
     TaskId,
     Tracking,
+    duration,
 )
+from gitwaves.processes import alive, marked
 from gitwaves.receipts import made_files
 from gitwaves.steps import run_steps
 from gitwaves.store import Snapshot, Store
@@ -106,6 +111,7 @@ def start(
                 )
             if mine and not takeover:
                 return _again(store, snapshot, task, branch)
+            _require_takeable(store, snapshot, task, fact, mine=mine)
         _require_startable(store, snapshot, task)
         Trust(repo.common).require(
             [s.run for s in (*cards.config.setup, *cards.tasks[task].verify) if s.run],
@@ -145,6 +151,46 @@ def start(
         prepare(repo, cards, place.path)
     refresh(store)
     return Started(task, branch, place.path, fresh)
+
+
+def _require_takeable(
+    store: Store, snapshot: Snapshot, task: TaskId, fact: Fact, *, mine: bool
+) -> None:
+    """Raises unless a claim may be taken over: nobody moves it, by this observer's own clock.
+
+    Raises:
+        NotReady: its agent lives, or its branch has not stood still for the lease yet.
+    """
+    if mine:
+        if agent_lives(store.repo, task):
+            raise NotReady(f"the agent of {task} is alive", f"stop it with `gitwaves stop {task}`")
+        return
+    lease = snapshot.cards.config.lease
+    path = store.repo.state_dir / "watched" / task
+    seen, since = None, time.time()
+    with contextlib.suppress(OSError, ValueError):
+        seen, text = path.read_text().split()
+        since = float(text)
+    if seen != fact.tip or since > time.time():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{fact.tip} {time.time():.0f}\n")
+        since = time.time()
+    left = since + lease - time.time()
+    if left > 0:
+        raise NotReady(
+            f"the claim on {task} may be taken over once its branch has stood still for "
+            f"{duration(lease)}; {duration(int(left) + 1)} are left",
+            "it is watched from now on; run the same command again then",
+        )
+
+
+def agent_lives(repo: Repo, task: str) -> bool:
+    """Whether an agent that `run` started here is at work on a task."""
+    try:
+        held = json.loads((repo.state_dir / "agents" / f"{task}.json").read_bytes())
+        return alive(int(held["runner"])) or bool(marked(str(held["marker"])))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _again(store: Store, snapshot: Snapshot, task: TaskId, branch: Branch) -> Started:

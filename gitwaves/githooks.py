@@ -19,7 +19,7 @@ def run(repo: Repo, name: str, args: list[str]) -> None:
     Raises:
         Refused: the commit must not be made (`pre-commit`, `commit-msg`).
     """
-    store = Store(repo)
+    store = Store(repo, offline=True)
     here = repo.here()
     if here is None or here.branch is None:
         return

@@ -69,8 +69,9 @@ def unknown(
 class Store:
     """The plan as trunk and the worktrees' branches hold it."""
 
-    def __init__(self, repo: Repo) -> None:
+    def __init__(self, repo: Repo, *, offline: bool = False) -> None:
         self.repo = repo
+        self.offline = offline  # a hook never uses the network
         self._configured: str | None = None
 
     # --- trunk ---------------------------------------------------------------------------------

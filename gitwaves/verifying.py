@@ -30,7 +30,7 @@ from gitwaves.steps import Outcome, run_steps
 from gitwaves.store import Snapshot, Store
 from gitwaves.trust import Trust
 from gitwaves.worktrees import mark
-from gitwaves.writing import card_path, land, now, refresh, state_commit
+from gitwaves.writing import card_path, land, now, publish, refresh, state_commit
 
 _TRAILER = re.compile(r"^(Learned|Spec-gap|Task):[ \t]*(.+)$", re.IGNORECASE)
 
@@ -183,14 +183,18 @@ def require_inside(
         if len(store.repo.require_commit(oid).parents) == 1:
             found += tampered(store, cards, branch, parent, oid, paths)
         said += [f"{line} (commit {oid[:10]})" for line in found]
+    committed = bool(said)
     paths = store.repo.changed(tip, content)
     said += trespasses(cards, branch, task, paths)
     said += tampered(store, cards, branch, tip, content, paths)
     if said:
+        # A revert would be one more commit outside the boundary.
+        undo = f"take them out of these commits (git rebase -i {since[:10]})" if committed else (
+            "undo these changes (git restore FILE, git clean)"
+        )
         raise Refused(
             "outside the boundary:\n" + "\n".join(f"  {line}" for line in dict.fromkeys(said)),
-            "undo these changes on this branch (git revert, git restore); their owner makes them, "
-            "or a review on trunk widens the boundary",
+            f"{undo}; their owner makes them, or a review on {snapshot.trunk} widens the boundary",
         )
 
 
@@ -304,7 +308,8 @@ def claimed_at(store: Store, snapshot: Snapshot, task: TaskId, tip: Oid) -> Oid:
     claim = snapshot.facts[task].tracking.claim
     path = card_path(snapshot.cards, task)
     found: Oid | None = None
-    for oid in map(Oid, store.repo.git("rev-list", "--first-parent", tip, "--", path).split()):
+    touched = store.repo.git("rev-list", "--first-parent", tip, "--", path) if claim else ""
+    for oid in map(Oid, touched.split()):
         said = store.tracking_at(snapshot.cards, oid, task)
         if said is None or said.claim != claim:
             break
@@ -343,6 +348,7 @@ def advance(store: Store, branch: Branch | None = None) -> list[Advanced]:
             if commit is not None:
                 done.append(Advanced(task, commit))
                 mark(repo, snapshot.cards, name, None)
+        publish(store, snapshot)
     if done:
         before = set(store.progress(snapshot).runnable)
         opened = tuple(t for t in store.progress(refresh(store)).runnable if t not in before)

@@ -220,7 +220,7 @@ def land(store: Store, cards: Cards, branch: Branch, new: Oid, old: Oid | None) 
         Refused, NotReady: see `Repo.land`.
     """
     remote = cards.config.remote
-    if remote is not None:
+    if remote is not None and not store.offline:
         done = store.repo.try_git("push", "--quiet", remote, f"{new}:refs/heads/{branch}")
         if done.returncode:
             said = done.stderr.decode(errors="replace")
@@ -237,6 +237,22 @@ def land(store: Store, cards: Cards, branch: Branch, new: Oid, old: Oid | None) 
         if here is None or store.repo.is_ancestor(here, new):
             old = here  # what it builds on was the remote's, which was ahead
     store.repo.land(branch, new, old)
+
+
+def publish(store: Store, snapshot: Snapshot) -> None:
+    """Pushes the worktrees' branches that are ahead of the remote: what hooks landed offline.
+
+    A push that does not go through is left for the next command: the work is safe here.
+    """
+    remote = snapshot.cards.config.remote
+    if remote is None or store.offline:
+        return
+    refs = store.repo.refs("refs/heads", f"refs/remotes/{remote}")
+    for branch in sorted(snapshot.tips):
+        local = refs.get(f"refs/heads/{branch}")
+        theirs = refs.get(f"refs/remotes/{remote}/{branch}")
+        if local and local != theirs and (theirs is None or store.repo.is_ancestor(theirs, local)):
+            store.repo.try_git("push", "--quiet", remote, f"{local}:refs/heads/{branch}")
 
 
 # --- what is generated -------------------------------------------------------------------------

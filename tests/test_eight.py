@@ -97,16 +97,23 @@ def eight(tmp_path: Path, rounds: int) -> None:
         assert set(commits) <= history, f"ws/{letter} lost commits"
         tree = repo.at(f"../repo.worktrees/ws-{letter}")
         assert tree.git("status", "--porcelain") == ""
-        files = set(repo.git("ls-tree", "--name-only", f"ws/{letter}", f"{letter.lower()}/").split())
+        files = set(
+            repo.git("ls-tree", "--name-only", f"ws/{letter}", f"{letter.lower()}/").split()
+        )
         assert files == {
-            f"{letter.lower()}/{name}{n}.txt" for name in ("", "draft") for n in range(1, rounds + 1)
+            f"{letter.lower()}/{name}{n}.txt"
+            for name in ("", "draft")
+            for n in range(1, rounds + 1)
         }
     total = rounds * len(LETTERS)
     board = repo.git("show", "gitwaves/dashboard:DASHBOARD.txt")
     learned = repo.git("show", "gitwaves/dashboard:LEARNINGS.md")
     assert f"{total}/{total}" in board.replace(" of ", "/").replace(" / ", "/"), board
     assert all(f"{x}{n} is easy" in learned for x in LETTERS for n in range(1, rounds + 1))
-    assert repo.git("log", "-1", "--format=%s", "gitwaves/dashboard") == f"gitwaves: {total}/{total} done"
+    assert (
+        repo.git("log", "-1", "--format=%s", "gitwaves/dashboard")
+        == f"gitwaves: {total}/{total} done"
+    )
     assert repo.git("fsck", "--full", "--strict", "--no-dangling") == ""
     assert not list((repo.path / ".git").rglob("*.lock"))
 
@@ -150,7 +157,9 @@ def race(tmp_path: Path, clones: int) -> None:
         [lambda p=p, n=n: p.gw("start", f"{LETTERS[n + 1]}1") for n, (p, _) in enumerate(lost)]
     )
     assert [end.code for end in took] == [0] * len(lost), took
-    for person, end in zip(people, at_once([lambda p=p: p.gw("sync") for p in people]), strict=True):
+    for person, end in zip(
+        people, at_once([lambda p=p: p.gw("sync") for p in people]), strict=True
+    ):
         assert end.code == 0, end
         found = states(person)
         assert [s for s in found.values()].count("active") == clones, found

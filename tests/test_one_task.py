@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from gitwaves.cards import load_tracking
 from gitwaves.halves import split
 from gitwaves.model import Tracking
-from tests.repo import Repo, Result
+from tests.repo import Repo
 
 DESIGN = """\
 # Payments platform
@@ -43,6 +44,7 @@ Verify: `grep -q ok api/b1.txt`
 The routes.
 """
 A1 = ".workstreams/WS-A/A1.yaml"
+A2 = ".workstreams/WS-A/A2.yaml"
 B1 = ".workstreams/WS-B/B1.yaml"
 NO_HOOKS = ("-c", "core.hooksPath=/dev/null")
 
@@ -107,8 +109,6 @@ def edit(repo: Repo, path: str, old: str, new: str) -> None:
 
 
 def states(repo: Repo) -> dict[str, str]:
-    import json
-
     shown = json.loads(repo.gw_ok("status", "--json").out)
     return {task["id"]: task["state"] for task in shown["tasks"]}
 
@@ -310,9 +310,7 @@ def test_start_prints_the_path_and_nothing_else(plan: Repo) -> None:
 
 
 def test_one_task_at_a_time_in_a_worktree(plan: Repo) -> None:
-    edit(plan, ".workstreams/WS-A/A2.yaml", "depends_on:\n  - A1\n", "depends_on: []\n") if (
-        "  - A1\n" in plan.read(".workstreams/WS-A/A2.yaml")
-    ) else edit(plan, ".workstreams/WS-A/A2.yaml", "depends_on: [A1]\n", "depends_on: []\n")
+    edit(plan, A2, "depends_on: [A1]\n", "depends_on: []\n")
     plan.commit("A2 needs nothing")
     started(plan, "A1")
     done = plan.gw("start", "A2")
@@ -411,6 +409,7 @@ def test_the_card_of_another_worktree_is_refused(a1: Repo, how: tuple[str, ...])
 
 
 def test_verify_refuses_what_the_hooks_did_not_see(a1: Repo) -> None:
+    claimed = a1.oid()[:10]
     a1.write("ledger/a1.txt", "ok\n")
     a1.write("api/b1.txt", "x\n")
     edit(a1, A1, "The tables.", "Nothing.")
@@ -423,8 +422,8 @@ def test_verify_refuses_what_the_hooks_did_not_see(a1: Repo) -> None:
         "Error: outside the boundary:\n"
         f"  api/b1.txt belongs to WS-B, outside the boundary of WS-A (commit {short})\n"
         f"  {A1}: the spec half changes only on main, by review (commit {short})\n"
-        "Hint: undo these changes on this branch (git revert, git restore); their owner makes them,"
-        " or a review on trunk widens the boundary\n"
+        f"Hint: take them out of these commits (git rebase -i {claimed}); their owner makes them,"
+        " or a review on main widens the boundary\n"
     )
 
 
@@ -580,6 +579,23 @@ def test_verify_unchanged(a1: Repo) -> None:
     )
     assert a1.gw_ok("verify", "--unchanged").out == "A1 is done\nrunnable now: A2 B1\n"
     assert states(main)["A1"] == "done"
+
+
+def test_work_of_the_same_size_in_the_same_second_is_seen(a1: Repo) -> None:
+    a1.commit("x", **{"ledger/a1.txt": "no\n"})
+    a1.write("ledger/a1.txt", "ok\n")
+    assert a1.gw_ok("verify").out == (
+        "A1 passes; it is done once this content is committed\nnot committed yet: ledger/a1.txt\n"
+    )
+
+
+def test_a_note_hides_no_commit_before_it(a1: Repo) -> None:
+    a1.commit("x", **{"ledger/a1.txt": "ok\n"})
+    a1.write("api/b1.txt", "x\n")
+    a1.git("add", "-A")
+    a1.git("commit", "-q", "-n", "-m", "not mine")
+    a1.gw_ok("learn", "A1", "cents")
+    assert a1.gw("verify").err.startswith("Error: outside the boundary:\n  api/b1.txt belongs to ")
 
 
 def test_a_failing_step(a1: Repo) -> None:
@@ -776,7 +792,3 @@ def test_hooks_start_nothing_where_no_task_is_at_work(plan: Repo) -> None:
     plan.git("config", "alias.x", "!true")
     plan.write("README.md", "more\n")
     assert hooked(plan, "commit", "-q", "-a", "-m", "x") == ""
-
-
-def _unused(result: Result) -> None:
-    del result

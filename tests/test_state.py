@@ -62,7 +62,10 @@ def test_the_rule_is_that_of_a_three_way_merge() -> None:
 def test_learnings_and_gaps_are_those_of_both() -> None:
     trunk = Tracking("A1", learnings=("old", "both"), spec_gaps=(Gap("a"), Gap("b", resolved=True)))
     tip = Tracking(
-        "A1", Status.ACTIVE, learnings=("both", "new"), spec_gaps=(Gap("a", resolved=True), Gap("b"))
+        "A1",
+        Status.ACTIVE,
+        learnings=("both", "new"),
+        spec_gaps=(Gap("a", resolved=True), Gap("b")),
     )
     got, _ = settle("A1", trunk, tip, [trunk])
     assert got.learnings == ("old", "both", "new")

@@ -38,7 +38,10 @@ class Plan:
     def tasks(self) -> list[str]:
         most = max(self.counts)
         return [
-            f"{'ABC'[w]}{n + 1}" for n in range(most) for w, count in enumerate(self.counts) if n < count
+            f"{'ABC'[w]}{n + 1}"
+            for n in range(most)
+            for w, count in enumerate(self.counts)
+            if n < count
         ]
 
     def needs_of(self, number: int) -> list[str]:
@@ -117,13 +120,17 @@ class World:
         return done.stdout if done.returncode == 0 else ""
 
     def heads(self) -> dict[str, str]:
-        out = self.git(self.top, "for-each-ref", "--format=%(refname:short) %(objectname)", "refs/heads")
+        out = self.git(
+            self.top, "for-each-ref", "--format=%(refname:short) %(objectname)", "refs/heads"
+        )
         pairs = (line.split() for line in out.splitlines())
         return {name: oid for name, oid in pairs if name != "gitwaves/dashboard"}
 
     def checkouts(self) -> list[Path]:
         out = self.git(self.top, "worktree", "list", "--porcelain")
-        return [Path(line.split(" ", 1)[1]) for line in out.splitlines() if line.startswith("worktree ")]
+        return [
+            Path(line.split(" ", 1)[1]) for line in out.splitlines() if line.startswith("worktree ")
+        ]
 
     def dirty(self) -> dict[Path, set[str]]:
         return {
@@ -151,7 +158,9 @@ class World:
             assert self.heads() == heads, f"{what} was refused, and moved a branch"
             after = self.dirty()
             assert {p: d for p, d in after.items() if p in dirty} == dirty, f"{what} was refused"
-            assert set(after) == set(dirty) or isinstance(error, Conflict), f"{what} left a checkout"
+            assert set(after) == set(dirty) or isinstance(error, Conflict), (
+                f"{what} left a checkout"
+            )
             for path in set(after) - set(dirty):  # left for `merge --continue`: nobody goes on
                 self.git(self.top, "worktree", "remove", "--force", str(path))
             return False
@@ -166,7 +175,9 @@ class World:
     def start(self, task: str) -> None:
         before = self.store().snapshot()
         fresh = before.facts[task].tracking.status not in claims.BEGUN
-        done = self.ours(f"start {task}", lambda: claims.start(self.store(), task, trust_trunk=True))
+        done = self.ours(
+            f"start {task}", lambda: claims.start(self.store(), task, trust_trunk=True)
+        )
         if not done or not fresh:
             return
         head = self.git(self.tree_of(task), "rev-parse", "HEAD").strip()
@@ -273,14 +284,23 @@ class World:
         if branch not in self.heads() or self.dirty()[self.top]:
             return
         self.log.append(f"forge lands {branch}{' squashed' if squash else ''}")
-        self.git(self.top, "merge", "-q", *(["--squash"] if squash else ["--no-ff", "--no-edit"]), branch, check=False)
+        self.git(
+            self.top,
+            "merge",
+            "-q",
+            *(["--squash"] if squash else ["--no-ff", "--no-edit"]),
+            branch,
+            check=False,
+        )
         if self.git(self.top, "ls-files", "-u"):
             self.git(self.top, "reset", "-q", "--hard")
         elif squash:
             self.git(self.top, "commit", "-q", "-m", f"squash {branch}", check=False)
 
     def revert(self) -> None:
-        out = self.git(self.top, "log", "--first-parent", "--merges", "-1", "--format=%H", "main").strip()
+        out = self.git(
+            self.top, "log", "--first-parent", "--merges", "-1", "--format=%H", "main"
+        ).strip()
         if out and not self.dirty()[self.top]:
             self.log.append(f"revert {out[:8]}")
             self.git(self.top, "revert", "--no-edit", "-m", "1", out, check=False)
@@ -329,7 +349,9 @@ class World:
             assert text is not None
             assert "ok" in text, f"{task} is shown as done, and never passed"
         for name in self.heads():
-            marked = naive.git(self.top, "grep", "-lE", "^(<<<<<<<|>>>>>>>)", name, "--", ".workstreams")
+            marked = naive.git(
+                self.top, "grep", "-lE", "^(<<<<<<<|>>>>>>>)", name, "--", ".workstreams"
+            )
             assert not marked, f"conflict markers: {marked}"
         for path, lines in self.dirty().items():
             assert not [line for line in lines if ".workstreams" in line], f"{path}: {lines}"
