@@ -48,6 +48,7 @@ def init(
         GitwavesError: a bare repository, or a trunk that does not exist.
     """
     top = _require_top(repo)
+    _require_no_link(top, CONFIG_PATH)
     said: list[str] = []
     existing = top / CONFIG_PATH
     if existing.is_file():
@@ -74,11 +75,11 @@ def init(
     }
     for path, data in files.items():
         if not (top / path).exists():
-            _write(top, path, data)
+            write_in(top, path, data)
             said.append(f"wrote {path}")
     cards = load_cards({p: (top / p).read_bytes() for p in [CONFIG_PATH]})
     if not (top / DASHBOARD_PATH).exists():
-        _write(top, DASHBOARD_PATH, first_dashboard(cards))
+        write_in(top, DASHBOARD_PATH, first_dashboard(cards))
         said.append(f"wrote {DASHBOARD_PATH}")
     repo.git("config", "gitwaves.trunk", branch)
     refused: GitwavesError | None = None
@@ -140,6 +141,7 @@ def import_doc(store: Store, doc: Path, *, draft: bool = False) -> Import:
     """
     repo = store.repo
     top = _require_top(repo)
+    _require_no_link(top, CONFIG_PATH)
     if not (top / CONFIG_PATH).is_file():
         raise NotReady("there is no .workstreams/ here", "run `gitwaves init` first")
     try:
@@ -174,7 +176,7 @@ def import_doc(store: Store, doc: Path, *, draft: bool = False) -> Import:
     if config.design_path != path or config.design_blob != blob:
         written[CONFIG_PATH] = edited(files[CONFIG_PATH], changes, CONFIG_ORDER)
     for name, content in sorted(written.items()):
-        _write(top, name, content)
+        write_in(top, name, content)
     for name in result.deleted:
         (top / name).unlink(missing_ok=True)
     conflicts = tuple(sorted({*result.conflicts, *new.findings}))
@@ -204,7 +206,20 @@ def _begun(store: Store) -> set[str]:
     return {n for n, f in snapshot.facts.items() if f.tracking.status is not Status.PLANNED}
 
 
-def _write(top: Path, path: str, data: bytes) -> None:
+def write_in(top: Path, path: str, data: bytes) -> None:
+    """Writes a file of the working tree, whole or not at all, and never through a link.
+
+    Raises:
+        Refused: a symbolic link is in the way.
+    """
+    _require_no_link(top, path)
+    target = top / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_file(target, data)
+    target.chmod(0o644)
+
+
+def _require_no_link(top: Path, path: str) -> None:
     target = top / path
     for parent in [*target.parents][: len(Path(path).parents) - 1]:
         if parent.is_symlink():
@@ -215,9 +230,6 @@ def _write(top: Path, path: str, data: bytes) -> None:
         raise Refused(
             f"{target} is a symbolic link", "replace it by a file; links are not followed"
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_file(target, data)
-    target.chmod(0o644)
 
 
 def counts(files: Mapping[str, bytes]) -> str:

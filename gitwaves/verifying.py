@@ -189,8 +189,10 @@ def require_inside(
     said += tampered(store, cards, branch, tip, content, paths)
     if said:
         # A revert would be one more commit outside the boundary.
-        undo = f"take them out of these commits (git rebase -i {since[:10]})" if committed else (
-            "undo these changes (git restore FILE, git clean)"
+        undo = (
+            f"take them out of these commits (git rebase -i {since[:10]})"
+            if committed
+            else ("undo these changes (git restore FILE, git clean)")
         )
         raise Refused(
             "outside the boundary:\n" + "\n".join(f"  {line}" for line in dict.fromkeys(said)),

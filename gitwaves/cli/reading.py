@@ -75,6 +75,8 @@ def status(app: App, rev: str | None, write: bool, as_json: bool) -> None:
       gitwaves status
       gitwaves status --json | jq .counts
     """
+    from gitwaves.planning import write_in
+
     snapshot = app.store.snapshot(rev)
     shown = app.store.progress(snapshot, local=rev is None)
     if write:
@@ -84,7 +86,7 @@ def status(app: App, rev: str | None, write: bool, as_json: bool) -> None:
                 f"--write works on {snapshot.trunk} only", f"switch to {snapshot.trunk} first"
             )
         text = render.dashboard(app.store.progress(snapshot, local=False))
-        (here.path / DASHBOARD_PATH).write_text(text)
+        write_in(here.path, DASHBOARD_PATH, text.encode("ascii"))
     if as_json:
         _dump(jsonout.status_json(shown))
     else:
@@ -208,7 +210,7 @@ def _design_changed(app: App, cards: Cards, rev: str | None) -> list[Finding]:
 
 def _fix(app: App) -> None:
     from gitwaves.halves import join, planned, split
-    from gitwaves.receipts import write_file
+    from gitwaves.planning import write_in
 
     here = app.repo.here()
     files, _ = app.store.working_files()
@@ -222,7 +224,7 @@ def _fix(app: App) -> None:
         if len(parts) == 3 and parts[2].endswith(".yaml") and parts[2] != "workstream.yaml":
             spec, tracking = split(data)
             if not tracking.strip() and b"\ntracking:" not in spec:
-                write_file(here.path / path, join(spec, planned(parts[2].removesuffix(".yaml"))))
+                write_in(here.path, path, join(spec, planned(parts[2].removesuffix(".yaml"))))
                 echo(f"{path}: added its tracking half")
 
 
