@@ -55,18 +55,6 @@ class Started:
     fresh: bool  # the worktree was made just now
 
 
-def clone_id(repo: Repo) -> str:
-    """A random id of this clone; names no host."""
-    path = repo.state_dir / "clone"
-    try:
-        return path.read_text().strip()
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = secrets.token_hex(8)
-        path.write_text(text + "\n")
-        return text
-
-
 def at_work(snapshot: Snapshot, branch: Branch) -> TaskId | None:
     """The task that is active or failed on a branch; one at a time is."""
     for task in snapshot.cards.tasks_on(branch):
@@ -102,7 +90,7 @@ def start(
         cards = snapshot.cards
         branch = cards.branch_of(task)
         fact = snapshot.facts[task]
-        mine = fact.tracking.clone == clone_id(repo)
+        mine = fact.tracking.clone == repo.clone_id()
         if fact.tracking.status is Status.ACTIVE and not fact.misplaced and fact.tip:
             if not mine and not takeover:
                 raise LostClaim(
@@ -113,7 +101,7 @@ def start(
                 return _again(store, snapshot, task, branch)
             _require_takeable(store, snapshot, task, fact, mine=mine)
         _require_startable(store, snapshot, task)
-        Trust(repo.common).require(
+        Trust(repo.common, repo.clone_id()).require(
             [s.run for s in (*cards.config.setup, *cards.tasks[task].verify) if s.run],
             trust_trunk=trust_trunk,
         )
@@ -135,7 +123,7 @@ def start(
             Status.ACTIVE,
             claim=claim,
             agent=agent,
-            clone=clone_id(repo),
+            clone=repo.clone_id(),
             started=now(),
             attempts=fact.tracking.attempts if fact.tracking.status in BEGUN else 0,
             learnings=fact.tracking.learnings,
@@ -294,7 +282,7 @@ def release(store: Store, name: str) -> TaskId:
         fact = snapshot.facts[task]
         if fact.tracking.status not in BEGUN or fact.tip is None:
             raise Refused(f"{task} is not at work", f"`gitwaves show {task}` says what it is")
-        if fact.tracking.clone != clone_id(store.repo):
+        if fact.tracking.clone != store.repo.clone_id():
             raise Refused(f"{task} is not this clone's to give back", "`--takeover` takes it first")
         tracking = Tracking(
             task, learnings=fact.tracking.learnings, spec_gaps=fact.tracking.spec_gaps

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -218,6 +219,17 @@ class Repo:
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """The one lock that serialises gitwaves' own writes in this repository."""
         return self._lock.held()
+
+    def clone_id(self) -> str:
+        """A random id of this clone; names no host."""
+        path = self.state_dir / "clone"
+        with self.lock():
+            try:
+                return path.read_text().strip()
+            except FileNotFoundError:
+                text = secrets.token_hex(8)
+                path.write_text(text + "\n")
+                return text
 
     def config(self, key: str, *options: str) -> str | None:
         """A value of Git's configuration, or None."""

@@ -54,7 +54,7 @@ def minutes(seconds: int) -> int:
 
 
 def status_json(progress: Progress) -> Json:
-    """Everything `status` shows: design.md, section 10."""
+    """Everything `status` shows, as `schemas/status.schema.json` documents it."""
     config, opened = progress.cards.config, unlocks(progress)
     local = {w.branch: w.path for w in progress.worktrees}
     return {

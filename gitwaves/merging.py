@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from gitwaves.claims import BEGUN, prepare
-from gitwaves.errors import Conflict, GitError, LostClaim, NotReady, Refused
+from gitwaves.errors import Conflict, GitwavesError, LostClaim, NotReady, Refused
 from gitwaves.git import Entry, Repo
 from gitwaves.graph import graph_of
 from gitwaves.model import (
@@ -131,7 +131,7 @@ def _merge(store: Store, name: str, again: bool, resume: bool, trust_trunk: bool
         again = again or (resolved is not None and resolved[1].again)
         _require_open(store, snapshot, point, again)
         steps = snapshot.cards.steps_of(point.id)
-        _require_trust(store.repo, snapshot.cards, steps, trust_trunk)
+        _require_allowed(store.repo, snapshot.cards, steps, trust_trunk)
         sides, restored = _sides(store, snapshot, point, again)
         require_finished(store, snapshot, sides)
         inputs = tuple(s.commit for s in sides) or tuple(
@@ -181,9 +181,20 @@ def _require_open(store: Store, snapshot: Snapshot, point: MergePoint, again: bo
         raise NotReady(f"{point.id} waits for {waits}", f"`gitwaves show {point.id}` says why")
 
 
-def _require_trust(repo: Repo, cards: Cards, steps: Sequence[Step], trust_trunk: bool) -> None:
+def _require_allowed(repo: Repo, cards: Cards, steps: Sequence[Step], trust_trunk: bool) -> None:
+    """Raises unless the plan lets gitwaves land on trunk, and this clone trusts the steps.
+
+    Raises:
+        Refused: trunk is changed by pull request only.
+        Untrusted: a step is new.
+    """
+    if cards.config.merge != "direct":
+        raise Refused(
+            f"the plan says `merge: {cards.config.merge}`, which gitwaves cannot do yet",
+            "land it through your forge, or set `merge: direct` on trunk",
+        )
     commands = [s.run for s in (*cards.config.setup, *steps) if s.run]
-    Trust(repo.common).require(commands, trust_trunk=trust_trunk)
+    Trust(repo.common, repo.clone_id()).require(commands, trust_trunk=trust_trunk)
 
 
 def _landing(snapshot: Snapshot, point: MergePoint) -> Oid:
@@ -487,7 +498,7 @@ def rest(
         except (NotReady, Conflict) as error:
             failed.append(error)
             continue
-        except (Refused, GitError) as error:
+        except GitwavesError as error:
             failed.append(NotReady(error.message, error.hint))
             continue
         if result is not None:
@@ -558,7 +569,7 @@ def _rest_of(store: Store, branch: Branch, trust_trunk: bool) -> Landed | None:
         _require_not_ahead(store, snapshot, side)
         require_finished(store, snapshot, [side])
         steps = tuple(dict.fromkeys(s for t in tasks for s in cards.tasks[t].verify))
-        _require_trust(store.repo, cards, steps, trust_trunk)
+        _require_allowed(store.repo, cards, steps, trust_trunk)
         message = f"gitwaves: land {', '.join(tasks)}\n"
         base = joined(store, snapshot)
         merged = settled_merge(store, snapshot, base, side, own=None, message=message)

@@ -396,7 +396,7 @@ def task_digest(task: Task, workstream: Workstream) -> str:
     """The spec digest: what must be verified again when it changes, in canonical form.
 
     Covers id, spec, acceptance, paths, produces, verify and the workstream's boundary; title,
-    estimate, batch and needs may change freely (design.md, section 3).
+    estimate, batch and needs may change freely.
     """
     return _sha256(
         {
@@ -438,7 +438,7 @@ class Verdict(StrEnum):
 class Fact:
     """What history says of one task or merge point.
 
-    `tracking` is the reading of design.md section 5 (not the bytes of any one tree), `verdict`
+    `tracking` is the reading of `state.settle` (not the bytes of any one tree), `verdict`
     what its evidence is worth, and `reason` why, where it does not hold.
     """
 

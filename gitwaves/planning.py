@@ -237,4 +237,5 @@ def counts(files: Mapping[str, bytes]) -> str:
     cards = sum(not p.endswith("workstream.yaml") and "/merge-points/" not in p for p in files)
     points = sum("/merge-points/" in p for p in files)
     streams = sum(p.endswith("workstream.yaml") for p in files)
-    return f"{cards} tasks, {streams} workstreams, {points} merge points"
+    parts = {"task": cards, "workstream": streams, "merge point": points}
+    return ", ".join(f"{n} {word}{'' if n == 1 else 's'}" for word, n in parts.items() if n)

@@ -63,6 +63,7 @@ def check(cards: Cards, files: Iterable[str] = ()) -> tuple[Finding, ...]:
                 *_boundaries(cards, dict.fromkeys(files)),
                 *_workstreams(cards),
                 *_steps(cards),
+                *_not_in_force(cards.config),
                 *_landing(cards, graph),
             }
         )
@@ -417,6 +418,25 @@ def _steps(cards: Cards) -> Iterator[Finding]:
         if not task.verify and task.cancelled is None:
             message = f"{task.id} has no `verify` steps: it cannot be started"
             yield _warning(task, "verify", message)
+
+
+def _not_in_force(config: Config) -> Iterator[Finding]:
+    """What the configuration asks for and this version does not do: said, never passed over."""
+    asked = {
+        "on_event": (config.on_event, "nothing is run on events yet"),
+        "allowed_signers": (
+            config.allowed_signers,
+            "evidence is not signed yet, so with this set nothing counts as done",
+        ),
+        "merge": (
+            config.merge == "pull-request" or None,
+            "landing by pull request is not there yet, and `merge` refuses until it is",
+        ),
+    }
+    for key, (value, message) in asked.items():
+        if value is not None:
+            spot = place(config.places, key)
+            yield Finding(CONFIG_PATH, *spot, Severity.WARNING, f"`{key}`: {message}")
 
 
 def _landing(cards: Cards, graph: Graph) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from gitwaves import merging
 from gitwaves.brief import brief
-from gitwaves.claims import at_work, clone_id, fail, start
+from gitwaves.claims import at_work, fail, start
 from gitwaves.errors import Conflict, GitwavesError, LostClaim, NotReady, Refused
 from gitwaves.git import clean_env
 from gitwaves.model import (
@@ -210,7 +210,9 @@ class Runner:
         for task in open_tasks:
             if cards.tasks[task].cancelled is None:
                 profile_for(snapshot, task, self.agent)
-        Trust(self.store.repo.common).require(commands_of(cards), trust_trunk=self.trust_trunk)
+        Trust(self.store.repo.common, self.store.repo.clone_id()).require(
+            commands_of(cards), trust_trunk=self.trust_trunk
+        )
         return snapshot
 
     def _loop(self, tick: Callable[[], None]) -> None:
@@ -266,7 +268,7 @@ class Runner:
 
     def _candidates(self, snapshot: Snapshot, shown: Progress) -> Iterator[TaskId]:
         """What may be worked on now: what an earlier run left, then the most urgent."""
-        mine = clone_id(self.store.repo)
+        mine = self.store.repo.clone_id()
         for task in sorted(snapshot.cards.tasks, key=natural):
             state = shown.tasks[task].state
             if (

@@ -1,4 +1,4 @@
-"""Reading state: which tracking counts, and what its evidence is worth. Pure (design.md, 5)."""
+"""Reading state: which tracking counts, and what its evidence is worth. Pure."""
 
 from __future__ import annotations
 
@@ -66,12 +66,14 @@ def judge(
     digest: str,
     seen: Seen | None,
     tip: Oid | None = None,
+    signed_only: bool = False,
 ) -> Fact:
     """What history makes of a task's tracking.
 
     Args:
         digest: the spec digest of trunk's card.
         seen: what history says of the evidence commit; None where there is no evidence.
+        signed_only: `allowed_signers` is set: evidence without a signature counts for nothing.
     """
     misplaced = tracking.task != task
     reason = ""
@@ -82,6 +84,8 @@ def judge(
     verdict = Verdict.NONE
     if tracking.status is Status.DONE:
         verdict, reason = _weigh(tracking, landed, digest, seen)
+    if signed_only and verdict in {Verdict.HOLDS, Verdict.UNCHECKED, Verdict.STALE}:
+        verdict, reason = Verdict.UNPROVEN, "its evidence is not signed"
     if misplaced:
         reason = f"its tracking is that of {tracking.task}"
     return Fact(tracking, verdict, reason, misplaced=misplaced, landed=landed, tip=tip)

@@ -217,30 +217,47 @@ class Store:
             if not self.repo.at(tip, CONFIG_PATH):
                 raise NotReady(f"{rev} has no {CONFIG_PATH}", "name a commit that has a plan")
             tips: dict[Branch, Oid] = {}
+            said: list[str] = []
         else:
             trunk, tip = self.trunk()
             cards = self.cards(tip)
-            tips = self._tips(cards)
+            tips, said = self._tips(cards)
         facts: dict[str, Fact] = {}
         for branch in sorted({cards.branch_of(t) for t in cards.tasks}):
             facts |= self._facts_on(cards, branch, tip, tips.get(branch))
         facts |= self._point_facts(cards, tip)
-        return Snapshot(cards, facts, trunk, tip, tips, self._warnings(cards, rev))
+        return Snapshot(cards, facts, trunk, tip, tips, (*self._warnings(cards, rev), *said))
 
-    def _tips(self, cards: Cards) -> dict[Branch, Oid]:
+    def _tips(self, cards: Cards) -> tuple[dict[Branch, Oid], list[str]]:
+        """The tip of each branch, and what is to be said of those that diverged."""
         refs = self.repo.refs("refs/heads", "refs/remotes")
         tips: dict[Branch, Oid] = {}
+        said: list[str] = []
         remote = cards.config.remote
-        for workstream in cards.workstreams.values():
-            branch = workstream.branch
+        branches = {w.branch for w in cards.workstreams.values()}
+        for branch in sorted(branches | {cards.branch_of(t) for t in cards.tasks}):
             local = refs.get(f"refs/heads/{branch}")
             theirs = refs.get(f"refs/remotes/{remote}/{branch}") if remote else None
             newest = local or theirs
-            if local and theirs and local != theirs and not self.repo.is_ancestor(theirs, local):
+            if local and theirs and not self.repo.is_ancestor(theirs, local):
                 newest = theirs
+                if not self.repo.is_ancestor(local, theirs):
+                    on_theirs = self._claims(cards, branch, theirs, f"^{local}")
+                    if on_theirs <= self._claims(cards, branch, local):
+                        newest = local  # rewritten here: nobody else has claimed anything since
+                    which = "this clone's" if newest == local else f"{remote}'s"
+                    said.append(f"{branch} diverged from {remote}: {which} is read")
             if newest:
                 tips[branch] = newest
-        return tips
+        return tips, said
+
+    def _claims(self, cards: Cards, branch: Branch, *revs: str) -> set[str]:
+        """The ids of the claims that a range of commits made."""
+        nodes = cards.tasks_on(branch)
+        paths = [cards.tasks[t].path for t in nodes]
+        touched = self.repo.git("rev-list", "--full-history", *revs, "--", *paths).split()
+        said = (self.tracking_at(cards, Oid(oid), t) for oid in touched for t in nodes)
+        return {s.claim.id for s in said if s is not None and s.claim is not None}
 
     def tracking_at(self, cards: Cards, commit: Oid, node: str) -> Tracking | None:
         """What the tracking half of a card says in one commit; None where it says nothing."""
@@ -289,7 +306,13 @@ class Store:
         for task, (tracking, landed) in settled.items():
             seen = self._seen(tracking, missing)
             facts[str(task)] = judge(
-                task, tracking, landed=landed, digest=cards.digest(task), seen=seen, tip=tip
+                task,
+                tracking,
+                landed=landed,
+                digest=cards.digest(task),
+                seen=seen,
+                tip=tip,
+                signed_only=cards.config.allowed_signers is not None,
             )
         return facts
 

@@ -31,11 +31,14 @@ _AGENT_VARIABLES = (
 
 
 class Trust:
-    """The commands that are trusted in the repository whose common Git directory is `common`."""
+    """The commands that are trusted in the repository whose common Git directory is `common`.
 
-    def __init__(self, common: Path) -> None:
+    `clone` is the clone's random id: a repository made anew at an old path starts untrusted.
+    """
+
+    def __init__(self, common: Path, clone: str = "") -> None:
         self._common = common.resolve()
-        name = hashlib.sha256(os.fsencode(self._common)).hexdigest()
+        name = hashlib.sha256(os.fsencode(self._common) + b"\0" + clone.encode()).hexdigest()
         self.path = _data_home() / "gitwaves" / "trust" / f"{name}.json"
 
     def missing(self, commands: Iterable[str]) -> list[str]:

@@ -23,6 +23,7 @@ from gitwaves.model import (
     Status,
     TaskId,
     Tracking,
+    Verdict,
     natural,
 )
 from gitwaves.receipts import Receipt, all_for, find, made_files, note_made, save
@@ -252,7 +253,9 @@ def verify(
             "finish or abort it first",
         )
     steps = cards.tasks[task].verify
-    Trust(repo.common).require([s.run for s in steps if s.run], trust_trunk=trust_trunk)
+    Trust(repo.common, repo.clone_id()).require(
+        [s.run for s in steps if s.run], trust_trunk=trust_trunk
+    )
     require_plain_index(repo, worktree)
     content = candidate(repo, worktree, made_files(repo, branch))
     code = repo.code_tree(content)
@@ -317,7 +320,9 @@ def claimed_at(store: Store, snapshot: Snapshot, task: TaskId, tip: Oid) -> Oid:
             break
         found = oid
     if found is not None:
-        return found
+        parents = store.repo.require_commit(found).parents
+        if parents and store.repo.changed(parents[0], found) == [path]:
+            return found  # else it was amended, or written by hand: it is looked at too
     bases = store.repo.merge_bases(snapshot.trunk_tip, tip)
     return bases[0] if bases else tip
 
@@ -345,6 +350,8 @@ def advance(store: Store, branch: Branch | None = None) -> list[Advanced]:
                 or snapshot.facts[task].tracking.status is not Status.ACTIVE
             ):
                 mark(repo, snapshot.cards, name, None if task is None else task)
+                if task is None and local is not None and not _busy(repo, name):
+                    done += _carry_over(store, snapshot, name, local)
                 continue
             commit = _advance(store, snapshot, task, name, local)
             if commit is not None:
@@ -385,22 +392,57 @@ def _advance(
             learnings=tuple(dict.fromkeys((*tracking.learnings, *learned))),
             spec_gaps=(*tracking.spec_gaps, *(g for g in gaps if g not in tracking.spec_gaps)),
         )
-        said = {"Gitwaves-Verified": oid}
-        new = state_commit(store, cards, oid, task, done, trunk=snapshot.trunk_tip, trailers=said)
-        if oid != tip:  # the branch went on: merges take `new`, the branch gets both
-            new = state_commit(
-                store,
-                cards,
-                tip,
-                task,
-                done,
-                trunk=snapshot.trunk_tip,
-                trailers=said,
-                extra_parents=[new],
-            )
-        land(store, cards, branch, new, tip)
-        return new
+        return _record_done(store, snapshot, done, oid, branch, tip)
     return None
+
+
+def _record_done(
+    store: Store, snapshot: Snapshot, done: Tracking, verified: Oid, branch: Branch, tip: Oid
+) -> Oid:
+    """Lands the done commit of a verification commit that is in a branch's history."""
+
+    def commit(parent: Oid, *extra: Oid) -> Oid:
+        return state_commit(
+            store,
+            snapshot.cards,
+            parent,
+            done.task,
+            done,
+            trunk=snapshot.trunk_tip,
+            trailers={"Gitwaves-Verified": verified},
+            extra_parents=extra,
+        )
+
+    new = commit(verified)
+    if verified != tip:  # the branch went on: merges take `new`, the branch gets both
+        new = commit(tip, new)
+    land(store, snapshot.cards, branch, new, tip)
+    return new
+
+
+def _busy(repo: Repo, branch: Branch) -> bool:
+    holder = repo.holder(branch)
+    return holder is not None and (holder.branch != branch or holder.busy() is not None)
+
+
+def _carry_over(store: Store, snapshot: Snapshot, branch: Branch, tip: Oid) -> list[Advanced]:
+    """Binds evidence anew whose commit an amend or a rebase rewrote, with the same code tree."""
+    repo = store.repo
+    carried = []
+    for task in snapshot.cards.tasks_on(branch):
+        fact = snapshot.facts[task]
+        evidence = fact.tracking.evidence
+        if fact.verdict is not Verdict.STALE or fact.landed or evidence is None:
+            continue
+        if evidence.spec != snapshot.cards.digest(task):
+            continue
+        line = repo.rev_list("--first-parent", tip, f"^{snapshot.trunk_tip}")
+        same = [oid for oid in line if repo.code_tree(oid) == evidence.tree]
+        if same:
+            moved = replace(fact.tracking, evidence=replace(evidence, commit=same[-1]))
+            tip = _record_done(store, snapshot, moved, same[-1], branch, tip)
+            carried.append(Advanced(task, tip))
+    return carried
 
 
 def trailers(repo: Repo, since: Oid, tip: Oid) -> tuple[list[str], list[Gap]]:

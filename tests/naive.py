@@ -1,4 +1,4 @@
-"""A second reader of state, written from design.md section 5 alone, with nothing but git and YAML.
+"""A second reader of state, written from the rules alone, with nothing but git and YAML.
 
 Slow and plain on purpose: one git process a question, no caches, no code of gitwaves.
 """

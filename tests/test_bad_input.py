@@ -121,7 +121,7 @@ def test_an_unknown_id(plan: Repo, args: list[str]) -> None:
     said = fails(plan, *args, "A11", code=2)
     assert "'A11'\n" in said
     assert said.endswith("Hint: did you mean A1?\n")
-    assert "lists every" in fails(plan, *args, "zzzzzzz", code=2)
+    assert "gitwaves status" in fails(plan, *args, "zzzzzzz", code=2)
 
 
 def test_an_unknown_merge_point(plan: Repo) -> None:
@@ -138,7 +138,8 @@ def test_an_unknown_command(repo: Repo) -> None:
 
 def test_an_unknown_option(repo: Repo) -> None:
     said = fails(repo, "status", "--jsn", code=2)
-    assert said.startswith("Error: No such option: --jsn")
+    assert said.startswith("Error: No such option")
+    assert "--json" in said
     assert said.endswith("Hint: `gitwaves status --help` shows how it is called\n")
 
 
@@ -168,8 +169,8 @@ def test_a_card_that_is_no_yaml(plan: Repo) -> None:
     plan.commit("Break it", **{".workstreams/WS-A/A2.yaml": "id: A2\ntitle: [unclosed\n"})
     done = plan.gw("check")
     assert done.code == 1
-    (first, *_) = done.out.splitlines()
-    assert first.startswith(".workstreams/WS-A/A2.yaml:3:1: error: ")
+    (error,) = [line for line in done.out.splitlines() if ": error: " in line]
+    assert error.startswith(f"{A2}:3:1: error: ")
     shown = plan.gw_ok("status")
     assert "1 errors in the cards: run `gitwaves check main`" in shown.out + shown.err
     assert states(plan)["A1"] == "runnable"
@@ -306,7 +307,8 @@ def limited(repo: Repo, *args: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(
-    "args", [["start", "A1"], ["import", "docs/design.md"], ["trust", "--yes"], ["status", "--write"]]
+    "args",
+    [["start", "A1"], ["import", "docs/design.md"], ["trust", "--yes"], ["status", "--write"]],
 )
 def test_a_full_disk(plan: Repo, home: Path, args: list[str]) -> None:
     doc = plan.read("docs/design.md")

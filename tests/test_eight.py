@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,7 @@ def eight(tmp_path: Path, rounds: int) -> None:
     repo.gw_ok("trust", "--yes")
     mine: dict[str, list[str]] = {letter: [] for letter in LETTERS}
     for n in range(1, rounds + 1):
-        calls = [lambda x=x, n=n: work(repo, x, n, mine[x]) for x in LETTERS]
+        calls = [partial(work, repo, x, n, mine[x]) for x in LETTERS]
         at_once(calls)
         wanted = {f"{x}{k}": "done" for x in LETTERS for k in range(1, n + 1)}
         found = states(repo)
@@ -108,7 +109,7 @@ def eight(tmp_path: Path, rounds: int) -> None:
     total = rounds * len(LETTERS)
     board = repo.git("show", "gitwaves/dashboard:DASHBOARD.txt")
     learned = repo.git("show", "gitwaves/dashboard:LEARNINGS.md")
-    assert f"{total}/{total}" in board.replace(" of ", "/").replace(" / ", "/"), board
+    assert f"{total}/{total}" in board, board
     assert all(f"{x}{n} is easy" in learned for x in LETTERS for n in range(1, rounds + 1))
     assert (
         repo.git("log", "-1", "--format=%s", "gitwaves/dashboard")
@@ -139,7 +140,7 @@ def race(tmp_path: Path, clones: int) -> None:
     for person in people:
         person.gw_ok("trust", "--yes")
     # one task, from every clone
-    ends = at_once([lambda p=p: p.gw("start", "A1") for p in people])
+    ends = at_once([partial(p.gw, "start", "A1") for p in people])
     won = [p for p, end in zip(people, ends, strict=True) if end.code == 0]
     lost = [(p, end) for p, end in zip(people, ends, strict=True) if end.code != 0]
     assert len(won) == 1, ends
@@ -153,16 +154,12 @@ def race(tmp_path: Path, clones: int) -> None:
     theirs = origin.git("rev-parse", "refs/heads/ws/A")
     assert won[0].oid("ws/A") == theirs
     # the others take other work, all at once
-    took = at_once(
-        [lambda p=p, n=n: p.gw("start", f"{LETTERS[n + 1]}1") for n, (p, _) in enumerate(lost)]
-    )
+    took = at_once([partial(p.gw, "start", f"{LETTERS[n + 1]}1") for n, (p, _) in enumerate(lost)])
     assert [end.code for end in took] == [0] * len(lost), took
-    for person, end in zip(
-        people, at_once([lambda p=p: p.gw("sync") for p in people]), strict=True
-    ):
+    for person, end in zip(people, at_once([partial(p.gw, "sync") for p in people]), strict=True):
         assert end.code == 0, end
         found = states(person)
-        assert [s for s in found.values()].count("active") == clones, found
+        assert list(found.values()).count("active") == clones, found
         assert person.git("fsck", "--full", "--strict", "--no-dangling") == ""
     assert origin.git("fsck", "--full", "--strict", "--no-dangling") == ""
     # what the winner has is the winner's still, and asking again is no error
@@ -185,6 +182,38 @@ def test_six_processes_of_one_clone_start_one_task(tmp_path: Path) -> None:
     repo = Repo.init(tmp_path / "repo")
     plan(repo, 1, letters="A")
     repo.gw_ok("trust", "--yes")
-    ends = at_once([lambda: repo.gw("start", "A1") for _ in range(6)])
+    ends = at_once([partial(repo.gw, "start", "A1")] * 6)
     assert [end.code for end in ends] == [0] * 6, ends
     assert repo.git("rev-list", "--count", "main..ws/A") == "1"
+
+
+def test_a_branch_rewritten_here_is_read_here_and_a_claim_there_wins(tmp_path: Path) -> None:
+    origin = Repo(tmp_path / "origin.git")
+    seed = Repo.init(tmp_path / "seed")
+    plan(seed, 1, "remote: origin\n", "AB")
+    origin.path.mkdir()
+    origin.git("init", "-q", "--bare", "-b", "main")
+    seed.git("remote", "add", "origin", str(origin.path))
+    seed.git("push", "-q", "origin", "main")
+    mine = Repo.clone(origin, tmp_path / "mine")
+    mine.gw_ok("trust", "--yes")
+    mine.gw_ok("start", "A1", "--agent", "mine")
+    mine.commit("go on", README="hello\n")
+    mine.git("push", "-q", "origin", "main")
+    tree = mine.at("../mine.worktrees/ws-A")
+    tree.git("rebase", "-q", "main")
+    shown = json.loads(mine.gw_ok("status", "--json").out)
+    assert shown["warnings"] == ["ws/A diverged from origin: this clone's is read"]
+    # somebody else claims on the remote's line: that one counts
+    other = Repo.clone(origin, tmp_path / "other")
+    card = ".workstreams/WS-A/A1.yaml"
+    other.git("checkout", "-q", "ws/A")
+    text = other.read(card)
+    ident = next(
+        line for line in text.splitlines() if line.strip().startswith("id: ") and "A1" not in line
+    )
+    other.commit("taken", **{card: text.replace(ident.strip(), "id: feedfeedfeedfeed")})
+    other.git("push", "-q", "origin", "ws/A")
+    mine.git("fetch", "-q")
+    shown = json.loads(mine.gw_ok("status", "--json").out)
+    assert shown["warnings"] == ["ws/A diverged from origin: origin's is read"]

@@ -88,15 +88,13 @@ def main_of(worktree: Repo) -> Repo:
 
 def hooked(repo: Repo, *args: str) -> str:
     """Runs git, which must succeed; all that it printed, what the hooks say included."""
-    return repo.git("-c", "alias.said=!f() { git \"$@\" 2>&1; }; f", "said", *args)
+    return repo.git("-c", 'alias.said=!f() { git "$@" 2>&1; }; f', "said", *args)
 
 
 def refused(repo: Repo, *args: str) -> str:
     """Runs git, which must fail and leave HEAD as it was; all that it printed."""
     before = repo.oid()
-    text = repo.git(
-        "-c", "alias.said=!f() { git \"$@\" 2>&1; }; f", "said", *args, check=False
-    )
+    text = repo.git("-c", 'alias.said=!f() { git "$@" 2>&1; }; f', "said", *args, check=False)
     assert repo.oid() == before, text
     return text
 
@@ -123,7 +121,9 @@ def tracking(repo: Repo, rev: str, path: str = A1) -> Tracking:
 
 
 def verified_trailer(repo: Repo, rev: str = "HEAD") -> str:
-    return repo.git("log", "-1", "--format=%(trailers:key=Gitwaves-Verified,valueonly)", rev).strip()
+    return repo.git(
+        "log", "-1", "--format=%(trailers:key=Gitwaves-Verified,valueonly)", rev
+    ).strip()
 
 
 def code(repo: Repo, rev: str) -> list[str]:
@@ -733,6 +733,51 @@ def test_a_changed_spec_makes_it_stale(a1: Repo) -> None:
     edit(main, A1, "The tables.", "The tables and views.")
     main.commit("Another spec")
     assert states(main) == {"A1": "stale", "A2": "blocked", "B1": "blocked"}
+
+
+def test_a_rebase_with_the_same_code_keeps_what_was_verified(a1: Repo) -> None:
+    main = main_of(a1)
+    a1.write("ledger/a1.txt", "ok\n")
+    a1.gw_ok("verify", "--commit")
+    edit(main, A2, "title: Balances", "title: The balances")
+    main.commit("Another title")
+    a1.git("rebase", "-q", "main")
+    assert states(main)["A1"] == "stale"  # nothing is written unasked
+    assert a1.gw_ok("sync").out == "A1 is done\nrunnable now: A2 B1\n"
+    assert states(main)["A1"] == "done"
+    tip = a1.oid()
+    assert a1.gw_ok("sync").out == "nothing new\n"
+    assert a1.oid() == tip
+    assert started(main, "B1").read("ledger/a1.txt") == "ok\n"
+    edit(main, "README.md", "Payments", "Payments!")
+    main.commit("Other code")
+    a1.git("rebase", "-q", "main")
+    assert a1.gw_ok("sync").out == "nothing new\n"
+    assert states(main)["A1"] == "stale"
+
+
+def test_an_amended_claim_hides_nothing(a1: Repo) -> None:
+    a1.write("ledger/a1.txt", "ok\n")
+    a1.write("api/b1.txt", "x\n")
+    a1.git("add", "-A")
+    a1.git("commit", "-q", "-n", "--amend", "-m", "All in one")
+    assert a1.gw("verify").err.startswith("Error: outside the boundary:\n  api/b1.txt belongs to ")
+    a1.git("rm", "-q", "--cached", "api/b1.txt")
+    (a1.path / "api/b1.txt").unlink()
+    a1.git("commit", "-q", "--amend", "-m", "All in one")
+    assert a1.gw_ok("verify").out == "A1 is done\nrunnable now: A2 B1\n"
+
+
+def test_a_worktree_that_was_deleted_is_made_again(a1: Repo) -> None:
+    main = main_of(a1)
+    a1.commit("x", **{"ledger/a1.txt": "ok\n"})
+    shutil.rmtree(a1.path)
+    assert main.gw("verify", "A1").err == (
+        "Error: A1 is not at work here\nHint: run `gitwaves start A1` first\n"
+    )
+    assert started(main, "A1").path == a1.path
+    assert a1.read("ledger/a1.txt") == "ok\n"
+    assert main.gw_ok("verify", "A1").out == "A1 is done\nrunnable now: A2 B1\n"
 
 
 def test_verified_code_that_was_rewritten_is_stale(a1: Repo) -> None:

@@ -46,7 +46,7 @@ def landed(letter: str, count: int, batch: int) -> str:
     return "\n".join(f"{letter}{i} {batch} 1h - landed" for i in range(1, count + 1)) + "\n"
 
 
-# The plan of design.md, section 11.
+# A plan in the middle: batches done, active and blocked.
 DONE = (
     *(landed("A", 6, 1), landed("B", 5, 2), landed("D", 12, 3), landed("E", 5, 4)),
     *(landed("F", 3, 5), landed("G", 1, 6), landed("H", 9, 7)),

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gitwaves import claims, hooks, merging, verifying
-from gitwaves.errors import Conflict, GitwavesError, LostClaim, NotReady, Refused, UsageError
+from gitwaves.errors import Conflict, GitwavesError, LostClaim, NotReady, Refused
 from gitwaves.git import Repo
 from gitwaves.model import Progress
 from gitwaves.store import Store
@@ -151,9 +151,12 @@ class World:
     def ours(self, what: str, call: Callable[[], object]) -> bool:
         """Runs a command of gitwaves: branches only grow, and a refusal leaves all as it was."""
         heads, dirty = self.heads(), self.dirty()
+        error: GitwavesError | None = None
         try:
             call()
-        except EXPECTED as error:
+        except EXPECTED as caught:
+            error = caught
+        if error is not None:
             self.log.append(f"{what}: {type(error).__name__} {error}")
             assert self.heads() == heads, f"{what} was refused, and moved a branch"
             after = self.dirty()
@@ -278,6 +281,15 @@ class World:
             if not self.git(path, "rebase", "-q", "main", check=False):
                 self.git(path, "rebase", "--abort", check=False)
 
+    def pull(self, task: str) -> None:
+        """A user merges trunk by hand."""
+        path = self.tree_of(task)
+        if path.is_dir() and not self.dirty()[path]:
+            self.log.append(f"merge main in {path.name}")
+            self.git(path, "merge", "-q", "--no-edit", "main", check=False)
+            if self.git(path, "ls-files", "-u") or self.dirty()[path]:
+                self.git(path, "merge", "--abort")
+
     def forge(self, task: str, squash: bool) -> None:
         """A forge lands a branch, as one commit or with a merge commit."""
         branch = f"ws/{task[0]}"
@@ -365,7 +377,7 @@ class World:
 NAMES = (
     "start start start start ok ok ok ok bad verify verify verify verify verify "
     "sync sync merge merge merge rest rest again revert rebase respec forged tidy tidy "
-    "release squash land"
+    "release squash land pull later later"
 ).split()
 plans = st.builds(
     Plan,
@@ -381,9 +393,10 @@ deeds = st.tuples(st.sampled_from(NAMES), st.integers(0, 8), st.integers(0, 13),
 def act(world: World, deed: tuple[str, int, int, int]) -> None:
     name, number, how, more = deed
     task = world.plan.tasks[number % len(world.plan.tasks)]
-    doing = {
+    doing: dict[str, Callable[[], object]] = {
         "start": lambda: world.start(task),
         "ok": lambda: world.edit(at_work(world, task), True, how, more == 0),
+        "later": lambda: world.edit(at_work(world, task), True, 6, False),
         "bad": lambda: world.edit(at_work(world, task), False, how, more == 0),
         "verify": lambda: world.verify(task),
         "sync": world.sync,
@@ -398,6 +411,7 @@ def act(world: World, deed: tuple[str, int, int, int]) -> None:
         "release": lambda: world.release(task),
         "squash": lambda: world.forge(task, True),
         "land": lambda: world.forge(task, False),
+        "pull": lambda: world.pull(task),
     }
     doing[name]()
 
@@ -440,8 +454,134 @@ def test_what_is_shown_is_so_after_long_histories(
     live(plan, steps)
 
 
-def test_an_unknown_task_is_refused(tmp_path: Path) -> None:
-    plan = Plan((2, 2), (0,) * 9, 1, False, False)
-    world = World.make(tmp_path, plan)
-    with pytest.raises(UsageError):
-        world.store().snapshot().require_task("Z9")
+# --- histories by hand, each of which a random one reaches too seldom ---
+
+
+def finished(world: World, *tasks: str) -> None:
+    """Each task started, built, committed and verified."""
+    for task in tasks:
+        world.start(task)
+        world.edit(task, True, 0, False)
+        world.verify(task)
+        world.check()
+        assert states(world)[task] == "done", world.log
+
+
+def states(world: World) -> dict[str, str]:
+    return {str(t): str(v.state) for t, v in world.store().progress().tasks.items()}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A1 + B1 -> MP1 -> B2; A2 needs nothing."""
+    return World.make(tmp_path.resolve(), Plan((2, 2), (0,) * 9, 3, True, False))
+
+
+def landed(world: World) -> None:
+    finished(world, "A1", "B1")
+    world.merge(1)
+    world.check()
+    assert world.log[-1] == "merge MP1"
+
+
+def test_a_revert_takes_the_state_back_and_again_brings_it(world: World) -> None:
+    landed(world)
+    finished(world, "B2")
+    world.revert()
+    world.check()
+    assert states(world) == {"A1": "runnable", "A2": "runnable", "B1": "runnable", "B2": "done"}
+    assert set(world.content(world.top)) == {"README"}
+    world.merge(1)
+    assert "NotReady" in world.log[-1]
+    world.merge(2)
+    world.check()
+    assert set(world.content(world.top)) == {"README", "a/A1.txt", "b/B1.txt"}
+    world.revert()
+    world.check()
+    assert states(world)["A1"] == "runnable"
+    world.end()
+
+
+def test_what_was_done_anew_after_a_revert_lands(world: World) -> None:
+    landed(world)
+    world.revert()
+    finished(world, "A1", "B1")
+    world.merge(2)
+    world.check()
+    assert world.log[-1] == "merge MP1 --again"
+    file = world.file_of("A1")
+    assert (world.top / file).read_bytes() == (world.tree_of("A1") / file).read_bytes()
+    world.end()
+
+
+def test_work_goes_on_after_a_squash(world: World) -> None:
+    finished(world, "A1")
+    world.forge("A1", True)
+    world.check()
+    assert states(world)["A1"] == "done"
+    finished(world, "A2")
+    world.merge(0)
+    finished(world, "B1")
+    world.merge(1)
+    world.check()
+    assert set(states(world).values()) == {"done", "runnable"}
+    world.end()
+
+
+def test_local_changes_on_trunk_are_never_overwritten(world: World) -> None:
+    finished(world, "A1", "B1")
+    (world.top / "a").mkdir()
+    (world.top / "a/A1.txt").write_text("mine")
+    world.merge(1)
+    assert "Refused" in world.log[-1]
+    (world.top / "a/A1.txt").unlink()
+    (world.top / "README").write_text("also mine")
+    world.merge(1)
+    assert world.log[-1] == "merge MP1"
+    assert (world.top / "README").read_text() == "also mine"
+
+
+def test_a_landed_task_stays_done_without_its_branch(world: World) -> None:
+    landed(world)
+    world.git(world.top, "worktree", "remove", str(world.tree_of("A1")))
+    world.git(world.top, "branch", "-q", "-D", "ws/A")
+    world.check()
+    assert states(world)["A1"] == "done"
+    finished(world, "A2")
+
+
+def test_a_task_that_went_stale_is_done_again(world: World) -> None:
+    finished(world, "A1")
+    world.respec("A1", False)
+    world.check()
+    assert states(world)["A1"] == "stale"
+    finished(world, "A1")
+    finished(world, "B1")
+    world.merge(1)
+    world.check()
+    assert world.log[-1] == "merge MP1"
+    world.end()
+
+
+def test_done_by_hand_is_unproven_and_opens_nothing(world: World) -> None:
+    finished(world, "B1")
+    world.start("A1")
+    world.edit("A1", False, 5, False)
+    world.forged("A1")
+    world.check()
+    assert states(world)["A1"] == "unproven"
+    world.merge(1)
+    assert "NotReady" in world.log[-1]
+    world.merge(0)
+    assert set(world.content(world.top)) == {"README"}
+
+
+def test_a_merge_takes_done_commits_and_no_half_done_work(world: World) -> None:
+    finished(world, "A1", "B1")
+    world.start("A2")
+    world.edit("A2", False, 0, False)
+    world.merge(1)
+    world.check()
+    assert world.log[-1] == "merge MP1"
+    assert set(world.content(world.top)) == {"README", "a/A1.txt", "b/B1.txt"}
+    assert states(world)["A2"] == "active"

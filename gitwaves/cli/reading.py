@@ -186,7 +186,12 @@ def check(app: App, rev: str | None, strict: bool, fix: bool, as_json: bool) -> 
                 err=True,
             )
         else:
-            echo(f"{errors} errors, {len(findings) - errors} warnings", err=True)
+            warnings = len(findings) - errors
+            echo(
+                f"{errors} error{'' if errors == 1 else 's'}, "
+                f"{warnings} warning{'' if warnings == 1 else 's'}",
+                err=True,
+            )
     bad = any(strict or f.severity is Severity.ERROR for f in findings)
     sys.exit(ExitCode.REFUSED if bad else ExitCode.FINE)
 

@@ -102,7 +102,7 @@ def trust(app: App, yes: bool) -> None:
     from gitwaves.trust import Trust, agent_session, commands_of
 
     cards = app.store.snapshot().cards
-    held = Trust(app.repo.common)
+    held = Trust(app.repo.common, app.repo.clone_id())
     new = held.missing(commands_of(cards))
     if not new:
         echo("nothing new to trust")
