@@ -209,7 +209,7 @@ class _Merge:
             self.update(path, before, entry)
         elif before is None:
             self.files[entry.path] = new_card(entry)
-            self.report.append(f"{entry.name}: new, from {self.document}:{entry.line}")
+            self.report.append(f"{entry.name}: new, from line {entry.line}")
         elif _said(before) != _said(entry):
             self.keep(
                 self.document,

@@ -183,7 +183,7 @@ def test_new_and_gone() -> None:
     result = merge(new, cards())
     assert set(result.files) == {".workstreams/WS-A/A3.yaml", MP1}
     assert result.deleted == (A2,)
-    assert result.report == ("A3: new", "merge point MP1: unlocks changed", "A2: deleted")
+    assert result.report == ("A3: new, from line 13", "merge point MP1: unlocks changed", "A2: deleted")
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_a_task_moves_with_its_edits_unless_it_is_begun() -> None:
     assert set(result.files) == {moved, ".workstreams/WS-B/workstream.yaml"}
     assert result.files[moved] == existing[A2].replace(b"design.md:13", b"design.md:16")
     assert result.deleted == (A2,)
-    assert result.report == ("workstream WS-B: new", "A2: moved to WS-B")
+    assert result.report == ("workstream WS-B: new, from line 13", "A2: moved to WS-B")
     result = merge(new, existing, "A2")
     assert (result.deleted, set(result.files) & {moved}) == ((), set())
     assert conflicts(result) == [
