@@ -118,6 +118,7 @@ def merge(
         VerificationFailed: its steps fail on the merged result.
         Refused: local changes are in the way; nothing was touched.
     """
+    require_point(store.snapshot(), name)
     with alone(store.repo, f"merge of {name}"):
         return _merge(store, name, again, resume, trust_trunk)
 

@@ -439,8 +439,9 @@ def _carry_over(store: Store, snapshot: Snapshot, branch: Branch, tip: Oid) -> l
         line = repo.rev_list("--first-parent", tip, f"^{snapshot.trunk_tip}")
         same = [oid for oid in line if repo.code_tree(oid) == evidence.tree]
         if same:
-            moved = replace(fact.tracking, evidence=replace(evidence, commit=same[-1]))
-            tip = _record_done(store, snapshot, moved, same[-1], branch, tip)
+            # the newest: on the tip itself the history stays a line, which rebases again
+            moved = replace(fact.tracking, evidence=replace(evidence, commit=same[0]))
+            tip = _record_done(store, snapshot, moved, same[0], branch, tip)
             carried.append(Advanced(task, tip))
     return carried
 
