@@ -133,10 +133,10 @@ def start(
         land(store, cards, branch, new, local)
         fresh = place.worktree is None
         if fresh:
+            _unprepared(repo, branch).touch()
             repo.add_worktree(place.path, new, branch)
         mark(repo, cards, branch, task)
-    if fresh:
-        prepare(repo, cards, place.path)
+    _prepare_once(repo, cards, branch, place.path)
     refresh(store)
     return Started(task, branch, place.path, fresh)
 
@@ -189,8 +189,9 @@ def _again(store: Store, snapshot: Snapshot, task: TaskId, branch: Branch) -> St
         tip = snapshot.tips[branch]
         if store.repo.branch(branch) is None:
             store.repo.land(branch, tip, None)
+        _unprepared(store.repo, branch).touch()
         store.repo.add_worktree(place.path, tip, branch)
-        prepare(store.repo, snapshot.cards, place.path)
+    _prepare_once(store.repo, snapshot.cards, branch, place.path)
     mark(store.repo, snapshot.cards, branch, task)
     return Started(task, branch, place.path, fresh)
 
@@ -268,6 +269,20 @@ def prepare(repo: Repo, cards: Cards, path: Path) -> None:
             f"setup step {outcome.failed} failed in {path} with exit {outcome.exit}",
             f"its output is in {log}; mend it, then run the same command again",
         )
+
+
+def _unprepared(repo: Repo, branch: Branch) -> Path:
+    """The note that a fresh checkout's `setup` has not passed yet: a second `start` runs it."""
+    folder = repo.state_dir / "unprepared"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / branch.replace("/", "%2F")
+
+
+def _prepare_once(repo: Repo, cards: Cards, branch: Branch, path: Path) -> None:
+    note = _unprepared(repo, branch)
+    if note.exists():
+        prepare(repo, cards, path)
+        note.unlink(missing_ok=True)
 
 
 def release(store: Store, name: str) -> TaskId:

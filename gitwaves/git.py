@@ -743,7 +743,11 @@ def _failed(args: Sequence[str], done: subprocess.CompletedProcess[bytes]) -> Gi
         hint = "the disk is full or the folder is not writable; make room, then run the same command again"
     elif ".lock" in said:
         hint = "another git process may be running; if not, remove the lock file that is named"
-    return GitError(f"git {verb}: {text or f'exit {done.returncode}'}", hint)
+    ended = f"exit {done.returncode}"
+    if done.returncode < 0:
+        ended = f"killed by signal {-done.returncode}"
+        hint = hint or "see what limits processes here (memory, disk), then run it again"
+    return GitError(f"git {verb}: {text or ended}", hint)
 
 
 def _tree_data(entries: Mapping[str, Entry]) -> bytes:

@@ -8,7 +8,6 @@ from pathlib import Path
 from gitwaves.claims import at_work
 from gitwaves.errors import Refused
 from gitwaves.git import GIT_HOOK_INDEX, Repo
-from gitwaves.halves import split
 from gitwaves.model import ROOT, Branch, Oid, closest
 from gitwaves.store import Snapshot, Store
 from gitwaves.verifying import advance, said_in, tampered, trespasses, unmatched
@@ -56,26 +55,22 @@ def pre_commit(store: Store, branch: Branch) -> None:
     ]
     paths = set.intersection(*differing)
     index = Oid(repo.git("write-tree", cwd=here.path, env=env))
-    for base in repo.merge_bases(snapshot.trunk_tip, tip):  # what an amend takes back may go
-        paths -= {p for p in paths if _spec(repo, index, p) == _spec(repo, base, p)}
+    bases = repo.merge_bases(snapshot.trunk_tip, tip)
+    for base in bases:  # what an amend takes back may go
+        paths -= {p for p in paths if repo.at(index, p) == repo.at(base, p)}
     said = trespasses(snapshot.cards, branch, task, paths)
     cards = [p for p in paths if p.startswith(ROOT + "/")]
     if cards and len(parents) == 1:
-        said += tampered(store, snapshot.cards, branch, tip, index, cards)
+        found = [
+            tampered(store, snapshot.cards, branch, old, index, cards) for old in (tip, *bases)
+        ]
+        said += [line for line in found[0] if all(line in lines for lines in found)]
     if said:
         raise Refused(
             "this commit is refused:\n" + "\n".join(f"  {line}" for line in said),
             "take these out with `git restore --staged FILE`; their owner changes them, "
             f"or a review on {snapshot.trunk} widens the boundary",
         )
-
-
-def _spec(repo: Repo, tree: Oid, path: str) -> object:
-    """What a review on trunk decides of a file: of a card the spec half, else all of it."""
-    if path.startswith(ROOT + "/"):
-        data = repo.read(tree, path)
-        return None if data is None else split(data)[0]
-    return repo.at(tree, path)
 
 
 def commit_msg(snapshot: Snapshot, branch: Branch, file: Path) -> None:

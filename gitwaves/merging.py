@@ -33,7 +33,7 @@ from gitwaves.receipts import write_file
 from gitwaves.steps import Outcome, run_steps
 from gitwaves.store import Snapshot, Store, unknown
 from gitwaves.trust import Trust
-from gitwaves.verifying import log_path, own_changes, trespasses
+from gitwaves.verifying import log_path, own_changes, tampered, trespasses
 from gitwaves.worktrees import alone, folder_for, scratch
 from gitwaves.writing import (
     MergeConflict,
@@ -262,10 +262,14 @@ def require_finished(store: Store, snapshot: Snapshot, sides: Sequence[Side]) ->
                 )
         for oid, paths in own_changes(store.repo, snapshot.trunk_tip, side.commit):
             said_of = trespasses(cards, branch, None, paths)
+            parents = store.repo.require_commit(oid).parents
+            if len(parents) == 1:
+                said_of += tampered(store, cards, branch, parents[0], oid, paths)
             if said_of:
                 raise Refused(
                     f"commit {oid[:10]} of {task}: {said_of[0]}",
-                    "revert it on its branch, then verify again",
+                    f"take it out with `git rebase -i {snapshot.trunk}` on {branch}, "
+                    f"then run `gitwaves verify {task}`",
                 )
 
 

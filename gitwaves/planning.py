@@ -170,8 +170,8 @@ def import_doc(store: Store, doc: Path, *, draft: bool = False) -> Import:
     changes: dict[str, object] = {"design": {"path": path, "blob": blob}}
     if new.batches and list(config.batches) != list(new.batches) and not _natural(new.batches):
         changes["batches"] = list(new.batches)
-    if new.title and not config.title:
-        changes["title"] = new.title
+    if new.title and config.design_path is None and config.title in {"", _title(repo, top)}:
+        changes["title"] = new.title  # nobody chose the one that `init` made up
     written: dict[str, bytes] = dict(result.files)
     if config.design_path != path or config.design_blob != blob:
         written[CONFIG_PATH] = edited(files[CONFIG_PATH], changes, CONFIG_ORDER)

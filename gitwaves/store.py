@@ -242,8 +242,8 @@ class Store:
             if local and theirs and not self.repo.is_ancestor(theirs, local):
                 newest = theirs
                 if not self.repo.is_ancestor(local, theirs):
-                    on_theirs = self._claims(cards, branch, theirs, f"^{local}")
-                    if on_theirs <= self._claims(cards, branch, local):
+                    on_theirs = self.claims(cards, branch, theirs, f"^{local}")
+                    if on_theirs <= self.claims(cards, branch, local):
                         newest = local  # rewritten here: nobody else has claimed anything since
                     which = "this clone's" if newest == local else f"{remote}'s"
                     said.append(f"{branch} diverged from {remote}: {which} is read")
@@ -251,7 +251,7 @@ class Store:
                 tips[branch] = newest
         return tips, said
 
-    def _claims(self, cards: Cards, branch: Branch, *revs: str) -> set[str]:
+    def claims(self, cards: Cards, branch: Branch, *revs: str) -> set[str]:
         """The ids of the claims that a range of commits made."""
         nodes = cards.tasks_on(branch)
         paths = [cards.tasks[t].path for t in nodes]

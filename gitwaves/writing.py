@@ -221,6 +221,7 @@ def land(store: Store, cards: Cards, branch: Branch, new: Oid, old: Oid | None) 
     """
     remote = cards.config.remote
     if remote is not None and not store.offline:
+        new = _on_top_of(store, cards, branch, new)
         done = store.repo.try_git("push", "--quiet", remote, f"{new}:refs/heads/{branch}")
         if done.returncode:
             said = done.stderr.decode(errors="replace")
@@ -237,6 +238,26 @@ def land(store: Store, cards: Cards, branch: Branch, new: Oid, old: Oid | None) 
         if here is None or store.repo.is_ancestor(here, new):
             old = here  # what it builds on was the remote's, which was ahead
     store.repo.land(branch, new, old)
+
+
+def _on_top_of(store: Store, cards: Cards, branch: Branch, new: Oid) -> Oid:
+    """`new`, and above it the remote's line where that was rewritten here (a rebase, an amend).
+
+    Then the push is a fast-forward, which needs no force and loses nothing. Only where nobody else
+    claimed anything on the remote's line since: else the push is to be rejected.
+    """
+    repo = store.repo
+    name = f"refs/remotes/{cards.config.remote}/{branch}"
+    theirs = repo.refs(name).get(name)
+    local = repo.branch(branch)
+    if branch == cards.config.trunk or theirs is None or local is None:
+        return new
+    if repo.is_ancestor(theirs, new) or not repo.is_ancestor(local, new):
+        return new
+    if not store.claims(cards, branch, theirs, f"^{local}") <= store.claims(cards, branch, local):
+        return new
+    message = f"gitwaves: {branch} was rewritten here; what it was stays in its history\n"
+    return repo.commit_tree(repo.require_commit(new).tree, [new, theirs], message)
 
 
 def publish(store: Store, snapshot: Snapshot) -> None:

@@ -48,8 +48,10 @@ def open_(repo: Repo) -> git.Repo:
 
 
 def at_work(repo: Repo, branch: str) -> None:
+    """As `start` leaves it, and after a first verification: a commit may be the verified one."""
     name = branch.replace("/", "%2F")
-    repo.write(f".git/gitwaves/at-work/{name}", "")
+    repo.write(f".git/gitwaves/at-work/{name}", "A1\n")
+    (repo.path / ".git/gitwaves/receipts/A1").mkdir(parents=True, exist_ok=True)
 
 
 def hook_file(repo: Repo, name: str, text: str, mode: int = 0o755) -> Path:

@@ -183,7 +183,11 @@ def test_new_and_gone() -> None:
     result = merge(new, cards())
     assert set(result.files) == {".workstreams/WS-A/A3.yaml", MP1}
     assert result.deleted == (A2,)
-    assert result.report == ("A3: new, from line 13", "merge point MP1: unlocks changed", "A2: deleted")
+    assert result.report == (
+        "A3: new, from line 13",
+        "merge point MP1: unlocks changed",
+        "A2: deleted",
+    )
 
 
 @pytest.mark.parametrize(

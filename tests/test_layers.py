@@ -55,6 +55,7 @@ LAYERS = {
     "planning": "shell",
     "processes": "shell",
     "receipts": "shell",
+    "renewing": "shell",
     "resources": "shell",
     "running": "shell",
     "steps": "shell",

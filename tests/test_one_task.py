@@ -226,10 +226,12 @@ def test_import_writes_cards_for_review(repo: Repo) -> None:
     repo.commit("Start", **{"docs/design.md": DESIGN})
     repo.gw_ok("init")
     done = repo.gw_ok("import", "docs/design.md")
-    assert done.out == "workstream WS-A: new\nworkstream WS-B: new\nA1: new\nA2: new\nB1: new\n"
+    assert done.out == (
+        "workstream WS-A: new, from line 3\nworkstream WS-B: new, from line 20\n"
+        "A1: new, from line 6\nA2: new, from line 13\nB1: new, from line 23\n"
+    )
     assert done.err == (
-        "3 tasks, 2 workstreams, 0 merge points written; "
-        "review them, then commit .workstreams on trunk\n"
+        "3 tasks, 2 workstreams written; review them, then commit .workstreams on trunk\n"
     )
     assert repo.read(A1) == (
         "id: A1\ntitle: Schema\ndepends_on: []\nestimate: 2h\nspec: |\n  The tables.\n"
@@ -759,12 +761,14 @@ def test_a_rebase_with_the_same_code_keeps_what_was_verified(a1: Repo) -> None:
 def test_an_amended_claim_hides_nothing(a1: Repo) -> None:
     a1.write("ledger/a1.txt", "ok\n")
     a1.write("api/b1.txt", "x\n")
+    edit(a1, A1, "The tables.", "Nothing.")
     a1.git("add", "-A")
     a1.git("commit", "-q", "-n", "--amend", "-m", "All in one")
     assert a1.gw("verify").err.startswith("Error: outside the boundary:\n  api/b1.txt belongs to ")
     a1.git("rm", "-q", "--cached", "api/b1.txt")
     (a1.path / "api/b1.txt").unlink()
-    a1.git("commit", "-q", "--amend", "-m", "All in one")
+    edit(a1, A1, "Nothing.", "The tables.")
+    a1.git("commit", "-q", "-a", "--amend", "-m", "All in one")
     assert a1.gw_ok("verify").out == "A1 is done\nrunnable now: A2 B1\n"
 
 

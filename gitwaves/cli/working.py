@@ -60,13 +60,15 @@ def start(app: App, id: str, agent: str | None, takeover: bool, release: bool) -
 def verify(app: App, id: str | None, commit_: bool, message: str | None, unchanged: bool) -> None:
     """Run a task's verification on its worktree; a pass and a commit make it done, in either order.
 
-    In the task's worktree the ID may be left out.
+    In the task's worktree the ID may be left out. A task that is stale or unproven is verified in
+    a clean checkout.
 
     \b
     Examples:
       gitwaves verify
       gitwaves verify A1 --commit -m "Add the ledger schema"
     """
+    from gitwaves.renewing import renew
     from gitwaves.running import commit_all
     from gitwaves.verifying import advance, task_here
     from gitwaves.verifying import verify as run
@@ -78,7 +80,12 @@ def verify(app: App, id: str | None, commit_: bool, message: str | None, unchang
         snapshot = app.store.snapshot()
         task = snapshot.require_task(id) if id else task_here(app.store, snapshot)
         commit_all(app.store, task, message or f"{task}: {snapshot.cards.tasks[task].title}")
-    result = run(app.store, id, unchanged=unchanged, trust_trunk=app.trust_trunk, confirm=_confirm)
+    if id and not commit_ and not _at_work(app, id):
+        result = renew(app.store, id, trust_trunk=app.trust_trunk, confirm=_confirm)
+    else:
+        result = run(
+            app.store, id, unchanged=unchanged, trust_trunk=app.trust_trunk, confirm=_confirm
+        )
     if not result.passed:
         if result.changed:
             raise Refused(
@@ -101,6 +108,14 @@ def verify(app: App, id: str | None, commit_: bool, message: str | None, unchang
         echo(f"{result.task} passes; it is done once this content is committed")
         if result.differs:
             echo("not committed yet: " + ", ".join(result.differs[:10]))
+
+
+def _at_work(app: App, name: str) -> bool:
+    from gitwaves.claims import at_work
+
+    snapshot = app.store.snapshot()
+    task = snapshot.require_task(name)
+    return at_work(snapshot, snapshot.cards.branch_of(task)) == task
 
 
 def _confirm(text: str) -> str | None:
@@ -236,8 +251,9 @@ def learn(app: App, id: str, text: str) -> None:
     Examples:
       gitwaves learn A1 "The API returns cents"
     """
-    from gitwaves.verifying import note
+    from gitwaves.verifying import advance, note
 
+    advance(app.store)
     task = note(
         app.store,
         id,
@@ -260,8 +276,9 @@ def gap(app: App, id: str, text: str | None, affects: str | None, resolve: bool)
       gitwaves gap A3 "The API returns cents, the spec says euros" --affects B5
       gitwaves gap A3 --resolve
     """
-    from gitwaves.verifying import note
+    from gitwaves.verifying import advance, note
 
+    advance(app.store)
     snapshot = app.store.snapshot()
     task = snapshot.require_task(id)
     if resolve:
