@@ -59,12 +59,13 @@ commit-msg) # no trailer of ours: nothing to check
 pre-commit) # Git's own pathspecs can tell that nothing staged lies outside a plain boundary
 	own=$(git rev-parse --git-dir 2>/dev/null) || exit 0
 	if [ -s "$work.paths" ] && [ ! -e "$own/MERGE_HEAD" ]; then
-		before=$#
-		while IFS= read -r spec; do
-			set -- "$@" "$spec"
-		done <"$work.paths"
-		shift "$before"
-		! git diff --cached --quiet --no-ext-diff HEAD -- "$@" 2>/dev/null || exit 0
+		(
+			set --
+			while IFS= read -r spec; do
+				set -- "$@" "$spec"
+			done <"$work.paths"
+			git diff --cached --quiet --no-ext-diff HEAD -- "$@" 2>/dev/null
+		) && exit 0
 	fi
 	;;
 post-commit | post-merge) # nothing was verified yet: no commit can be the verified one

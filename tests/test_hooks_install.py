@@ -68,7 +68,7 @@ def listing(repo: Repo) -> dict[str, tuple[int, bytes]]:
 @pytest.fixture
 def tree(repo: Repo, calls: Path) -> Repo:
     """A linked worktree on `ws/A`, where a task is at work, with the hooks installed."""
-    repo.commit("first")
+    repo.commit("first\n\nLearned: first")
     hooks.install(open_(repo))
     repo.git("worktree", "add", "-q", "-b", "ws/A", "../A")
     at_work(repo, "ws/A")
@@ -114,9 +114,9 @@ def test_a_moved_interpreter_is_renewed(
 
 def test_nothing_runs_on_a_branch_without_a_task_at_work(tree: Repo, calls: Path) -> None:
     tree.git("checkout", "-q", "-b", "other")
-    tree.commit("a")
+    tree.commit("a\n\nLearned: a")
     tree.git("checkout", "-q", "--detach")
-    tree.commit("b")
+    tree.commit("b\n\nLearned: b")
     assert heard(calls) == []
 
 
@@ -124,13 +124,13 @@ def test_a_commit_calls_gitwaves(tree: Repo, calls: Path) -> None:
     (tree.path / "sub dir").mkdir()
     tree.write("sub dir/f", "x")
     tree.git("add", "-A")
-    tree.git("commit", "-q", "-m", "a", cwd=tree.path / "sub dir")
+    tree.git("commit", "-q", "-m", "a\n\nLearned: a", cwd=tree.path / "sub dir")
     said = heard(calls)
     assert said[0] == "pre-commit <>"
     assert re.fullmatch(r"commit-msg \S*COMMIT_EDITMSG <>", said[1])
     assert said[2:] == ["post-commit <>"]
     old = tree.oid()
-    tree.git("commit", "-q", "--amend", "-m", "b")
+    tree.git("commit", "-q", "--amend", "-m", "b\n\nLearned: b")
     assert heard(calls)[-1] == f"post-rewrite amend <{old} {tree.oid()}>"
 
 
@@ -139,7 +139,7 @@ def test_also_in_the_main_worktree_and_beside_a_tag_of_the_same_name(
 ) -> None:
     at_work(repo, "main")
     repo.git("tag", "main")
-    repo.commit("a")
+    repo.commit("a\n\nLearned: a")
     assert [line.split()[0] for line in heard(calls)] == ["pre-commit", "commit-msg", "post-commit"]
 
 
@@ -147,10 +147,10 @@ def test_also_in_the_main_worktree_and_beside_a_tag_of_the_same_name(
 def test_any_branch_name(tree: Repo, repo: Repo, calls: Path, name: str) -> None:
     branch = name.replace(" ", "_")
     tree.git("checkout", "-q", "-b", branch)
-    tree.commit("a")
+    tree.commit("a\n\nLearned: a")
     assert heard(calls) == []
     at_work(repo, branch)
-    tree.commit("b")
+    tree.commit("b\n\nLearned: b")
     assert len(heard(calls)) == 3
     assert not (tree.path / "bad").exists()
 
@@ -161,10 +161,10 @@ def test_a_refusal_refuses_and_a_failing_post_hook_does_not(
     before = tree.oid()
     monkeypatch.setenv("FAKE_EXIT", "1")
     with pytest.raises(AssertionError, match="exited 1"):
-        tree.commit("a", f="x")
+        tree.commit("a\n\nLearned: a", f="x")
     assert tree.oid() == before
     heard(calls)
-    assert tree.git("commit", "-q", "-n", "-m", "b") == ""
+    assert tree.git("commit", "-q", "-n", "-m", "b\n\nLearned: b") == ""
     assert heard(calls) == ["post-commit <>"]
     shim = tree.git("rev-parse", "--git-path", "hooks/post-commit")
     subprocess.run([shim], cwd=tree.path, stdin=subprocess.DEVNULL, check=True)
@@ -172,21 +172,21 @@ def test_a_refusal_refuses_and_a_failing_post_hook_does_not(
 
 
 def test_merges(tree: Repo, repo: Repo, calls: Path) -> None:
-    repo.commit("m", m="1")
+    repo.commit("m\n\nLearned: m", m="1")
     tree.git("merge", "-q", "--ff-only", "main")
     assert heard(calls) == ["post-merge 0 <>"]
-    tree.commit("a", a="1")
-    repo.commit("m2", m="2")
+    tree.commit("a\n\nLearned: a", a="1")
+    repo.commit("m2\n\nLearned: m2", m="2")
     heard(calls)
-    tree.git("merge", "-q", "-m", "merge", "main")
+    tree.git("merge", "-q", "-m", "merge\n\nLearned: merge", "main")
     said = [line.split()[0] for line in heard(calls)]
     assert said == ["pre-merge-commit", "commit-msg", "post-merge"]
     # A merge that a person finishes is a commit.
-    repo.commit("m3", a="other")
+    repo.commit("m3\n\nLearned: m3", a="other")
     heard(calls)
     tree.git("merge", "main", check=False)
     assert heard(calls) == []
-    tree.commit("merged", a="both")
+    tree.commit("merged\n\nLearned: merged", a="both")
     assert [line.split()[0] for line in heard(calls)] == ["pre-commit", "commit-msg", "post-commit"]
 
 
@@ -194,8 +194,8 @@ def test_merges(tree: Repo, repo: Repo, calls: Path) -> None:
 def test_a_rebase_is_told_once_at_its_end(
     tree: Repo, repo: Repo, calls: Path, backend: str
 ) -> None:
-    old = [tree.commit("a", a="1"), tree.commit("b", b="1")]
-    repo.commit("m", m="1")
+    old = [tree.commit("a\n\nLearned: a", a="1"), tree.commit("b\n\nLearned: b", b="1")]
+    repo.commit("m\n\nLearned: m", m="1")
     heard(calls)
     tree.git("rebase", "-q", backend, "main")
     said = heard(calls)
@@ -206,12 +206,12 @@ def test_a_rebase_is_told_once_at_its_end(
 
 
 def test_a_pick_of_several_is_left_to_sync(tree: Repo, repo: Repo, calls: Path) -> None:
-    repo.commit("a", a="1")
-    repo.commit("b", b="1")
+    repo.commit("a\n\nLearned: a", a="1")
+    repo.commit("b\n\nLearned: b", b="1")
     tree.git("cherry-pick", "main~1", "main")
     assert not [line for line in heard(calls) if "post-commit" not in line]
-    tree.commit("own", a="2")
-    repo.commit("c", a="3")
+    tree.commit("own\n\nLearned: own", a="2")
+    repo.commit("c\n\nLearned: c", a="3")
     heard(calls)
     tree.git("cherry-pick", "main", check=False)
     assert heard(calls) == []
@@ -229,13 +229,13 @@ def test_our_own_git_calls_run_no_hook(
     tree: Repo, repo: Repo, calls: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GITWAVES_HOOK", "1")
-    tree.commit("a")
+    tree.commit("a\n\nLearned: a")
     assert heard(calls) == []
 
 
 def test_a_removed_gitwaves_is_silent(tree: Repo, calls: Path) -> None:
     Path(sys.executable).unlink()
-    assert tree.git("commit", "--allow-empty", "-q", "-m", "a") == ""
+    assert tree.git("commit", "--allow-empty", "-q", "-m", "a\n\nLearned: a") == ""
 
 
 def test_the_hook_before_runs_first_and_decides(tree: Repo, repo: Repo, calls: Path) -> None:
@@ -245,7 +245,7 @@ def test_the_hook_before_runs_first_and_decides(tree: Repo, repo: Repo, calls: P
         hook_file(repo, name, text)
     said = hooks.install(open_(repo))
     assert "runs the hook that was there (pre-commit.gitwaves-orig) first" in said[0]
-    old = tree.commit("a")
+    old = tree.commit("a\n\nLearned: a")
     assert [line.split()[:2] for line in heard(calls)] == [
         ["old", "pre-commit.gitwaves-orig"],
         ["pre-commit", "<>"],
@@ -254,18 +254,18 @@ def test_the_hook_before_runs_first_and_decides(tree: Repo, repo: Repo, calls: P
         ["old", "post-commit.gitwaves-orig"],
         ["post-commit", "<>"],
     ]
-    tree.git("commit", "-q", "--amend", "--allow-empty", "-m", "b")
+    tree.git("commit", "-q", "--amend", "--allow-empty", "-m", "b\n\nLearned: b")
     rewritten = f"<{old} {tree.oid()}>"
     assert heard(calls)[-2:] == [
         f"old post-rewrite.gitwaves-orig amend {rewritten}",
         f"post-rewrite amend {rewritten}",
     ]
-    tree.git("commit", "--allow-empty", "-m", "c", env={"OLD": "7"}, check=False)
+    tree.git("commit", "--allow-empty", "-m", "c\n\nLearned: c", env={"OLD": "7"}, check=False)
     assert heard(calls) == ["old pre-commit.gitwaves-orig  <>"]
-    tree.git("commit", "-n", "--allow-empty", "-m", "d", env={"OLD": "7"})
+    tree.git("commit", "-n", "--allow-empty", "-m", "d\n\nLearned: d", env={"OLD": "7"})
     assert [line.split()[0] for line in heard(calls)] == ["old", "post-commit"]
     # Also where there is nothing for gitwaves to do.
-    repo.commit("m")
+    repo.commit("m\n\nLearned: m")
     assert [line.split()[0] for line in heard(calls)] == ["old"] * 3
 
 
@@ -313,7 +313,7 @@ def test_install_goes_around_a_manager_that_came_after(tree: Repo, repo: Repo, c
     hook_file(repo, "post-commit", '#!/bin/sh\necho manager >> "$CALLS"\n')
     hooks.install(open_(repo))
     assert hooks.installed(open_(repo))
-    tree.commit("a")
+    tree.commit("a\n\nLearned: a")
     assert heard(calls)[-2:] == ["manager", "post-commit <>"]
     assert not shim.with_name("post-commit.old").exists()
     hooks.uninstall(open_(repo))
@@ -336,12 +336,12 @@ def test_pre_commit_before_and_after_ours(tree: Repo, repo: Repo, calls: Path) -
     hooks.uninstall(opened)
     path = hook_file(repo, "pre-commit", PRE_COMMIT)
     hooks.install(opened)
-    tree.commit("a")
+    tree.commit("a\n\nLearned: a")
     assert heard(calls)[:2] == ["checks", "pre-commit <>"]
     path.rename(path.with_name("pre-commit.legacy"))  # as `pre-commit install` does, again
     hook_file(repo, "pre-commit", PRE_COMMIT)
     assert hooks.installed(opened)
-    tree.commit("b")
+    tree.commit("b\n\nLearned: b")
     assert heard(calls)[:2] == ["checks", "pre-commit <>"]
     assert hooks.install(opened) == ["pre-commit: pre-commit runs ours"]
     hooks.uninstall(opened)
@@ -452,3 +452,18 @@ def test_the_shim_is_plain_sh(repo: Repo) -> None:
         shim = repo.path / ".git/hooks" / name
         assert "@" not in re.sub(r'"\$@"', "", shim.read_text())
         repo.git("-c", f"alias.x=!sh -n {shlex.quote(str(shim))}", "x")
+
+
+def test_python_is_started_only_where_there_is_something_to_do(tree: Repo, calls: Path) -> None:
+    top = Path(tree.git("rev-parse", "--path-format=absolute", "--git-common-dir"))
+    (top / "gitwaves/receipts/A1").rmdir()
+    (top / "gitwaves/at-work/ws%2FA.paths").write_text(":(top,exclude,glob)a/**\n")
+    tree.commit("inside", **{"a/x": "1"})
+    assert heard(calls) == []  # inside the boundary, no trailer, nothing verified
+    tree.commit("outside", **{"b/x": "1"})
+    assert heard(calls) == ["pre-commit <>"]
+    tree.commit("taught\n\nLearned: x", **{"a/x": "2"})
+    assert len(heard(calls)) == 1
+    (top / "gitwaves/receipts/A1").mkdir()
+    tree.commit("verified", **{"a/x": "3"})
+    assert heard(calls) == ["post-commit <>"]
