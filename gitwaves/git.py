@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import os
 import secrets
 import shutil
 import subprocess
@@ -21,38 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gitwaves.errors import GitError, GitwavesError, NotReady, Refused
+from gitwaves.gitcall import BARE_OK, GIT_HOOK_INDEX, clean_env, failed, run_git
 from gitwaves.model import Branch, Oid
+from gitwaves.objects import Commit, Entry, Objects, parse_commit, parse_tree, tree_data
 
-# What `git rev-parse --local-env-vars` lists, and what else would make Git look elsewhere, run
-# something or sign as somebody else. A test suite that inherited these set core.bare on the
-# repository around it.
-_LEAKS = frozenset(
-    """GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_CONFIG GIT_CONFIG_PARAMETERS GIT_CONFIG_COUNT
-    GIT_OBJECT_DIRECTORY GIT_DIR GIT_WORK_TREE GIT_IMPLICIT_WORK_TREE GIT_GRAFT_FILE
-    GIT_INDEX_FILE GIT_NO_REPLACE_OBJECTS GIT_REPLACE_REF_BASE GIT_PREFIX GIT_SHALLOW_FILE
-    GIT_COMMON_DIR GIT_INTERNAL_SUPER_PREFIX GIT_QUARANTINE_PATH GIT_NAMESPACE GIT_EXTERNAL_DIFF
-    GIT_AUTHOR_NAME GIT_AUTHOR_EMAIL GIT_AUTHOR_DATE GIT_COMMITTER_NAME GIT_COMMITTER_EMAIL
-    GIT_COMMITTER_DATE GIT_LITERAL_PATHSPECS GIT_GLOB_PATHSPECS GIT_NOGLOB_PATHSPECS
-    GIT_ICASE_PATHSPECS GIT_REFLOG_ACTION GIT_EXEC_PATH GIT_TRACE""".split()
-)
-# The index of the commit that a hook is asked about: `commit -a` and `commit -- path` use others.
-GIT_HOOK_INDEX = os.environ.get("GIT_INDEX_FILE", "")
-_IDENTITY = frozenset(
-    {"GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"}
-)
-
-_SAFE = (
-    "-c", "core.hooksPath=/dev/null",
-    "-c", "core.fsmonitor=false",
-    "-c", "core.quotePath=false",
-    "-c", "safe.bareRepository=explicit",
-    "-c", "core.fsync=committed,reference",
-    "-c", "advice.detachedHead=false",
-    "-c", "merge.renames=true",
-)  # fmt: skip
-
-# Only to find the repository: what is found is then named with --git-dir.
-_BARE_OK = ("-c", "safe.bareRepository=all")
+__all__ = ["GIT_HOOK_INDEX", "Commit", "Entry", "Merged", "Repo", "Worktree", "clean_env"]
 
 _BUSY = {
     "rebase-merge": "a rebase",
@@ -63,39 +35,6 @@ _BUSY = {
     "sequencer": "a cherry-pick or revert",
     "BISECT_LOG": "a bisect",
 }
-
-
-def clean_env(*, keep_identity: bool = False) -> dict[str, str]:
-    """The environment without anything that ties a process to the Git that called us."""
-    leaks = _LEAKS - _IDENTITY if keep_identity else _LEAKS
-    return {
-        key: value
-        for key, value in os.environ.items()
-        if key not in leaks and not key.startswith(("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"))
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry of a tree: `mode` as Git writes it (`100644`, `40000`, `120000`)."""
-
-    mode: str
-    oid: Oid
-
-    @property
-    def is_tree(self) -> bool:
-        return self.mode == "40000"
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """A commit as it is stored."""
-
-    tree: Oid
-    parents: tuple[Oid, ...]
-    author: str  # `Name <mail> seconds zone`
-    committer: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +79,7 @@ class Repo:
         self.common = common  # the common Git directory
         self.top = top  # of the worktree that the command was called in; None in a bare repository
         self.state_dir = common / "gitwaves"  # receipts, logs, caches: never the truth
-        self._objects = _Objects(common)
+        self._objects = Objects(common)
         self._lock = _Lock(self.state_dir / "lock")
         self._empty_tree: Oid | None = None
         # functions of object ids, which never change
@@ -162,7 +101,7 @@ class Repo:
         if not start.is_dir():
             raise GitwavesError(f"no such folder: {start}")
         args = ["rev-parse", "--path-format=absolute", "--git-common-dir", "--is-bare-repository"]
-        done = _git(["-C", str(start), *_BARE_OK, *args], check=False)
+        done = run_git(["-C", str(start), *BARE_OK, *args], check=False)
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip()
             if "not a git repository" in said:
@@ -172,7 +111,7 @@ class Repo:
         common, bare = done.stdout.decode(errors="surrogateescape").rstrip("\n").rsplit("\n", 1)
         if bare == "true":
             return Repo(Path(common), None)
-        shown = _git(
+        shown = run_git(
             ["-C", str(start), "rev-parse", "--path-format=absolute", "--show-toplevel"],
             check=False,
         )
@@ -196,14 +135,14 @@ class Repo:
         Raises:
             GitError: git failed; carries what it said.
         """
-        out = _git(self._argv(args, cwd), stdin=stdin, env=env).stdout
+        out = run_git(self._argv(args, cwd), stdin=stdin, env=env).stdout
         return out.decode(errors="surrogateescape").removesuffix("\n")
 
     def try_git(
         self, *args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[bytes]:
         """Runs git and returns how it ended, whatever that was."""
-        return _git(self._argv(args, cwd), check=False, env=env)
+        return run_git(self._argv(args, cwd), check=False, env=env)
 
     def _argv(self, args: Sequence[str], cwd: Path | None) -> list[str]:
         where = ["-C", str(cwd)] if cwd is not None else [f"--git-dir={self.common}"]
@@ -213,7 +152,7 @@ class Repo:
         self, *args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
     ) -> list[str]:
         """The NUL-separated paths that a git command prints."""
-        out = _git(self._argv(args, cwd), env=env).stdout
+        out = run_git(self._argv(args, cwd), env=env).stdout
         return [p.decode(errors="surrogateescape") for p in out.split(b"\0") if p]
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
@@ -247,15 +186,15 @@ class Repo:
         """The entries of a tree or of a commit's root tree, by name; empty where not here."""
         found = self._objects.read(oid)
         if found and found[0] == "commit":
-            found = self._objects.read(_parse_commit(found[1]).tree)
+            found = self._objects.read(parse_commit(found[1]).tree)
         if not found or found[0] != "tree":
             return {}
-        return _parse_tree(found[1], len(oid) // 2)
+        return parse_tree(found[1], len(oid) // 2)
 
     def commit(self, oid: Oid) -> Commit | None:
         """A commit; None where it is not here or is something else."""
         found = self._objects.read(oid)
-        return _parse_commit(found[1]) if found and found[0] == "commit" else None
+        return parse_commit(found[1]) if found and found[0] == "commit" else None
 
     def require_commit(self, oid: Oid) -> Commit:
         """A commit that must be here.
@@ -295,7 +234,7 @@ class Repo:
 
         The names are used as they are: callers take them from trees or from ids.
         """
-        return self._write("tree", _tree_data(entries))
+        return self._write("tree", tree_data(entries))
 
     def with_files(self, tree: Oid, files: Mapping[str, bytes | None]) -> Oid:
         """A tree like `tree` with other contents for some files; None removes one.
@@ -454,7 +393,7 @@ class Repo:
         if known is None:
             entries = self.tree(commit)
             entries.pop(".workstreams", None)
-            data = _tree_data(entries)
+            data = tree_data(entries)
             head = b"tree %d\0" % len(data)
             new = hashlib.sha1 if len(commit) == 40 else hashlib.sha256
             known = self._code_trees[commit] = Oid(new(head + data).hexdigest())
@@ -469,7 +408,7 @@ class Repo:
         args = ("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages")
         done = self.try_git(*args, ours, theirs)
         if done.returncode not in {0, 1}:
-            raise _failed(["merge-tree"], done)
+            raise failed(["merge-tree"], done)
         tree, *conflicts = done.stdout.decode(errors="surrogateescape").rstrip("\0").split("\0")
         return Merged(Oid(tree), tuple(dict.fromkeys(c for c in conflicts if c)))
 
@@ -577,7 +516,7 @@ class Repo:
             said = done.stderr.decode(errors="replace")
             if "cannot lock ref" in said and ("but expected" in said or "already exists" in said):
                 raise NotReady(f"{branch} moved meanwhile", "run the same command again")
-            raise _failed(["update-ref"], done)
+            raise failed(["update-ref"], done)
 
     def _fast_forward(self, holder: Worktree, branch: Branch, new: Oid) -> None:
         busy = holder.busy()
@@ -610,67 +549,7 @@ class Repo:
                 break
             time.sleep(wait)  # a user's own git holds the index for a moment
             wait *= 2
-        raise _failed(["merge", "--ff-only"], done)
-
-
-class _Objects:
-    """One `git cat-file --batch` process, started when the first object is read."""
-
-    def __init__(self, common: Path) -> None:
-        self._common = common
-        self._process: subprocess.Popen[bytes] | None = None
-        self._guard = threading.Lock()
-        self._known: dict[Oid, tuple[str, bytes]] = {}
-        self._held = 0
-
-    def read(self, oid: Oid) -> tuple[str, bytes] | None:
-        """The kind and content of an object, or None where it is not here."""
-        with self._guard:
-            found = self._known.get(oid)
-            if found is None:
-                found = self._ask(oid)
-                if found is not None:
-                    self._held += len(found[1])
-                    if self._held > 64 << 20:
-                        self._known.clear()
-                        self._held = len(found[1])
-                    self._known[oid] = found
-            return found
-
-    def _ask(self, oid: Oid) -> tuple[str, bytes] | None:
-        if not oid or not all(c in "0123456789abcdef" for c in oid):
-            return None
-        if self._process is None or self._process.poll() is not None:
-            argv = ["git", *_SAFE, f"--git-dir={self._common}", "cat-file", "--batch"]
-            self._process = subprocess.Popen(
-                argv,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=_git_env(None),
-                start_new_session=True,  # Ctrl-C is ours to handle
-            )
-        process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(oid.encode() + b"\n")
-        process.stdin.flush()
-        head = process.stdout.readline().split()
-        if len(head) != 3:
-            return None
-        size = int(head[2])
-        data = process.stdout.read(size + 1)[:size]
-        return head[1].decode(), data
-
-    def __del__(self) -> None:
-        process = self._process
-        if process is not None:
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
-                    with contextlib.suppress(OSError):
-                        stream.close()
-            with contextlib.suppress(Exception):
-                process.wait(timeout=1)
+        raise failed(["merge", "--ff-only"], done)
 
 
 class _Lock:
@@ -699,98 +578,6 @@ class _Lock:
                     yield
                 finally:
                     self._depth = 0
-
-
-def _git_env(env: Mapping[str, str] | None) -> dict[str, str]:
-    return {
-        **clean_env(keep_identity=True),
-        "LC_ALL": "C",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_EDITOR": "true",
-        "GIT_OPTIONAL_LOCKS": "0",
-        "GITWAVES_HOOK": "1",  # Git's config-based hooks run whatever core.hooksPath says
-        **(env or {}),
-    }
-
-
-def _git(
-    args: Sequence[str],
-    *,
-    stdin: bytes | None = None,
-    env: Mapping[str, str] | None = None,
-    check: bool = True,
-) -> subprocess.CompletedProcess[bytes]:
-    done = subprocess.run(
-        ["git", *_SAFE, *args],
-        input=stdin,
-        stdin=subprocess.DEVNULL if stdin is None else None,
-        capture_output=True,
-        env=_git_env(env),
-        check=False,
-    )
-    if check and done.returncode:
-        raise _failed(args, done)
-    return done
-
-
-def _failed(args: Sequence[str], done: subprocess.CompletedProcess[bytes]) -> GitError:
-    said = done.stderr.decode(errors="replace").strip()
-    lines = [line for line in said.splitlines() if not line.startswith("hint:")]
-    verb = next((a for a in args if not a.startswith("-") and "/" not in a), "git")
-    text = " ".join(lines).removeprefix("fatal: ").removeprefix("error: ")
-    hint = None
-    if "No space left" in said or "unable to write" in said:
-        hint = "the disk is full or the folder is not writable; make room, then run the same command again"
-    elif ".lock" in said:
-        hint = "another git process may be running; if not, remove the lock file that is named"
-    ended = f"exit {done.returncode}"
-    if done.returncode < 0:
-        ended = f"killed by signal {-done.returncode}"
-        hint = hint or "see what limits processes here (memory, disk), then run it again"
-    return GitError(f"git {verb}: {text or ended}", hint)
-
-
-def _tree_data(entries: Mapping[str, Entry]) -> bytes:
-    """A tree as it is stored: folders sort as if their names ended with a slash."""
-
-    def order(item: tuple[str, Entry]) -> bytes:
-        name = os.fsencode(item[0])
-        return name + b"/" if item[1].is_tree else name
-
-    return b"".join(
-        entry.mode.encode() + b" " + os.fsencode(name) + b"\0" + bytes.fromhex(entry.oid)
-        for name, entry in sorted(entries.items(), key=order)
-    )
-
-
-def _parse_tree(data: bytes, width: int) -> dict[str, Entry]:
-    entries = {}
-    at = 0
-    while at < len(data):
-        space = data.index(b" ", at)
-        nul = data.index(b"\0", space)
-        oid = data[nul + 1 : nul + 1 + width].hex()
-        name = data[space + 1 : nul].decode(errors="surrogateescape")
-        entries[name] = Entry(data[at:space].decode(), Oid(oid))
-        at = nul + 1 + width
-    return entries
-
-
-def _parse_commit(data: bytes) -> Commit:
-    head, _, message = data.decode(errors="surrogateescape").partition("\n\n")
-    tree, author, committer = "", "", ""
-    parents = []
-    for line in head.split("\n"):
-        key, _, value = line.partition(" ")
-        if key == "tree" and not tree:
-            tree = value
-        elif key == "parent":
-            parents.append(Oid(value))
-        elif key == "author":
-            author = value
-        elif key == "committer":
-            committer = value
-    return Commit(Oid(tree), tuple(parents), author, committer, message)
 
 
 def _admin_dir(path: Path) -> Path | None:

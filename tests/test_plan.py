@@ -381,14 +381,14 @@ def test_a_worktree_shows_what_is_at_work_in_it() -> None:
         graph,
         schedule(cards, graph),
         facts,
-        worktree_paths={"ws/A": "/work/ws-A"},
+        worktree_paths={"ws/A": "/trees/ws-A"},
         warnings=["shallow"],
     )
     assert now.worktrees == (
         WorktreeView(
             Branch("ws/A"),
             *((cards.tasks[TaskId("A1")].workstream,), (TaskId("A1"), TaskId("A2"), TaskId("A10"))),
-            *(TaskId("A10"), "/work/ws-A"),
+            *(TaskId("A10"), "/trees/ws-A"),
         ),
         WorktreeView(
             Branch("ws/B"),

@@ -1,0 +1,140 @@
+"""Git's objects: read through one process, parsed here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gitwaves.gitcall import SAFE, git_env
+from gitwaves.model import Oid
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a tree: `mode` as Git writes it (`100644`, `40000`, `120000`)."""
+
+    mode: str
+    oid: Oid
+
+    @property
+    def is_tree(self) -> bool:
+        return self.mode == "40000"
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit as it is stored."""
+
+    tree: Oid
+    parents: tuple[Oid, ...]
+    author: str  # `Name <mail> seconds zone`
+    committer: str
+    message: str
+
+
+class Objects:
+    """One `git cat-file --batch` process, started when the first object is read."""
+
+    def __init__(self, common: Path) -> None:
+        self._common = common
+        self._process: subprocess.Popen[bytes] | None = None
+        self._guard = threading.Lock()
+        self._known: dict[Oid, tuple[str, bytes]] = {}
+        self._held = 0
+
+    def read(self, oid: Oid) -> tuple[str, bytes] | None:
+        """The kind and content of an object, or None where it is not here."""
+        with self._guard:
+            found = self._known.get(oid)
+            if found is None:
+                found = self._ask(oid)
+                if found is not None:
+                    self._held += len(found[1])
+                    if self._held > 64 << 20:
+                        self._known.clear()
+                        self._held = len(found[1])
+                    self._known[oid] = found
+            return found
+
+    def _ask(self, oid: Oid) -> tuple[str, bytes] | None:
+        if not oid or not all(c in "0123456789abcdef" for c in oid):
+            return None
+        if self._process is None or self._process.poll() is not None:
+            argv = ["git", *SAFE, f"--git-dir={self._common}", "cat-file", "--batch"]
+            self._process = subprocess.Popen(
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=git_env(None),
+                start_new_session=True,  # Ctrl-C is ours to handle
+            )
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(oid.encode() + b"\n")
+        process.stdin.flush()
+        head = process.stdout.readline().split()
+        if len(head) != 3:
+            return None
+        size = int(head[2])
+        data = process.stdout.read(size + 1)[:size]
+        return head[1].decode(), data
+
+    def __del__(self) -> None:
+        process = self._process
+        if process is not None:
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    with contextlib.suppress(OSError):
+                        stream.close()
+            with contextlib.suppress(Exception):
+                process.wait(timeout=1)
+
+
+def tree_data(entries: Mapping[str, Entry]) -> bytes:
+    """A tree as it is stored: folders sort as if their names ended with a slash."""
+
+    def order(item: tuple[str, Entry]) -> bytes:
+        name = os.fsencode(item[0])
+        return name + b"/" if item[1].is_tree else name
+
+    return b"".join(
+        entry.mode.encode() + b" " + os.fsencode(name) + b"\0" + bytes.fromhex(entry.oid)
+        for name, entry in sorted(entries.items(), key=order)
+    )
+
+
+def parse_tree(data: bytes, width: int) -> dict[str, Entry]:
+    entries = {}
+    at = 0
+    while at < len(data):
+        space = data.index(b" ", at)
+        nul = data.index(b"\0", space)
+        oid = data[nul + 1 : nul + 1 + width].hex()
+        name = data[space + 1 : nul].decode(errors="surrogateescape")
+        entries[name] = Entry(data[at:space].decode(), Oid(oid))
+        at = nul + 1 + width
+    return entries
+
+
+def parse_commit(data: bytes) -> Commit:
+    head, _, message = data.decode(errors="surrogateescape").partition("\n\n")
+    tree, author, committer = "", "", ""
+    parents = []
+    for line in head.split("\n"):
+        key, _, value = line.partition(" ")
+        if key == "tree" and not tree:
+            tree = value
+        elif key == "parent":
+            parents.append(Oid(value))
+        elif key == "author":
+            author = value
+        elif key == "committer":
+            committer = value
+    return Commit(Oid(tree), tuple(parents), author, committer, message)
