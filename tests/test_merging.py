@@ -333,7 +333,7 @@ def test_two_at_once_land_once(plan: Plan, tmp_path: Path) -> None:
     before = plan.repo.oid("main")
     command = [sys.executable, "-m", "gitwaves", "--trust-trunk", "merge", "MP1"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    both = [subprocess.Popen(command, cwd=plan.repo.path, text=True, **pipes) for _ in range(2)]  # type: ignore[call-overload]
+    both = [subprocess.Popen(command, cwd=plan.repo.path, text=True, **pipes) for _ in range(2)]  # type: ignore[call-overload]  # typeshed cannot match keywords from a dict
     ends = [(p.communicate(timeout=100), p.returncode) for p in both]
     assert sorted(code for _, code in ends) == [0, 1], ends
     assert any("MP1 is landed already" in err for (_, err), _ in ends), ends

@@ -200,14 +200,14 @@ class World:
     def verify(self, task: str) -> None:
         path = self.tree_of(task)
         if path.is_dir():
-            call = lambda: verifying.verify(self.store(path), None, trust_trunk=True)  # noqa: E731
+            call = lambda: verifying.verify(self.store(path), None, trust_trunk=True)  # noqa: E731  # one line of several alike, chosen between
             self.ours(f"verify in {path.name}", call)
 
     def merge(self, how: int) -> None:
         if how == 0:
             self.ours("merge --rest", lambda: merging.rest(self.store(), trust_trunk=True))
         else:
-            call = lambda: merging.merge(self.store(), "MP1", again=how == 2, trust_trunk=True)  # noqa: E731
+            call = lambda: merging.merge(self.store(), "MP1", again=how == 2, trust_trunk=True)  # noqa: E731  # one line of several alike, chosen between
             self.ours("merge MP1" + (" --again" if how == 2 else ""), call)
 
     def sync(self) -> None:
