@@ -6,8 +6,9 @@ them read alike: no anchors, aliases, tags or duplicate keys, one document, boun
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +37,15 @@ _TRUE = frozenset({"true", "True", "TRUE"})
 _FALSE = frozenset({"false", "False", "FALSE"})
 _INT = re.compile(r"[-+]?[0-9]{1,18}", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,3})?", re.ASCII)
+
+
+# Text that libyaml, which reads YAML 1.1, may read otherwise than the strict parser: it is left to
+# that one, as is everything libyaml refuses, so that there is one set of findings.
+_ODD_TEXT = re.compile(
+    r"[^\n -~\u00a0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd]"
+    r"|^(?:%|---|\.\.\.)|[?&*!][^\n]*:|[\"'\]}]:[^ \n]|[|>][-+0-9]*#",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +91,11 @@ def load(data: bytes, path: str, *, first_line: int = 1) -> Document:
         )
     builder = _Builder()
     try:
+        if not _ODD_TEXT.search(text):
+            with contextlib.suppress(YAMLError, _Odd):
+                value = builder.document(iter(YAML(typ="safe").parse(text)))
+                return Document(value, _moved(builder.places, first_line))
+        builder = _Builder()
         value = builder.document(iter(YAML(typ="safe", pure=True).parse(text)))
     except _Odd as odd:
         return refuse(odd.message, odd.place)
@@ -92,8 +107,11 @@ def load(data: bytes, path: str, *, first_line: int = 1) -> Document:
         # ruamel's scanner answers some hostile bytes with plain Python errors
         first = str(error).strip().splitlines()
         return refuse(f"not YAML: {first[0] if first else type(error).__name__}")
-    places = {k: (line + first_line - 1, col) for k, (line, col) in builder.places.items()}
-    return Document(value, places)
+    return Document(value, _moved(builder.places, first_line))
+
+
+def _moved(places: Mapping[str, Place], first_line: int) -> dict[str, Place]:
+    return {k: (line + first_line - 1, column) for k, (line, column) in places.items()}
 
 
 class _Builder:

@@ -75,11 +75,11 @@ def status(app: App, rev: str | None, write: bool, as_json: bool) -> None:
       gitwaves status
       gitwaves status --json | jq .counts
     """
-    from gitwaves.planning import write_in
-
     snapshot = app.store.snapshot(rev)
     shown = app.store.progress(snapshot, local=rev is None)
     if write:
+        from gitwaves.planning import write_in
+
         here = app.repo.here()
         if here is None or here.branch != snapshot.trunk:
             raise GitwavesError(
