@@ -33,11 +33,13 @@ LAYERS = {
     "state": "core",
     "words": "core",
     # Meets files, Git, processes and the clock.
+    "agenthooks": "shell",
     "agents": "shell",
     "attempts": "shell",
     "caches": "shell",
     "cards": "shell",
     "claims": "shell",
+    "clients": "core",
     "cleaning": "shell",
     "demo": "shell",
     "demonstration": "shell",
