@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,8 @@ def run_agent(
     process = spawn(argv, worktree, env, text.encode(), log, marker)
     note = _note(store, task)
     note.parent.mkdir(parents=True, exist_ok=True)
-    write_file(note, json.dumps({"marker": marker, "runner": os.getpid()}).encode())
+    known = {"marker": marker, "runner": os.getpid(), "started": time.time(), "log": str(log)}
+    write_file(note, json.dumps({**known, "from": start, "client": profile.client}).encode())
     deadline = time.monotonic() + profile.timeout if profile.timeout else None
     how = ""
     try:
@@ -164,6 +166,48 @@ def _tail(log: Path, start: int) -> str:
         file.seek(max(start, log.stat().st_size - (4 << 20)))
         return file.read().decode(errors="replace")
     return ""
+
+
+def open_client(
+    store: Store, snapshot: Snapshot, task: TaskId, name: str, worktree: Path, text: str
+) -> tuple[list[str], dict[str, str], str | None]:
+    """The command line and environment of a client with a person in it, and the session's id.
+
+    Raises:
+        GitwavesError: there is no such profile, it cannot be opened so, or it is not installed.
+    """
+    name, profile = profile_for(snapshot, task, name)
+    if not profile.open:
+        raise GitwavesError(
+            f"the profile {name} has no `open` command", "give it one under `profiles:`"
+        )
+    session = str(uuid.uuid4()) if any("{session}" in arg for arg in profile.open) else None
+    argv, env = launch(store, snapshot, task, profile, profile.open, worktree, text, session)
+    return argv, {**env, "GITWAVES_TASK": task}, session
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """An agent that is at work here, as far as one can look over its shoulder."""
+
+    task: str
+    seconds: int  # since it was launched
+    said: Said
+
+
+def working(store: Store) -> list[Working]:
+    """The agents that `run` has at work in this repository, by task."""
+    found = []
+    for path in sorted((store.repo.state_dir / "agents").glob("*.json")):
+        try:
+            held = json.loads(path.read_bytes())
+            log = Path(held["log"])
+            if alive(int(held["runner"])):
+                said = read(str(held["client"]), _tail(log, int(held["from"])))
+                found.append(Working(path.stem, int(time.time() - held["started"]), said))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return found
 
 
 def agent_log(store: Store, task: TaskId, attempt: int) -> Path:

@@ -12,11 +12,11 @@ from gitwaves.brief import brief
 from gitwaves.claims import at_work, fail, start
 from gitwaves.clients import Said
 from gitwaves.errors import Conflict, GitwavesError, NotReady, Refused
-from gitwaves.model import Branch, Evidence, Oid, Status, TaskId, Tracking
+from gitwaves.model import Branch, Evidence, Gap, Oid, Status, TaskId, Tracking
 from gitwaves.receipts import made_files, write_file
 from gitwaves.steps import Outcome
 from gitwaves.store import Snapshot, Store
-from gitwaves.verifying import Verified, advance, note, verify
+from gitwaves.verifying import Verified, advance, note, said_in, verify
 
 MOST_WAITS = 24  # for the end of a usage limit, a task
 
@@ -65,6 +65,25 @@ def last_failure(store: Store, task: TaskId) -> str | None:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What may be spent on one task, or on a whole run; None: as much as it takes.
+
+    Money is what clients report, in US dollars; one that reports nothing spends none.
+    """
+
+    money: float | None = None
+    minutes: float | None = None
+
+    def spent(self, money: float, since: float) -> str | None:
+        """Which part is spent, in words; `since` is of the monotonic clock."""
+        if self.money is not None and money >= self.money:
+            return f"the budget of ${self.money:g} is spent (${money:.2f})"
+        if self.minutes is not None and time.monotonic() - since >= self.minutes * 60:
+            return f"the time of {self.minutes:g} minutes is up"
+        return None
+
+
 @dataclass
 class Work:
     """What an agent is given to do, and what comes of it."""
@@ -77,8 +96,11 @@ class Work:
     cancel: threading.Event  # of the whole run
     agent: str | None = None  # a profile that goes before those of the cards
     trust_trunk: bool = False
+    budget: Budget = Budget()
+    money: float = 0.0  # what was spent on it in this run, US dollars
     stop: threading.Event = field(default_factory=threading.Event)
     _session: str | None = None
+    _final: str = ""
     _cost: dict[str, float] = field(default_factory=dict)
 
     def run(self, began: Callable[[], None]) -> str:
@@ -103,7 +125,11 @@ class Work:
         evidence: Evidence | None = None
         attempt = before + 1
         waited = 0
+        since = time.monotonic()
         while attempt <= before + tries:
+            if over := self.budget.spent(self.money, since):
+                self.say(f"{self.task}  no further attempt: {over}")
+                break
             again = f", attempt {attempt}" if attempt > 1 else ""
             self.say(f"{self.task}  started by {who}{again}")
             text = brief_for(self.store, self.task, attempt=attempt, failure=failure)
@@ -115,12 +141,14 @@ class Work:
                 started.path,
                 text,
                 attempt,
-                self._stopped,
+                lambda: self._stopped() or self.budget.spent(0, since) is not None,
                 self._session,
             )
             self._session = ended.said.session or self._session
             for name, value in ended.said.cost().items():
                 self._cost[name] = self._cost.get(name, 0) + value
+            self.money += ended.said.money
+            self._final = ended.said.final or self._final
             if self._stopped():
                 self._spent()
                 return "stopped"
@@ -142,9 +170,11 @@ class Work:
                 self.say(f"{self.task}  it was not allowed: {', '.join(ended.said.denied[:3])}")
             attempt += 1
         self._spent()
-        fail(self.store, self.task, before + tries, evidence)
+        fail(self.store, self.task, attempt - 1, evidence)
+        tried = attempt - 1 - before
         self.say(
-            f"{self.task}  failed after {tries} attempts; `gitwaves logs {self.task}` shows the last"
+            f"{self.task}  failed after {tried} attempt{'s' * (tried != 1)}; "
+            f"`gitwaves logs {self.task}` shows the last"
         )
         return "failed"
 
@@ -158,15 +188,24 @@ class Work:
             self.cancel.wait(0.2)
 
     def _spent(self) -> None:
-        """Records the client's session and what it cost, where it said so."""
-        if not (self._session or self._cost):
+        """Records the client's session, its cost and what its last words teach, if it said any."""
+        told = list(said_in("\n\n" + self._final.strip().rpartition("\n\n")[2]))
+        learned = [text for key, text in told if key == "learned"]
+        gaps = [Gap(text) for key, text in told if key == "spec-gap"]
+        if not (self._session or self._cost or told):
             return
 
         def known(tracking: Tracking) -> Tracking:
             cost = dict(tracking.cost)
             for name, value in self._cost.items():
                 cost[name] = cost.get(name, 0) + value
-            return replace(tracking, session=self._session or tracking.session, cost=cost)
+            return replace(
+                tracking,
+                session=self._session or tracking.session,
+                cost=cost,
+                learnings=tuple(dict.fromkeys((*tracking.learnings, *learned))),
+                spec_gaps=(*tracking.spec_gaps, *(g for g in gaps if g not in tracking.spec_gaps)),
+            )
 
         try:
             note(self.store, self.task, known)

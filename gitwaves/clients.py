@@ -32,7 +32,7 @@ BUILT_IN: Mapping[str, Profile] = {
     "claude": Profile(
         command=_CLAUDE,
         resume=(*_CLAUDE, "--resume", "{session}"),
-        open=("claude", "--settings", "{settings}", _START),
+        open=("claude", "--session-id", "{session}", "--settings", "{settings}", "--", _START),
         client="claude",
         env={"CLAUDE_CODE_MAX_RETRIES": "4"},  # its default retries a refused key for minutes
     ),
@@ -106,6 +106,7 @@ class Said:
     limited: bool = False  # it was refused for having used too much
     until: float | None = None  # when that ends, seconds since 1970, where it is said
     last: str = ""  # the last thing it said or did, one line
+    final: str = ""  # its answer at the end
 
     def cost(self) -> dict[str, float]:
         """What a card records of it; nothing that is 0."""
@@ -136,6 +137,23 @@ def read(client: str, output: str) -> Said:
     return said
 
 
+def readable(output: str) -> Iterator[str]:
+    """A log as people read it: a line for each thing that a client said or did; other lines stay."""
+    for line in output.splitlines():
+        event = next(_events(line), None)
+        if event is None:
+            yield line
+            continue
+        for reader in _READERS.values():
+            try:
+                said = reader(Said(), event)
+            except (KeyError, TypeError, ValueError, AttributeError):
+                continue
+            if said.last or said.error:
+                yield said.error or said.last
+                break
+
+
 def _events(output: str) -> Iterator[dict[str, Any]]:
     for line in output.splitlines():
         if line.startswith("{"):
@@ -162,6 +180,7 @@ def _claude(said: Said, event: dict[str, Any]) -> Said:
                 money=float(event.get("total_cost_usd") or 0),
                 denied=tuple(_denied(d) for d in event.get("permission_denials") or ()),
                 last=_line(event.get("result")) or said.last,
+                final=str(event.get("result") or ""),
             )
             if event.get("is_error"):
                 said = replace(said, error=_line(event.get("result")) or "an error")
@@ -196,7 +215,9 @@ def _codex(said: Said, event: dict[str, Any]) -> Said:
         case "item.started" | "item.completed":
             item = event["item"]
             what = item.get("command") or item.get("text") or ""
-            return replace(said, last=_line(what) or said.last)
+            said = replace(said, last=_line(what) or said.last)
+            if item.get("type") == "agent_message":
+                return replace(said, final=str(item.get("text") or ""))
     return said
 
 
@@ -205,7 +226,8 @@ def _gemini(said: Said, event: dict[str, Any]) -> Said:
         case "init":
             return replace(said, session=_text(event["session_id"]))
         case "message" if event.get("role") == "assistant":
-            return replace(said, last=_line(event.get("content")) or said.last)
+            said = replace(said, last=_line(event.get("content")) or said.last)
+            return replace(said, final=said.final + str(event.get("content") or ""))
         case "tool_use":
             given = event.get("parameters") or {}
             what = given.get("command") or given.get("file_path") or ""
@@ -234,7 +256,8 @@ def _opencode(said: Said, event: dict[str, Any]) -> Said:
                 money=said.money + float(part.get("cost") or 0),
             )
         case "text":
-            return replace(said, last=_line(part.get("text")) or said.last)
+            said = replace(said, last=_line(part.get("text")) or said.last)
+            return replace(said, final=str(part.get("text") or ""))
         case "tool_use":
             state = part.get("state") or {}
             given = state.get("input") or {}
@@ -257,6 +280,7 @@ def _cursor(said: Said, event: dict[str, Any]) -> Said:
                 said = replace(said, last=_part(part) or said.last)
         case "result":
             said = replace(said, turns=said.turns + 1, last=_line(event.get("result")) or said.last)
+            said = replace(said, final=str(event.get("result") or ""))
             if event.get("is_error"):
                 said = replace(said, error=_line(event.get("result")) or "an error")
     return said

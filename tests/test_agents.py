@@ -142,6 +142,8 @@ if how == "denied" and calls == 0:
 if how == "asks" and calls == 0:
     answer = sys.stdin.read()  # closed: it is not left waiting
     assert answer == ""
+if how == "slow":
+    time.sleep(60)
 if how == "torn":
     print('{"type": "result", "session_id": "s-', end="", flush=True)
 file.parent.mkdir(exist_ok=True)
@@ -151,7 +153,9 @@ if how == "sandboxed":  # it may not commit
 hooks = ["-c", "core.hooksPath=/dev/null"] if how == "hookless" else []
 subprocess.run(["git", "add", "-A"], check=True)
 subprocess.run(["git", *hooks, "commit", "-qm", "work"], check=True)
-if how != "torn":
+if how == "teaches" and os.environ["GITWAVES_TASK"] == "A1":
+    result(result="Done.\\n\\nLearned: cents, not euros\\nSpec-gap: it says euros")
+elif how != "torn":
     result(result="done")
 """
 
@@ -247,3 +251,93 @@ def test_a_usage_limit_is_waited_for_and_is_no_attempt(
     assert "usage limit: it goes on at" in done.out
     assert "attempt 1 failed" not in done.out
     assert len(calls(seen, "A1")) == 2
+
+
+def test_a_command_is_told_what_happens(plan: Repo, tmp_path: Path) -> None:
+    config = plan.path / ".workstreams/config.yaml"
+    log = tmp_path / "events"
+    config.write_text(config.read_text() + f"on_event: cat >> '{log}'; exit 1\n")
+    plan.commit("Tell me")
+    untrusted = plan.gw("run")
+    assert (untrusted.code, "cat >>" in untrusted.err) == (1, True), untrusted
+    plan.gw_ok("trust", "--yes")
+    done = plan.gw("run")
+    assert done.code == 0, done.out + done.err
+    told = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [event["event"] for event in told] == [
+        "merge_point_ready",
+        "merge_point_landed",
+        "all_done",
+    ]
+    assert told[1]["merge_point"] == "MP1"
+    assert done.out.count("`on_event` failed: exit 1") == 1
+
+
+def test_a_budget_ends_attempts_and_the_run(
+    plan: Repo, seen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BEHAVE", "retry")
+    done = plan.gw("run", "--agents", "1", "--task-max-cost", "0.4")
+    assert done.code == 1
+    assert "A1  no further attempt: the budget of $0.4 is spent ($0.50)" in done.out
+    assert states(plan)["A1"] == "failed"
+    assert len(calls(seen, "A1")) == 1
+    over = plan.gw("run", "--agents", "1", "--max-cost", "0.4")
+    assert over.code == 1
+    assert "nothing more is started: the budget of $0.4 is spent" in over.out
+    assert plan.gw("run").code == 0
+
+
+def test_time_is_a_budget_too(plan: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BEHAVE", "slow")
+    done = plan.gw("run", "--task-max-minutes", "0.02")
+    assert done.code == 1
+    assert "A1  no further attempt: the time of 0.02 minutes is up" in done.out
+    assert set(states(plan).values()) == {"failed", "blocked"}
+
+
+def test_last_words_teach(plan: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BEHAVE", "teaches")
+    assert plan.gw("run").code == 0
+    shown = json.loads(plan.gw_ok("show", "A1", "--json").out)
+    assert shown["learnings"] == ["cents, not euros"]
+    assert [gap["text"] for gap in shown["spec_gaps"]] == ["it says euros"]
+    assert "cents, not euros" in plan.gw_ok("brief", "A2").out
+    assert "cents, not euros (A1," in plan.read("CLAUDE.md")
+
+
+def test_logs_are_readable(plan: Repo) -> None:
+    assert plan.gw("run").code == 0
+    folder = plan.path / ".git/gitwaves/logs/A1"
+    for log in folder.glob("*.log"):
+        log.unlink()
+    (folder / "agent-1.log").write_text(recorded("claude") + "plain \x1b[2J\n")
+    assert plan.gw_ok("logs", "A1").out.splitlines() == [
+        (
+            "Bash: printf 'made\\n' > agent-was-here.txt && git add agent-was-here.txt && git commit -q -m "
+            "'agent: add agent-was-here.txt' && git log --oneline -1"
+        ),
+        "Done: wrote agent-was-here.txt and committed it.",
+        "Done: wrote agent-was-here.txt and committed it.",
+        "plain \\x1b[2J",
+    ]
+
+
+def test_a_client_is_opened_with_the_brief_at_hand(plan: Repo, tmp_path: Path) -> None:
+    script = 'cat "$1" | head -1; echo in $(pwd) session "$2" task $GITWAVES_TASK'
+    config = plan.path / ".workstreams/config.yaml"
+    text = config.read_text().replace(
+        "    client: claude\n",
+        "    client: claude\n"
+        f"    open: [sh, -c, {json.dumps(script)}, sh, '{{brief}}', '{{session}}']\n",
+    )
+    config.write_text(text)
+    plan.commit("Open")
+    plan.gw_ok("trust", "--yes")
+    done = plan.gw_ok("start", "A1", "--open", "mine")
+    session = json.loads(plan.gw_ok("show", "A1", "--json").out)["session"]
+    assert session
+    assert done.out.splitlines()[-2:] == [
+        "# A1: First",
+        f"in {plan.path}.worktrees/ws-A session {session} task A1",
+    ]

@@ -20,6 +20,7 @@ LAYERS = {
     "boundary": "core",
     "brief": "core",
     "errors": "core",
+    "events": "shell",
     "graph": "core",
     "halves": "core",
     "jsonout": "core",
