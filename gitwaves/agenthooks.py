@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from gitwaves.errors import GitwavesError, NotReady, Untrusted, UsageError
 from gitwaves.git import Repo, Worktree
 from gitwaves.model import Branch, TaskId
 from gitwaves.store import Snapshot, Store
-from gitwaves.verifying import advance, trespasses, verify
+from gitwaves.verifying import advance, note, trespasses, verify
 from gitwaves.worktrees import place_for
 
 MOST_RETURNS = 5  # times that one session is sent back to work
+_SESSION = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)
 _PATCHED = re.compile(r"^\*\*\* (?:(?:Add|Update|Delete) File|Move to): (.+)$", re.MULTILINE)
 
 
@@ -57,7 +59,7 @@ def answer(text: str) -> str:
             case "Stop":
                 return _before_end(store, here, asked)
             case "SessionStart":
-                return _at_start(store, here)
+                return _at_start(store, here, str(asked.get("session_id") or ""))
     except GitwavesError:
         return ""  # no plan, or a state that other commands complain of: a session goes on
     return ""
@@ -78,7 +80,7 @@ def _before_write(store: Store, here: Worktree, asked: Mapping[str, Any]) -> str
         return ""
     said = []
     for path in _written(asked):
-        full = Path(os.path.normpath(here.path / path))
+        full = Path(os.path.realpath(here.path / path))  # links lead elsewhere
         if full.is_relative_to(here.path):
             inside = full.relative_to(here.path).as_posix()
             if inside.startswith(".workstreams/"):
@@ -151,7 +153,7 @@ def _may_return(store: Store, task: TaskId, session: str) -> bool:
     with contextlib.suppress(OSError, ValueError):
         known, said = path.read_text().split()
         times = int(said) if known == session else 0
-    if times >= MOST_RETURNS or not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", session):
+    if times >= MOST_RETURNS or not _SESSION.fullmatch(session):
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"{session} {times + 1}\n")
@@ -161,7 +163,7 @@ def _may_return(store: Store, task: TaskId, session: str) -> bool:
 # --- at the start ------------------------------------------------------------------------------
 
 
-def _at_start(store: Store, here: Worktree) -> str:
+def _at_start(store: Store, here: Worktree, session: str) -> str:
     snapshot = store.snapshot()
     assert here.branch is not None
     task = at_work(snapshot, here.branch)
@@ -173,6 +175,8 @@ def _at_start(store: Store, here: Worktree) -> str:
             "`gitwaves next` says what can be started; `gitwaves start ID` starts it."
         )
     else:
+        if _SESSION.fullmatch(session) and snapshot.facts[task].tracking.session != session:
+            note(store, task, lambda t: replace(t, session=session))
         text = (
             f"Task {task} is at work in this worktree. Read `gitwaves brief {task}` before anything "
             "else, keep to its boundary, commit, and run `gitwaves verify` until it passes."
