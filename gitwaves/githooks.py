@@ -8,9 +8,11 @@ from pathlib import Path
 from gitwaves.claims import at_work
 from gitwaves.errors import Refused
 from gitwaves.git import GIT_HOOK_INDEX, Repo
-from gitwaves.model import ROOT, Branch, Oid, closest
+from gitwaves.guards import Change, breaches_of
+from gitwaves.model import Branch, Oid, closest
+from gitwaves.rulebook import Rules
 from gitwaves.store import Snapshot, Store
-from gitwaves.verifying import advance, said_in, tampered, trespasses, unmatched
+from gitwaves.verifying import advance, said_in, unmatched
 
 
 def run(repo: Repo, name: str, args: list[str]) -> None:
@@ -45,26 +47,14 @@ def pre_commit(store: Store, branch: Branch) -> None:
     merging = here.admin / "MERGE_HEAD"
     if merging.exists():
         parents += map(Oid, merging.read_text().split())
-    differing = [
-        set(
-            repo.paths(
-                "diff", "--cached", "--name-only", "--no-renames", "-z", p, cwd=here.path, env=env
-            )
-        )
-        for p in parents
-    ]
-    paths = set.intersection(*differing)
     index = Oid(repo.git("write-tree", cwd=here.path, env=env))
+    rules = Rules(repo, snapshot.trunk, snapshot.trunk_tip)
     bases = repo.merge_bases(snapshot.trunk_tip, tip)
-    for base in bases:  # what an amend takes back may go
-        paths -= {p for p in paths if repo.at(index, p) == repo.at(base, p)}
-    said = trespasses(snapshot.cards, branch, task, paths)
-    cards = [p for p in paths if p.startswith(ROOT + "/")]
-    if cards and len(parents) == 1:
-        found = [
-            tampered(store, snapshot.cards, branch, old, index, cards) for old in (tip, *bases)
-        ]
-        said += [line for line in found[0] if all(line in lines for lines in found)]
+    said = breaches_of(rules, branch, Change.of(repo, index, parents))
+    for base in bases if said and len(parents) == 1 else ():
+        # what an amend takes back may go: it is no change of what trunk has
+        still = {b.path for b in breaches_of(rules, branch, Change.of(repo, index, [base]))}
+        said = [b for b in said if b.path in still]
     if said:
         raise Refused(
             "this commit is refused:\n" + "\n".join(f"  {line}" for line in said),
