@@ -269,7 +269,7 @@ def _tracking(
             rules, path, change, f"`status: {tracking.status}` was not written by gitwaves"
         )
     if tracking.status is Status.DONE:
-        if others:
+        if others and tracking.evidence is not None:
             alone = f"`status: done` in a commit that also changes {others[0]}"
             return _typed(rules, path, change, alone)
         unfit = _unfitting(rules, branch, change, path, tracking, before)
@@ -285,6 +285,12 @@ def _tracking(
         )
         return _typed(rules, path, change, why)
     return None
+
+
+def written_by_us(card: bytes, path: str) -> bool:
+    """Whether the tracking half of a card is, byte for byte, one that gitwaves writes."""
+    tracking = load_tracking(split(card)[1], path)[0]
+    return tracking is not None and with_tracking(card, tracking) == card
 
 
 def _stands(repo: Repo, tip: Oid, path: str, tracking: Tracking) -> bool:
