@@ -13,8 +13,9 @@ from jsonschema import Draft202012Validator
 from gitwaves import hooks, merging, ranges, verifying
 from gitwaves.errors import NotReady, Refused
 from gitwaves.git import Repo as Git
-from gitwaves.model import Claim, Evidence, Oid, Run, Status, Tracking
+from gitwaves.model import Branch, Claim, Evidence, Oid, Run, Status, TaskId, Tracking
 from gitwaves.resources import schema_text
+from gitwaves.worktrees import mark, marker
 from gitwaves.writing import state_commit
 from tests.landing import Plan, planned
 from tests.repo import Repo
@@ -45,6 +46,9 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     tree = worktree(made, "A")
     tree.git("reset", "-q", "--hard", claim)
     tree.git("clean", "-q", "-fdx")
+    at_work = Branch("ws/A")
+    if not marker(made.store.repo, at_work).exists():  # a test had A1 done
+        mark(made.store.repo, made.snapshot.cards, at_work, TaskId("A1"))
     return made
 
 
