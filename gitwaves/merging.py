@@ -29,11 +29,13 @@ from gitwaves.model import (
     Verdict,
     natural,
 )
+from gitwaves.ranges import breaches
 from gitwaves.receipts import write_file
+from gitwaves.rulebook import Rules
 from gitwaves.steps import Outcome, run_steps
 from gitwaves.store import Snapshot, Store, unknown
 from gitwaves.trust import Trust
-from gitwaves.verifying import log_path, own_changes, tampered, trespasses
+from gitwaves.verifying import log_path
 from gitwaves.worktrees import alone, folder_for, scratch
 from gitwaves.writing import (
     MergeConflict,
@@ -260,17 +262,14 @@ def require_finished(store: Store, snapshot: Snapshot, sides: Sequence[Side]) ->
                     f"the done commit of {task} holds {other}, which was {said.status} there",
                     f"finish {other}, or take its commits off the branch, then verify {task} again",
                 )
-        for oid, paths in own_changes(store.repo, snapshot.trunk_tip, side.commit):
-            said_of = trespasses(cards, branch, None, paths)
-            parents = store.repo.require_commit(oid).parents
-            if len(parents) == 1:
-                said_of += tampered(store, cards, branch, parents[0], oid, paths)
-            if said_of:
-                raise Refused(
-                    f"commit {oid[:10]} of {task}: {said_of[0]}",
-                    f"take it out with `git rebase -i {snapshot.trunk}` on {branch}, "
-                    f"then run `gitwaves verify {task}`",
-                )
+        rules = Rules(store.repo, snapshot.trunk, snapshot.trunk_tip)
+        trunk = snapshot.trunk_tip
+        for breach in breaches(rules, branch, side.commit, [trunk], trunk):
+            raise Refused(
+                f"commit {(breach.commit or side.commit)[:10]} of {task}: {breach.message}",
+                f"take it out with `git rebase -i {snapshot.trunk}` on {branch}, "
+                f"then run `gitwaves verify {task}`",
+            )
 
 
 def _merged(

@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gitwaves.boundary import Boundary
 from gitwaves.claims import at_work, write
 from gitwaves.errors import NotReady, Refused
 from gitwaves.git import Repo, Worktree
-from gitwaves.halves import split
+from gitwaves.guards import Change, breaches_of
 from gitwaves.model import (
     ROOT,
     Branch,
-    Cards,
     Evidence,
     Gap,
     Oid,
@@ -26,7 +24,9 @@ from gitwaves.model import (
     Verdict,
     natural,
 )
+from gitwaves.ranges import breaches
 from gitwaves.receipts import Receipt, all_for, find, made_files, note_made, save
+from gitwaves.rulebook import Rules
 from gitwaves.steps import Outcome, run_steps
 from gitwaves.store import Snapshot, Store
 from gitwaves.trust import Trust
@@ -103,91 +103,20 @@ def require_plain_index(repo: Repo, worktree: Worktree) -> None:
         )
 
 
-# --- the boundary ------------------------------------------------------------------------------
-
-
-def trespasses(
-    cards: Cards, branch: Branch, task: TaskId | None, paths: Iterable[str]
-) -> list[str]:
-    """What of `paths` a branch may not change, each as a sentence with the owner."""
-    streams = [w for w in cards.workstreams.values() if w.branch == branch]
-    inside = [Boundary(w.paths) for w in streams]
-    shared = Boundary(cards.config.shared_paths) if cards.config.shared_paths else None
-    narrow = cards.tasks[task].paths if task else ()
-    own = Boundary(narrow) if narrow else None
-    said = []
-    for path in sorted(paths):
-        if path.startswith(ROOT + "/") or (shared and shared.covers(path)):
-            continue
-        if not any(b.covers(path) for b in inside):
-            owner = next(
-                (
-                    w
-                    for w in cards.workstreams.values()
-                    if w.paths and Boundary(w.paths).covers(path)
-                ),
-                None,
-            )
-            whose = f"belongs to {owner.id}" if owner else "belongs to no workstream"
-            said.append(
-                f"{path} {whose}, outside the boundary of {' + '.join(w.id for w in streams)}"
-            )
-        elif own is not None and not own.covers(path):
-            said.append(f"{path} is outside the paths of {task}")
-    return said
-
-
-def own_changes(repo: Repo, since: Oid, tip: Oid) -> Iterator[tuple[Oid, list[str]]]:
-    """Each commit of a branch's own line since a commit, with the paths that it changed itself.
-
-    Of a merge only what differs from every parent counts: the rest was somebody else's.
-    """
-    for oid in repo.rev_list("--first-parent", "--reverse", f"{since}..{tip}"):
-        parents = repo.require_commit(oid).parents
-        changes = [set(repo.changed(parent, oid)) for parent in parents]
-        yield oid, sorted(set.intersection(*changes)) if changes else []
-
-
-def tampered(
-    store: Store, cards: Cards, branch: Branch, old: Oid, new: Oid, paths: Iterable[str]
-) -> list[str]:
-    """What of a change under `.workstreams/` a worktree's branch may not make."""
-    own = {cards.tasks[t].path for t in cards.tasks_on(branch)}
-    said = []
-    for path in paths:
-        if not path.startswith(ROOT + "/"):
-            continue
-        before, after = store.repo.read(old, path), store.repo.read(new, path)
-        if path not in own:
-            said.append(
-                f"{path} is not this worktree's to change: cards are reviewed on {cards.config.trunk}"
-            )
-        elif after is None or before is None or split(before)[0] != split(after)[0]:
-            said.append(f"{path}: the spec half changes only on {cards.config.trunk}, by review")
-    return said
-
-
 def require_inside(
     store: Store, snapshot: Snapshot, task: TaskId, since: Oid, tip: Oid, content: Oid
 ) -> None:
-    """Raises unless everything the branch did since its claim lies within the boundary.
+    """Raises unless the guards pass all that the branch did since its claim, and the content.
 
     Raises:
         Refused: each path with its owner.
     """
-    cards = snapshot.cards
-    branch = cards.branch_of(task)
-    said: list[str] = []
-    for oid, paths in own_changes(store.repo, since, tip):
-        found = trespasses(cards, branch, task, paths)
-        parent = store.repo.require_commit(oid).parents[0]
-        if len(store.repo.require_commit(oid).parents) == 1:
-            found += tampered(store, cards, branch, parent, oid, paths)
-        said += [f"{line} (commit {oid[:10]})" for line in found]
+    rules = Rules(store.repo, snapshot.trunk, snapshot.trunk_tip)
+    branch = snapshot.cards.branch_of(task)
+    known = [since, snapshot.trunk_tip]
+    said = breaches(rules, branch, tip, known, snapshot.trunk_tip)
     committed = bool(said)
-    paths = store.repo.changed(tip, content)
-    said += trespasses(cards, branch, task, paths)
-    said += tampered(store, cards, branch, tip, content, paths)
+    said += breaches_of(rules, branch, Change.of(store.repo, content, [tip]))
     if said:
         # A revert would be one more commit outside the boundary.
         undo = (

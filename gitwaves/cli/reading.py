@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
 from typing import Any
 
 import click
 
 from gitwaves import jsonout, pages, render
 from gitwaves.cards import load_cards
-from gitwaves.cli import App, colored, echo, pass_app
+from gitwaves.cli import App, checking, colored, echo, pass_app
 from gitwaves.errors import CycleError, ExitCode, GitwavesError, NotReady, UsageError
 from gitwaves.graph import graph_of
 from gitwaves.model import DASHBOARD_PATH, Cards, Finding, Progress, Severity, printable
@@ -163,10 +162,29 @@ def show(app: App, id: str, as_json: bool) -> None:
 @click.option(
     "--fix", is_flag=True, help="Add missing tracking halves (in the working tree, on trunk)."
 )
+@click.option(
+    "--base", metavar="BASE", help="Check the commits since BASE instead, one by one (for CI)."
+)
+@click.option(
+    "--branch", metavar="NAME", help="With --base: the branch they are for; else it is found."
+)
+@click.option("--format", "form", type=click.Choice(checking.FORMATS), help="Default: text.")
 @as_json
 @pass_app
-def check(app: App, rev: str | None, strict: bool, fix: bool, as_json: bool) -> None:
+def check(
+    app: App,
+    rev: str | None,
+    strict: bool,
+    fix: bool,
+    base: str | None,
+    branch: str | None,
+    form: str | None,
+    as_json: bool,
+) -> None:
     """Check the cards of the working tree, or of REV: schema, ids, needs, cycles, boundaries.
+
+    With --base, check what the commits from BASE to REV (HEAD) did: paths outside the boundary,
+    spec halves, other worktrees' cards, tracking and evidence that gitwaves did not write.
 
     Prints path:line:column: severity: message. Warnings exit 0, with --strict 1.
 
@@ -174,33 +192,27 @@ def check(app: App, rev: str | None, strict: bool, fix: bool, as_json: bool) -> 
     Examples:
       gitwaves check
       gitwaves check main --strict
+      gitwaves check --base origin/main --format github
     """
     from gitwaves.rules import check as findings_of
 
+    form = checking.require_format(form, as_json)
+    if base is not None:
+        if fix:
+            raise UsageError("--fix goes with no --base", "say one of them")
+        said, looked_at = checking.of_range(app, base, rev, branch)
+        checking.show(said, form, looked_at)
+        sys.exit(ExitCode.REFUSED if said else ExitCode.FINE)
+    if branch is not None:
+        raise UsageError("--branch goes with --base", "gitwaves check --base main --branch ws/A")
     if fix:
         _fix(app)
     cards, files = _read_cards(app, rev)
     findings = list(findings_of(cards, files))
     findings += _design_changed(app, cards, rev)
     findings.sort()
-    if as_json:
-        _dump({"version": 1, "findings": [asdict(f) for f in findings]})
-    else:
-        for finding in findings:
-            echo(str(finding))
-        errors = sum(f.severity is Severity.ERROR for f in findings)
-        if not findings:
-            echo(
-                f"{len(cards.tasks)} tasks, {len(cards.merge_points)} merge points: nothing to say",
-                err=True,
-            )
-        else:
-            warnings = len(findings) - errors
-            echo(
-                f"{errors} error{'' if errors == 1 else 's'}, "
-                f"{warnings} warning{'' if warnings == 1 else 's'}",
-                err=True,
-            )
+    looked_at = f"{len(cards.tasks)} tasks, {len(cards.merge_points)} merge points"
+    checking.show(checking.of_cards(findings), form, looked_at)
     bad = any(strict or f.severity is Severity.ERROR for f in findings)
     sys.exit(ExitCode.REFUSED if bad else ExitCode.FINE)
 
