@@ -356,6 +356,74 @@ def test_forged_merge_points(ready: Plan) -> None:
     assert set(outcomes(ready).values()) == {"holds"}
 
 
+# --- what is doubted opens nothing ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["unproven", "stale"])
+def test_what_is_doubted_is_taken_by_nothing(ready: Plan, state: str) -> None:
+    if state == "stale":
+        text = ready.repo.read(card("A1"))
+        ready.repo.write(card("A1"), text.replace("spec: Write", "spec: Write well"))
+        ready.repo.commit("Another spec")
+    else:
+        forge(ready.repo.at("../repo.worktrees/ws-A"), "A1", Tracking("A1", Status.DONE))
+    reason = audited(ready)["A1"].reason
+    assert ready.states() == {
+        "A1": state, "A2": "blocked", "B1": "done", "B2": "blocked", "C1": "blocked",
+        "MP1": "blocked",
+    }  # fmt: skip
+    shown = ready.repo.gw_ok("status").out
+    assert f"NOT PROVEN\n  A1  {state}  {reason}\n" in shown
+    (task,) = (t for t in json.loads(ready.repo.gw_ok("status", "--json").out)["tasks"][:1])
+    assert (task["state"], task["reason"]) == (state, reason)
+    assert f"{state}: {reason}\n" in ready.repo.gw_ok("show", "A1").out
+    assert "A2" not in ready.repo.gw_ok("next").out
+    trunk = ready.repo.oid("main")
+    for args in (("start", "A2"), ("start", "B2"), ("merge", "MP1")):
+        done = ready.repo.gw("--trust-trunk", *args)
+        assert (done.code, "waits for" in done.err) == (1, True), done
+    assert ready.repo.gw_ok("--trust-trunk", "merge", "--rest").out == "nothing is left to land\n"
+    assert ready.repo.oid("main") == trunk
+
+
+def test_evidence_of_another_task_opens_no_batch(tmp_path: Path) -> None:
+    """As stale evidence does: it was true of what trunk asked for then."""
+    plan = planned(tmp_path / "repo")
+    for task in ("A1", "B1", "A2", "B2", "C1"):
+        batch = "1" if task in ("A1", "B1") else "2"
+        text = plan.repo.read(card(task)).replace("depends_on: [MP1]", "depends_on: []")
+        plan.repo.write(card(task), text.replace("spec:", f"batch: {batch}\nspec:"))
+    plan.repo.commit("Two batches")
+    plan.do("B1")
+    worktree = plan.start("A1")
+    forge(worktree, "A1", of_another_task(plan, worktree))
+    assert (plan.states()["A1"], plan.states()["C1"]) == ("unproven", "blocked")
+    worktree.git("reset", "-q", "--hard", "HEAD~1")
+    plan.finish(worktree, "A1")
+    assert plan.states()["C1"] == "runnable"
+    text = plan.repo.read(card("A1"))
+    plan.repo.write(card("A1"), text.replace("spec: Write", "spec: Write well"))
+    plan.repo.commit("Another spec")
+    assert (plan.states()["A1"], plan.states()["C1"]) == ("stale", "runnable")
+
+
+def test_what_is_held_waits_for_the_gap_or_another_spec(ready: Plan) -> None:
+    ready.repo.gw_ok("gap", "B1", "Cents or euros?", "--affects", "A2,C1")
+    assert ready.states()["A2"] == ready.states()["C1"] == "held"
+    shown = ready.repo.gw_ok("status").out
+    assert 'SPEC GAPS      1 open: B1 holds A2 C1 ("Cents or euros?")\n' in shown
+    assert "B1 holds A2: Cents or euros?" in ready.repo.gw_ok("show", "A2").out
+    assert "A2" not in ready.repo.gw_ok("next").out
+    refused = ready.repo.gw("--trust-trunk", "start", "A2")
+    assert refused.err.startswith("Error: A2 is held: it waits for gap B1\n")
+    text = ready.repo.read(card("A2"))
+    ready.repo.write(card("A2"), text.replace("spec: Write", "spec: With cents, write"))
+    ready.repo.commit("Answered in the spec")
+    assert (ready.states()["A2"], ready.states()["C1"]) == ("runnable", "held")
+    ready.repo.gw_ok("gap", "B1", "--resolve")
+    assert ready.states()["C1"] == "blocked"
+
+
 # --- what cannot be checked --------------------------------------------------------------------
 
 
