@@ -393,6 +393,35 @@ class Repo:
             known = self._unreached[key] = frozenset(here & {Oid(x) for x in out.splitlines()})
         return (wanted - here) | known
 
+    def children(self, commits: Iterable[Oid], tips: Iterable[Oid]) -> dict[Oid, list[Oid]]:
+        """The commits, in the histories of `tips`, that have one of `commits` as a parent."""
+        wanted = set(commits)
+        given = "".join(f"{tip}\n" for tip in dict.fromkeys(tips))
+        found: dict[Oid, list[Oid]] = {}
+        for line in self.git("rev-list", "--parents", "--stdin", stdin=given.encode()).splitlines():
+            oid, *parents = map(Oid, line.split())
+            for parent in wanted.intersection(parents):
+                found.setdefault(parent, []).append(oid)
+        return found
+
+    def shallow(self) -> bool:
+        """Whether this clone lacks history that others have."""
+        return (self.common / "shallow").exists()
+
+    def differ_only_at(self, old: Oid, new: Oid, path: str) -> bool:
+        """Whether two trees or commits differ at `path` and nowhere else."""
+        *folders, name = path.split("/")
+        for folder in folders:
+            one, other = self.tree(old), self.tree(new)
+            before, after = one.pop(folder, None), other.pop(folder, None)
+            if one != other or before is None or after is None:
+                return False
+            if not before.is_tree or not after.is_tree:
+                return False
+            old, new = before.oid, after.oid
+        one, other = self.tree(old), self.tree(new)
+        return one.pop(name, None) != other.pop(name, None) and one == other
+
     def changed(self, old: Oid, new: Oid) -> list[str]:
         """The paths whose content or mode differs between two trees or commits."""
         if old == new:

@@ -257,6 +257,12 @@ def require_finished(store: Store, snapshot: Snapshot, sides: Sequence[Side]) ->
         branch = cards.branch_of(task)
         for other in cards.tasks_on(branch):
             said = store.tracking_at(cards, side.commit, other)
+            if said and said.status in BEGUN and other == task:
+                raise Refused(
+                    f"the done commit of {task} was rewritten: none stands on {side.commit[:10]}",
+                    f"on {branch}, `git reset {side.commit[:10]}` and `git restore {ROOT}`, commit "
+                    f"what is left, then run `gitwaves verify {task}`",
+                )
             if said and said.status in BEGUN:
                 raise Refused(
                     f"the done commit of {task} holds {other}, which was {said.status} there",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from gitwaves.model import Fact, Gap, Oid, Status, Tracking, Verdict
+from gitwaves.model import Fact, Gap, Oid, Run, Status, Step, Tracking, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,7 @@ def judge(
     landed: bool,
     digest: str,
     seen: Seen | None,
+    steps: Sequence[Step] | None = None,
     tip: Oid | None = None,
     signed_only: bool = False,
 ) -> Fact:
@@ -73,6 +74,7 @@ def judge(
     Args:
         digest: the spec digest of trunk's card.
         seen: what history says of the evidence commit; None where there is no evidence.
+        steps: what trunk's card runs; None leaves the recorded steps unlooked at.
         signed_only: `allowed_signers` is set: evidence without a signature counts for nothing.
     """
     misplaced = tracking.task != task
@@ -84,6 +86,13 @@ def judge(
     verdict = Verdict.NONE
     if tracking.status is Status.DONE:
         verdict, reason = _weigh(tracking, landed, digest, seen)
+        if (
+            verdict in {Verdict.HOLDS, Verdict.UNCHECKED}
+            and tracking.evidence
+            and steps is not None
+        ):
+            other = misfit(tracking.evidence.runs, steps)
+            verdict, reason = (Verdict.UNPROVEN, other) if other else (verdict, reason)
     if signed_only and verdict in {Verdict.HOLDS, Verdict.UNCHECKED, Verdict.STALE}:
         verdict, reason = Verdict.UNPROVEN, "its evidence is not signed"
     if misplaced:
@@ -111,3 +120,25 @@ def _weigh(tracking: Tracking, landed: bool, digest: str, seen: Seen | None) -> 
     if not landed and not seen.reachable:
         return Verdict.STALE, f"the verified commit {short} was rewritten away"
     return Verdict.HOLDS, ""
+
+
+def misfit(runs: Sequence[Run], steps: Sequence[Step]) -> str:
+    """How recorded runs differ from a pass of `steps`; empty where they do not.
+
+    >>> misfit([Run("make", 0, 1.0, "")], [Step("make")])
+    ''
+    >>> misfit([Run("true", 0, 1.0, "")], [Step("make")])
+    "step 1 is recorded as 'true', and is 'make'"
+    """
+    if len(runs) != len(steps):
+        return f"its evidence records {len(runs)} of {len(steps)} steps"
+    for number, (run, step) in enumerate(zip(runs, steps, strict=True), 1):
+        if step.manual is not None:
+            fits = run.run.startswith(f"manual: {step.manual} (confirmed by ")
+        else:
+            fits = run.run == step.run
+        if not fits:
+            return f"step {number} is recorded as {run.run!r}, and is {step.manual or step.run!r}"
+        if run.exit:
+            return f"step {number} is recorded with exit {run.exit}"
+    return ""

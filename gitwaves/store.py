@@ -9,10 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gitwaves.cards import (
+    WORKSTREAM_FILE,
     keep_in,
+    load_card,
     load_cards,
     load_config,
     load_tracking,
+    load_workstream,
     point_path,
     save_kept,
     task_path,
@@ -31,11 +34,14 @@ from gitwaves.model import (
     Oid,
     Progress,
     Status,
+    Step,
+    Task,
     TaskId,
     Tracking,
     Verdict,
     closest,
     natural,
+    task_digest,
 )
 from gitwaves.plan import progress, schedule
 from gitwaves.state import Seen, judge, settle
@@ -316,16 +322,56 @@ class Store:
         facts = {}
         for task, (tracking, landed) in settled.items():
             seen = self._seen(tracking, missing)
-            facts[str(task)] = judge(
+            fact = judge(
                 task,
                 tracking,
                 landed=landed,
                 digest=cards.digest(task),
                 seen=seen,
+                steps=cards.steps_of(task),
                 tip=tip,
                 signed_only=cards.config.allowed_signers is not None,
             )
+            facts[str(task)] = self._not_for_any_spec(cards, trunk, task, fact)
         return facts
+
+    def _not_for_any_spec(self, cards: Cards, trunk: Oid, node: str, fact: Fact) -> Fact:
+        """`fact`, unproven where it seems stale and is evidence for what trunk never asked for.
+
+        Else evidence copied from another card would open the batches behind it, as stale does.
+        """
+        evidence = fact.tracking.evidence
+        if fact.verdict is not Verdict.STALE or evidence is None or fact.misplaced:
+            return fact
+        if evidence.spec == cards.digest(node) or self._had_spec(cards, trunk, node, evidence.spec):
+            return fact
+        reason = f"its evidence is for a spec that {cards.config.trunk} never had"
+        return replace(fact, verdict=Verdict.UNPROVEN, reason=reason)
+
+    def _had_spec(self, cards: Cards, trunk: Oid, node: str, digest: str) -> bool:
+        """Whether a card on trunk ever had a spec digest; True where history is cut short."""
+        if self.repo.shallow():
+            return True
+        task = cards.tasks.get(TaskId(node))
+        if task is None:  # a merge point's may cover the steps of any task
+            commits = self.repo.rev_list("--full-history", trunk, paths=[ROOT])
+            return any(self.spec_at(oid, node, digest) is not None for oid in commits)
+        folder = f"{ROOT}/{task.workstream}"
+        for oid in self.repo.rev_list("--full-history", trunk, paths=[folder]):
+            card = self.repo.read(oid, task.path)
+            spec = load_card(card, task.path).spec if card else None
+            path = f"{folder}/{WORKSTREAM_FILE}"
+            stream = load_workstream(self.repo.read(oid, path) or b"", path)[0]
+            if isinstance(spec, Task) and stream and task_digest(spec, stream) == digest:
+                return True
+        return False
+
+    def spec_at(self, commit: Oid, node: str, digest: str) -> tuple[Step, ...] | None:
+        """The steps of a task or merge point in a commit, if its spec there has that digest."""
+        cards = self.cards(commit)
+        if node not in cards.tasks and node not in cards.merge_points:
+            return None
+        return cards.steps_of(node) if cards.digest(node) == digest else None
 
     def _seen(self, tracking: Tracking, missing: set[Oid]) -> Seen | None:
         evidence = tracking.evidence
@@ -343,7 +389,15 @@ class Store:
         for point in cards.merge_points.values():
             tracking = cards.tracking.get(point.id) or Tracking(point.id)
             seen = self._seen(tracking, set())
-            fact = judge(point.id, tracking, landed=True, digest=cards.digest(point.id), seen=seen)
+            fact = judge(
+                point.id,
+                tracking,
+                landed=True,
+                digest=cards.digest(point.id),
+                seen=seen,
+                steps=cards.steps_of(point.id),
+            )
+            fact = self._not_for_any_spec(cards, trunk, point.id, fact)
             commit = landings.get(point.id)
             reverted = tracking.status is not Status.DONE and commit is not None
             facts[str(point.id)] = replace(fact, commit=commit, reverted=reverted)

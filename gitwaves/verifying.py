@@ -31,7 +31,15 @@ from gitwaves.steps import Outcome, run_steps
 from gitwaves.store import Snapshot, Store
 from gitwaves.trust import Trust
 from gitwaves.worktrees import mark
-from gitwaves.writing import card_path, land, now, publish, refresh, state_commit
+from gitwaves.writing import (
+    card_path,
+    done_commit,
+    land,
+    now,
+    publish,
+    refresh,
+    state_commit,
+)
 
 _TRAILER = re.compile(r"^(Learned|Spec-gap|Task):[ \t]*(.+)$", re.IGNORECASE)
 
@@ -355,13 +363,24 @@ def _busy(repo: Repo, branch: Branch) -> bool:
 
 
 def _carry_over(store: Store, snapshot: Snapshot, branch: Branch, tip: Oid) -> list[Advanced]:
-    """Binds evidence anew whose commit an amend or a rebase rewrote, with the same code tree."""
+    """Binds evidence anew whose commit an amend or a rebase rewrote, with the same code tree.
+
+    Where the done commit alone was rewritten (amended with more work, say), it is written again: for
+    what this clone verified itself, so that evidence typed by hand never gets one.
+    """
     repo = store.repo
     carried = []
     for task in snapshot.cards.tasks_on(branch):
         fact = snapshot.facts[task]
         evidence = fact.tracking.evidence
-        if fact.verdict is not Verdict.STALE or fact.landed or evidence is None:
+        if fact.landed or evidence is None:
+            continue
+        if fact.verdict is Verdict.HOLDS and find(repo, task, evidence.tree, evidence.spec):
+            if done_commit(store, snapshot, task) == evidence.commit:
+                tip = _record_done(store, snapshot, fact.tracking, evidence.commit, branch, tip)
+                carried.append(Advanced(task, tip))
+            continue
+        if fact.verdict is not Verdict.STALE:
             continue
         if evidence.spec != snapshot.cards.digest(task):
             continue

@@ -130,9 +130,11 @@ def scratch(repo: Repo, path: Path, commit: Oid) -> Iterator[Path]:
         if path.exists():
             with contextlib.suppress(GitError):
                 repo.remove_worktree(path, force=True)
-        repo.add_worktree(path, commit)
         try:
+            repo.add_worktree(path, commit)
             yield path
         finally:
-            with contextlib.suppress(GitError):
-                repo.remove_worktree(path, force=True)
+            for _ in range(2):  # Ctrl-C may have stopped the first one too
+                with contextlib.suppress(GitError):
+                    repo.remove_worktree(path, force=True)
+                    break

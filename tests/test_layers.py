@@ -38,6 +38,7 @@ LAYERS = {
     "agents": "shell",
     "attempts": "shell",
     "caches": "shell",
+    "auditing": "shell",
     "cards": "shell",
     "claims": "shell",
     "clients": "core",
