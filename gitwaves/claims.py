@@ -29,7 +29,7 @@ from gitwaves.receipts import made_files
 from gitwaves.steps import run_steps
 from gitwaves.store import Snapshot, Store
 from gitwaves.trust import Trust
-from gitwaves.worktrees import mark, place_for, require_clean
+from gitwaves.worktrees import alone, mark, place_for, require_clean
 from gitwaves.writing import (
     Side,
     done_commit,
@@ -281,8 +281,10 @@ def _unprepared(repo: Repo, branch: Branch) -> Path:
 def _prepare_once(repo: Repo, cards: Cards, branch: Branch, path: Path) -> None:
     note = _unprepared(repo, branch)
     if note.exists():
-        prepare(repo, cards, path)
-        note.unlink(missing_ok=True)
+        with alone(repo, f"setup of {branch}"):
+            if note.exists():  # else another `start` has just done it
+                prepare(repo, cards, path)
+                note.unlink(missing_ok=True)
 
 
 def release(store: Store, name: str) -> TaskId:
