@@ -25,7 +25,7 @@ from gitwaves.model import (
     duration,
 )
 from gitwaves.processes import alive, marked
-from gitwaves.receipts import made_files
+from gitwaves.receipts import forget_made, made_files
 from gitwaves.steps import run_steps
 from gitwaves.store import Snapshot, Store
 from gitwaves.trust import Trust
@@ -133,8 +133,7 @@ def start(
         land(store, cards, branch, new, local)
         fresh = place.worktree is None
         if fresh:
-            _unprepared(repo, branch).touch()
-            repo.add_worktree(place.path, new, branch)
+            _make(repo, place.path, new, branch)
         mark(repo, cards, branch, task)
     _prepare_once(repo, cards, branch, place.path)
     refresh(store)
@@ -189,8 +188,7 @@ def _again(store: Store, snapshot: Snapshot, task: TaskId, branch: Branch) -> St
         tip = snapshot.tips[branch]
         if store.repo.branch(branch) is None:
             store.repo.land(branch, tip, None)
-        _unprepared(store.repo, branch).touch()
-        store.repo.add_worktree(place.path, tip, branch)
+        _make(store.repo, place.path, tip, branch)
     _prepare_once(store.repo, snapshot.cards, branch, place.path)
     mark(store.repo, snapshot.cards, branch, task)
     return Started(task, branch, place.path, fresh)
@@ -237,19 +235,23 @@ def bring_in(store: Store, snapshot: Snapshot, task: TaskId, tip: Oid | None) ->
     branch = cards.branch_of(task)
     trunk = joined(store, snapshot)
     base = trunk if tip is None else tip
-    sides = [] if tip is None else [Side(trunk, snapshot.trunk)]
-    for need in needs_of(snapshot, task):
+
+    def take(side: Side) -> Oid:
+        message = f"gitwaves: {task} brings in {side.name}\n"
+        return settled_merge(store, snapshot, base, side, own=branch, message=message)
+
+    if not repo.is_ancestor(trunk, base):
+        base = take(Side(trunk, snapshot.trunk))
+    verified: dict[TaskId, Oid] = {}
+    for need in reversed(needs_of(snapshot, task)):  # the last one first: it holds those before it
         fact = snapshot.facts[need]
-        if (
-            not fact.landed
-            and fact.tracking.status is Status.DONE
-            and cards.branch_of(need) != branch
-        ):
-            sides.append(Side(done_commit(store, snapshot, need), str(need)))
-    for side in sides:
-        if not repo.is_ancestor(side.commit, base):
-            message = f"gitwaves: {task} brings in {side.name}\n"
-            base = settled_merge(store, snapshot, base, side, own=branch, message=message)
+        evidence = fact.tracking.evidence
+        if not fact.landed and fact.tracking.status is Status.DONE and evidence:
+            verified[need] = evidence.commit
+    while missing := repo.missing_from(verified.values(), [base]):
+        need = next(t for t, oid in verified.items() if oid in missing)
+        base = take(Side(done_commit(store, snapshot, need), str(need)))
+        del verified[need]
     return base
 
 
@@ -271,7 +273,14 @@ def prepare(repo: Repo, cards: Cards, path: Path) -> None:
         )
 
 
-def _unprepared(repo: Repo, branch: Branch) -> Path:
+def _make(repo: Repo, path: Path, commit: Oid, branch: Branch) -> None:
+    """Makes the worktree of a branch, in which `setup` has yet to run."""
+    unprepared(repo, branch).touch()
+    forget_made(repo, branch)
+    repo.add_worktree(path, commit, branch)
+
+
+def unprepared(repo: Repo, branch: Branch) -> Path:
     """The note that a fresh checkout's `setup` has not passed yet: a second `start` runs it."""
     folder = repo.state_dir / "unprepared"
     folder.mkdir(parents=True, exist_ok=True)
@@ -279,7 +288,7 @@ def _unprepared(repo: Repo, branch: Branch) -> Path:
 
 
 def _prepare_once(repo: Repo, cards: Cards, branch: Branch, path: Path) -> None:
-    note = _unprepared(repo, branch)
+    note = unprepared(repo, branch)
     if note.exists():
         with alone(repo, f"setup of {branch}"):
             if note.exists():  # else another `start` has just done it
