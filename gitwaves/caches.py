@@ -99,9 +99,7 @@ def _is_whole(data: bytes) -> bool:
 
 def unreadable(folder: Path) -> list[Path]:
     """The files of a cache's folder that are no entries, and that nobody is about to make one."""
-    found = []
     with contextlib.suppress(OSError):
-        for path in sorted(folder.iterdir()):
-            if not path.name.startswith("new-") and not _is_whole(path.read_bytes()):
-                found.append(path)
-    return found
+        kept = [path for path in sorted(folder.iterdir()) if not path.name.startswith("new-")]
+        return [path for path in kept if not _is_whole(path.read_bytes())]
+    return []

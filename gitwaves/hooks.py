@@ -22,6 +22,7 @@ HOOKS = (
     "post-merge",
     "post-rewrite",
 )
+OTHER_VERSION = "is of another version of gitwaves"  # a fault that does no harm by itself
 _MARK = b"# gitwaves hook"
 _ORIGINAL = ".gitwaves-orig"
 # Where another hook manager puts what it replaces: pre-commit runs it from there, lefthook not.
@@ -77,12 +78,18 @@ def installed(repo: Repo) -> bool:
     return all(_works(repo.common / "hooks" / name) for name in HOOKS)
 
 
-def hooks_path(repo: Repo) -> str | None:
-    """Where Git looks for hooks, if that is not the repository's own folder of hooks."""
+def hooks_path(repo: Repo, top: Path | None = None) -> str | None:
+    """Where Git looks for hooks, if that is not the repository's own folder of hooks.
+
+    Args:
+        top: of the worktree that is asked about; a worktree may have settings of its own.
+    """
     own = repo.common / "hooks"
     # Our own git calls set core.hooksPath on their command line; that one is not meant.
     args = ("config", "--show-scope", "--type=path", "-z", "--get-all", "core.hooksPath")
-    out = repo.try_git(*args, cwd=repo.top).stdout.decode(errors="surrogateescape").split("\0")
+    out = (
+        repo.try_git(*args, cwd=top or repo.top).stdout.decode(errors="surrogateescape").split("\0")
+    )
     pairs = zip(out[::2], out[1::2], strict=False)
     values = [value for scope, value in pairs if scope != "command"]
     if values and not (os.path.isabs(values[-1]) and Path(values[-1]).resolve() == own.resolve()):
@@ -91,8 +98,7 @@ def hooks_path(repo: Repo) -> str | None:
 
 
 def faults(repo: Repo) -> dict[str, tuple[str, ...]]:
-    """What keeps a hook from running gitwaves, in the repository's own folder: fault -> the hooks.
-    """
+    """Fault -> the hooks in the repository's own folder that do not run gitwaves because of it."""
     found: dict[str, tuple[str, ...]] = {}
     for name in HOOKS:
         fault = _fault(repo.common / "hooks" / name)
@@ -116,7 +122,7 @@ def _fault(hook: Path) -> str | None:
         return f"looks for {gone[0]}, which is gone"
     ours = {sys.executable, str(_package())}
     if set(_named_in(shim)) == ours and _content(shim) != _render(hook.name):
-        return "is of another version of gitwaves"
+        return OTHER_VERSION
     return None
 
 

@@ -354,9 +354,7 @@ def refresh(store: Store) -> Snapshot:
 def is_live(store: Store, snapshot: Snapshot) -> bool:
     """Whether the live dashboard branch shows a state, or was never begun."""
     tip = store.repo.branch(DASHBOARD_BRANCH)
-    return tip is None or _shows(
-        store, tip, _live(snapshot, store.progress(snapshot, local=False))
-    )
+    return tip is None or _shows(store, tip, _live(snapshot, store.progress(snapshot, local=False)))
 
 
 def _live(snapshot: Snapshot, shown: Progress) -> Mapping[str, bytes]:
