@@ -409,7 +409,14 @@ def test_a_lock_that_a_living_git_may_hold(plan: Plan) -> None:
 
 def test_a_lock_that_goes_is_not_named(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = plan.repo.write(".git/index.lock", "")
-    monkeypatch.setattr(time, "sleep", lambda _: lock.unlink())
+    seen = doctoring_git._lock_files
+
+    def and_then_it_goes(repo: git.Repo) -> dict[Path, tuple[int, int]]:
+        found = seen(repo)
+        lock.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(doctoring_git, "_lock_files", and_then_it_goes)
     assert look(plan) == []
 
 
