@@ -79,14 +79,16 @@ def run_agent(
     env |= {"GITWAVES_TASK": task, "GITWAVES_ATTEMPT": str(attempt)}
     log = agent_log(store, task, attempt)
     start = log.stat().st_size if log.exists() else 0
-    process = spawn(argv, worktree, env, text.encode(), log, marker)
     note = _note(store, task)
     note.parent.mkdir(parents=True, exist_ok=True)
+    _stop_file(store, task).unlink(missing_ok=True)  # meant for the one before
     known = {"marker": marker, "runner": os.getpid(), "started": time.time(), "log": str(log)}
+    # before it is started: whatever is killed now, the agent can be found
     write_file(note, json.dumps({**known, "from": start, "client": profile.client}).encode())
     deadline = time.monotonic() + profile.timeout if profile.timeout else None
     how = ""
     try:
+        process = spawn(argv, worktree, env, text.encode(), log, marker)
         while process.poll() is None and not how:
             if deadline is not None and time.monotonic() > deadline:
                 how = "timed out"

@@ -25,11 +25,11 @@ from gitwaves.model import (
     duration,
 )
 from gitwaves.processes import alive, marked
-from gitwaves.receipts import made_files
+from gitwaves.receipts import forget_made, made_files
 from gitwaves.steps import run_steps
 from gitwaves.store import Snapshot, Store
 from gitwaves.trust import Trust
-from gitwaves.worktrees import mark, place_for, require_clean
+from gitwaves.worktrees import alone, mark, place_for, require_clean
 from gitwaves.writing import (
     Side,
     done_commit,
@@ -133,8 +133,7 @@ def start(
         land(store, cards, branch, new, local)
         fresh = place.worktree is None
         if fresh:
-            _unprepared(repo, branch).touch()
-            repo.add_worktree(place.path, new, branch)
+            _make(repo, place.path, new, branch)
         mark(repo, cards, branch, task)
     _prepare_once(repo, cards, branch, place.path)
     refresh(store)
@@ -189,8 +188,7 @@ def _again(store: Store, snapshot: Snapshot, task: TaskId, branch: Branch) -> St
         tip = snapshot.tips[branch]
         if store.repo.branch(branch) is None:
             store.repo.land(branch, tip, None)
-        _unprepared(store.repo, branch).touch()
-        store.repo.add_worktree(place.path, tip, branch)
+        _make(store.repo, place.path, tip, branch)
     _prepare_once(store.repo, snapshot.cards, branch, place.path)
     mark(store.repo, snapshot.cards, branch, task)
     return Started(task, branch, place.path, fresh)
@@ -275,7 +273,14 @@ def prepare(repo: Repo, cards: Cards, path: Path) -> None:
         )
 
 
-def _unprepared(repo: Repo, branch: Branch) -> Path:
+def _make(repo: Repo, path: Path, commit: Oid, branch: Branch) -> None:
+    """Makes the worktree of a branch, in which `setup` has yet to run."""
+    unprepared(repo, branch).touch()
+    forget_made(repo, branch)
+    repo.add_worktree(path, commit, branch)
+
+
+def unprepared(repo: Repo, branch: Branch) -> Path:
     """The note that a fresh checkout's `setup` has not passed yet: a second `start` runs it."""
     folder = repo.state_dir / "unprepared"
     folder.mkdir(parents=True, exist_ok=True)
@@ -283,10 +288,12 @@ def _unprepared(repo: Repo, branch: Branch) -> Path:
 
 
 def _prepare_once(repo: Repo, cards: Cards, branch: Branch, path: Path) -> None:
-    note = _unprepared(repo, branch)
+    note = unprepared(repo, branch)
     if note.exists():
-        prepare(repo, cards, path)
-        note.unlink(missing_ok=True)
+        with alone(repo, f"setup of {branch}"):
+            if note.exists():  # else another `start` has just done it
+                prepare(repo, cards, path)
+                note.unlink(missing_ok=True)
 
 
 def release(store: Store, name: str) -> TaskId:

@@ -6,7 +6,7 @@ from gitwaves.claims import at_work
 from gitwaves.errors import GitError
 from gitwaves.git import Repo, Worktree
 from gitwaves.model import Branch, Oid, State
-from gitwaves.receipts import made_files
+from gitwaves.receipts import forget_made, made_files
 from gitwaves.store import Store
 from gitwaves.worktrees import mark
 from gitwaves.writing import joined
@@ -49,6 +49,7 @@ def clean(store: Store, *, ignored: bool = False) -> tuple[list[str], list[str]]
             except GitError as error:
                 kept.append(f"{holder.path}: {error.message}")
                 continue
+            forget_made(repo, branch)
             removed.append(str(holder.path))
         with repo.lock():
             repo.git("update-ref", "-d", f"refs/heads/{branch}", tip)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import os
 import secrets
 import shutil
 import subprocess
@@ -18,13 +19,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from gitwaves.errors import GitError, GitwavesError, NotReady, Refused
 from gitwaves.gitcall import BARE_OK, GIT_HOOK_INDEX, clean_env, failed, run_git
 from gitwaves.model import Branch, Oid
 from gitwaves.objects import Commit, Entry, Objects, parse_commit, parse_tree, tree_data
 
-__all__ = ["GIT_HOOK_INDEX", "Commit", "Entry", "Merged", "Repo", "Worktree", "clean_env"]
+__all__ = ["GIT_HOOK_INDEX", "Commit", "Entry", "Listed", "Merged", "Repo", "Worktree", "clean_env"]
 
 _BUSY = {
     "rebase-merge": "a rebase",
@@ -62,6 +64,22 @@ class Worktree:
                 ref = (self.admin / name).read_text().strip()
                 return Branch(ref.removeprefix("refs/heads/"))
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A checkout as Git lists it, whether it is there or not."""
+
+    path: Path
+    branch: Branch | None
+    head: Oid | None
+    locked: str | None  # the reason, which may be empty
+    admin: Path | None  # as its folder says; None where that is gone, or no checkout any more
+
+    @property
+    def half_made(self) -> bool:
+        """Whether `git worktree add` is still at it, or was killed there."""
+        return self.locked == "initializing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +174,16 @@ class Repo:
         out = run_git(self._argv(args, cwd), env=env).stdout
         return [p.decode(errors="surrogateescape") for p in out.split(b"\0") if p]
 
-    def lock(self) -> contextlib.AbstractContextManager[None]:
-        """The one lock that serialises gitwaves' own writes in this repository."""
-        return self._lock.held()
+    def lock(self, patience: float | None = None) -> contextlib.AbstractContextManager[None]:
+        """The one lock that serialises gitwaves' own writes in this repository.
+
+        Args:
+            patience: seconds to wait for it; without it, however long it takes.
+
+        Raises:
+            NotReady: another process still has it after `patience`.
+        """
+        return self._lock.held(patience)
 
     def clone_id(self) -> str:
         """A random id of this clone; names no host."""
@@ -456,7 +481,18 @@ class Repo:
     # --- worktrees -----------------------------------------------------------------------------
 
     def worktrees(self) -> list[Worktree]:
-        """All checkouts of this repository that are really there, the main one first."""
+        """All checkouts of this repository that are really there, the main one first.
+
+        Not one that `git worktree add` has yet to finish: its files would all seem to be deleted.
+        """
+        return [
+            Worktree(w.path, w.admin, w.branch, w.head)
+            for w in self.listed_worktrees()
+            if w.admin is not None and not w.half_made
+        ]
+
+    def listed_worktrees(self) -> list[Listed]:
+        """All checkouts that Git knows of, the main one first; not a bare repository itself."""
         out = self.git("worktree", "list", "--porcelain", "-z")
         found = []
         for block in out.split("\0\0"):
@@ -464,16 +500,19 @@ class Repo:
             if "worktree" not in fields or "bare" in fields:
                 continue
             path = Path(fields["worktree"])
-            admin = _admin_dir(path)
-            if admin is None:
-                continue
             ref = fields.get("branch")
             branch = Branch(ref.removeprefix("refs/heads/")) if ref else None
             head = fields.get("HEAD")
-            found.append(
-                Worktree(path, admin, branch, Oid(head) if head and head.strip("0") else None)
-            )
+            oid = Oid(head) if head and head.strip("0") else None
+            admin = _admin_dir(path)
+            if admin is not None and not self._is_ours(admin):
+                admin = None  # another repository's checkout stands there now
+            found.append(Listed(path, branch, oid, fields.get("locked"), admin))
         return found
+
+    def _is_ours(self, admin: Path) -> bool:
+        real, common = admin.resolve(), self.common.resolve()
+        return real == common or real.parent == common / "worktrees"
 
     def holder(self, branch: Branch) -> Worktree | None:
         """The worktree that has `branch` checked out, or is rebasing or bisecting it."""
@@ -489,12 +528,10 @@ class Repo:
     def add_worktree(self, path: Path, commit: Oid, branch: Branch | None = None) -> None:
         """Makes a checkout of `commit`; with `branch` that branch, which must exist, at its tip."""
         with self.lock():
-            self.git("worktree", "prune")
-            if branch is not None:
-                # --force only lifts the check for a registered path that is gone
-                self.git("worktree", "add", "--quiet", str(path), branch)
-            else:
-                self.git("worktree", "add", "--quiet", "--detach", str(path), commit)
+            # --force: Git may still list a checkout there, or of that branch, that is gone. A
+            # `worktree prune` would also forget others' that are only out of reach, on a disk say.
+            what = ["--detach", str(path), commit] if branch is None else [str(path), branch]
+            self.git("worktree", "add", "--quiet", "--force", *what)
 
     def remove_worktree(self, path: Path, *, force: bool = False) -> None:
         """Removes a checkout; without `force` Git refuses one with changes or untracked files."""
@@ -517,7 +554,9 @@ class Repo:
     def index_copy(self, worktree: Worktree) -> Iterator[dict[str, str]]:
         """An environment in which git works on a copy of the worktree's index."""
         self.state_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.state_dir, prefix="index-") as folder:
+        with tempfile.TemporaryDirectory(
+            dir=self.state_dir, prefix=f"index-{os.getpid()}-"
+        ) as folder:
             copy = Path(folder) / "index"
             with contextlib.suppress(FileNotFoundError):
                 # with its time, by which Git knows which entries may have changed unnoticed
@@ -602,7 +641,7 @@ class _Lock:
         self._depth = 0
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, patience: float | None = None) -> Iterator[None]:
         with self._thread:
             if self._depth:
                 self._depth += 1
@@ -613,12 +652,26 @@ class _Lock:
                 return
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
+                self._take(file, patience)
                 self._depth = 1
                 try:
                     yield
                 finally:
                     self._depth = 0
+
+    @staticmethod
+    def _take(file: BinaryIO, patience: float | None) -> None:
+        if patience is None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            return
+        end = time.monotonic() + patience
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            if time.monotonic() >= end:
+                raise NotReady("another gitwaves is at work in this repository", "wait for it")
+            time.sleep(0.05)
 
 
 def _admin_dir(path: Path) -> Path | None:

@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from gitwaves.errors import GitwavesError, Refused
@@ -21,6 +22,7 @@ HOOKS = (
     "post-merge",
     "post-rewrite",
 )
+OTHER_VERSION = "is of another version of gitwaves"  # a fault that does no harm by itself
 _MARK = b"# gitwaves hook"
 _ORIGINAL = ".gitwaves-orig"
 # Where another hook manager puts what it replaces: pre-commit runs it from there, lefthook not.
@@ -76,12 +78,18 @@ def installed(repo: Repo) -> bool:
     return all(_works(repo.common / "hooks" / name) for name in HOOKS)
 
 
-def hooks_path(repo: Repo) -> str | None:
-    """Where Git looks for hooks, if that is not the repository's own folder of hooks."""
+def hooks_path(repo: Repo, top: Path | None = None) -> str | None:
+    """Where Git looks for hooks, if that is not the repository's own folder of hooks.
+
+    Args:
+        top: of the worktree that is asked about; a worktree may have settings of its own.
+    """
     own = repo.common / "hooks"
     # Our own git calls set core.hooksPath on their command line; that one is not meant.
     args = ("config", "--show-scope", "--type=path", "-z", "--get-all", "core.hooksPath")
-    out = repo.try_git(*args, cwd=repo.top).stdout.decode(errors="surrogateescape").split("\0")
+    out = (
+        repo.try_git(*args, cwd=top or repo.top).stdout.decode(errors="surrogateescape").split("\0")
+    )
     pairs = zip(out[::2], out[1::2], strict=False)
     values = [value for scope, value in pairs if scope != "command"]
     if values and not (os.path.isabs(values[-1]) and Path(values[-1]).resolve() == own.resolve()):
@@ -89,17 +97,75 @@ def hooks_path(repo: Repo) -> str | None:
     return os.path.realpath(own) if own.is_symlink() else None
 
 
-def _elsewhere(path: str) -> Refused:
-    folder = path.removesuffix("/_") if path.endswith(".husky/_") else path or "the folder of hooks"
+def faults(repo: Repo) -> dict[str, tuple[str, ...]]:
+    """Fault -> the hooks in the repository's own folder that do not run gitwaves because of it."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name in HOOKS:
+        fault = _fault(repo.common / "hooks" / name)
+        if fault is not None:
+            found[fault] = (*found.get(fault, ()), name)
+    return found
+
+
+def _fault(hook: Path) -> str | None:
+    if not os.path.lexists(hook):
+        return "is missing"
+    shim = _shim(hook)
+    if shim is None:
+        moved = [s for s in _MOVED if _is_ours(_beside(hook, s))]
+        aside = f", which moved gitwaves' to *{moved[0]}" if moved else ""
+        return f"is another program's{aside}"
+    if not os.access(shim, os.X_OK):
+        return "is not executable"
+    gone = [path for path in _named_in(shim) if not os.path.isfile(path)]
+    if gone:
+        return f"looks for {gone[0]}, which is gone"
+    ours = {sys.executable, str(_package())}
+    if set(_named_in(shim)) == ours and _content(shim) != _render(hook.name):
+        return OTHER_VERSION
+    return None
+
+
+def missing_elsewhere(folder: str, top: Path) -> list[str] | None:
+    """The hooks in a foreign folder of hooks that do not call gitwaves; None: no such folder.
+
+    Args:
+        folder: what `hooks_path` says.
+        top: of the worktree; a relative folder is looked for from there.
+    """
+    path = top / folder
+    if not path.is_dir():
+        return None
+    calls = {name: _content(_users(path) / name) or b"" for name in HOOKS}
+    return [
+        name
+        for name, text in calls.items()
+        if f"gitwaves hook {name}".encode() not in text and _fault(path / name) is not None
+    ]
+
+
+def what_to_add(folder: str, names: Iterable[str] = HOOKS) -> str:
+    """What a person adds to the hooks in a foreign folder of hooks, so that they call gitwaves."""
     lines = [
         f'  {name}: ! command -v gitwaves >/dev/null || gitwaves hook {name} "$@"'
         + (" || :" if name.startswith("post-") else "")
-        for name in HOOKS
+        for name in names
     ]
+    return (
+        f"add to these files in {_users(Path(folder)) if folder else 'the folder of hooks'}, "
+        "and commit them where they are tracked:\n" + "\n".join(lines)
+    )
+
+
+def _users(folder: Path) -> Path:
+    """Where a person writes hooks: husky's own, which call them, lie below."""
+    return folder.parent if (folder.parent.name, folder.name) == (".husky", "_") else folder
+
+
+def _elsewhere(path: str) -> Refused:
     return Refused(
         f"Git looks for hooks in {path or 'no folder at all'}, not in its own folder",
-        f"add to these files in {folder}, and commit them where they are tracked:\n"
-        + "\n".join(lines),
+        what_to_add(path),
     )
 
 
@@ -112,10 +178,13 @@ def _cannot_write(folder: Path, error: OSError) -> GitwavesError:
 
 def _render(name: str) -> bytes:
     text = hook_text("shim.sh")
-    package = Path(__file__).resolve().with_name("__init__.py")
-    for mark, value in (("HOOK", name), ("PYTHON", sys.executable), ("PACKAGE", str(package))):
+    for mark, value in (("HOOK", name), ("PYTHON", sys.executable), ("PACKAGE", str(_package()))):
         text = text.replace(f"@{mark}@", shlex.quote(value), 1)
     return os.fsencode(text)
+
+
+def _package() -> Path:
+    return Path(__file__).resolve().with_name("__init__.py")
 
 
 def _beside(hook: Path, suffix: str) -> Path:
@@ -142,12 +211,22 @@ def _runs_legacy(hook: Path) -> bool:
     return _is_pre_commit(hook) and _is_ours(_beside(hook, _LEGACY))
 
 
+def _shim(hook: Path) -> Path | None:
+    """Our shim that runs when Git runs `hook`."""
+    return hook if _is_ours(hook) else _beside(hook, _LEGACY) if _runs_legacy(hook) else None
+
+
+def _named_in(shim: Path) -> list[str]:
+    """The interpreter and the package that a shim calls."""
+    found = re.findall(r"^(?:python|package)=(.+)$", os.fsdecode(_content(shim) or b""), re.M)
+    return [path for text in found for path in shlex.split(text)]
+
+
 def _works(hook: Path) -> bool:
-    shim = hook if _is_ours(hook) else _beside(hook, _LEGACY) if _runs_legacy(hook) else None
+    shim = _shim(hook)
     if shim is None or not os.access(shim, os.X_OK):
         return False
-    found = re.findall(r"^(?:python|package)=(.+)$", os.fsdecode(_content(shim) or b""), re.M)
-    return all(os.path.isfile(path) for text in found for path in shlex.split(text))
+    return all(os.path.isfile(path) for path in _named_in(shim))
 
 
 def _require_room(folder: Path) -> None:

@@ -157,7 +157,7 @@ def _merge(store: Store, name: str, again: bool, resume: bool, trust_trunk: bool
                 commit = _land_point(store, snapshot, point, merged, tracking)
             except LostClaim:
                 continue  # it moved on the remote, and was fetched
-        _forget(store, name)
+        forget(store, name)
         before = set(store.progress(snapshot).runnable)
         note = record_on_trunk(store)
         shown = store.progress(refresh(store))
@@ -455,7 +455,7 @@ def _resolved(store: Store, name: str) -> tuple[Oid, Resolution]:
         ) from None
     path = Path(resolution.path)
     if not path.is_dir():
-        _forget(store, name)
+        forget(store, name)
         raise NotReady(f"{path} is gone", f"run `gitwaves merge {name}` anew")
     unmerged = [p for p in repo.unmerged(path) if not p.startswith(ROOT + "/")]
     if unmerged:
@@ -477,7 +477,8 @@ def _resolved(store: Store, name: str) -> tuple[Oid, Resolution]:
     return commit, resolution
 
 
-def _forget(store: Store, name: str) -> None:
+def forget(store: Store, name: str) -> None:
+    """Removes the checkout that a conflict was left in, and the note of it."""
     target = _file(store.repo, name)
     if not target.exists():
         return

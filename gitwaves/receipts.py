@@ -77,6 +77,11 @@ def made_files(repo: Repo, branch: Branch) -> frozenset[str]:
         return frozenset()
 
 
+def forget_made(repo: Repo, branch: Branch) -> None:
+    """Forgets it with the worktree: in a new one, a file of such a name may be somebody's work."""
+    (repo.state_dir / "made" / branch.replace("/", "%2F")).unlink(missing_ok=True)
+
+
 def note_made(repo: Repo, branch: Branch, paths: Iterable[str]) -> None:
     """Notes what the steps made, so that it never counts as uncommitted work."""
     path = repo.state_dir / "made" / branch.replace("/", "%2F")

@@ -18,6 +18,7 @@ from gitwaves.model import (
     Branch,
     Cards,
     Oid,
+    Progress,
     Status,
     TaskId,
     Tracking,
@@ -337,20 +338,35 @@ def refresh(store: Store) -> Snapshot:
     """
     with store.repo.lock():
         snapshot = store.snapshot()
-        shown = store.progress(snapshot, local=False)
-        files: dict[str, bytes | Oid | None] = {
-            "DASHBOARD.txt": dashboard(shown).encode("ascii"),
-            "LEARNINGS.md": ("# Learnings\n\n" + learnings_lines(snapshot)).encode(),
-        }
         repo = store.repo
         tip = repo.branch(DASHBOARD_BRANCH)
-        if tip is None or any(repo.read(tip, path) != data for path, data in files.items()):
+        shown = store.progress(snapshot, local=False)
+        files = _live(snapshot, shown)
+        if tip is None or not _shows(store, tip, files):
             tree = repo.with_files(repo.empty_tree(), files)
             counts = shown.counts
             subject = f"gitwaves: {counts['done']}/{counts['total'] - counts['cancelled']} done\n"
             new = repo.commit_tree(tree, [tip] if tip else [], subject)
             repo.land(DASHBOARD_BRANCH, new, tip)
         return snapshot
+
+
+def is_live(store: Store, snapshot: Snapshot) -> bool:
+    """Whether the live dashboard branch shows a state, or was never begun."""
+    tip = store.repo.branch(DASHBOARD_BRANCH)
+    return tip is None or _shows(store, tip, _live(snapshot, store.progress(snapshot, local=False)))
+
+
+def _live(snapshot: Snapshot, shown: Progress) -> Mapping[str, bytes]:
+    """What the live dashboard branch holds."""
+    return {
+        "DASHBOARD.txt": dashboard(shown).encode("ascii"),
+        "LEARNINGS.md": ("# Learnings\n\n" + learnings_lines(snapshot)).encode(),
+    }
+
+
+def _shows(store: Store, tip: Oid, files: Mapping[str, bytes]) -> bool:
+    return all(store.repo.read(tip, path) == data for path, data in files.items())
 
 
 def record_on_trunk(store: Store) -> str | None:

@@ -34,7 +34,7 @@ SECTIONS = {
         "gap",
     ),
     "Setting up": ("init", "import", "check", "plan", "trust", "hooks", "demo"),
-    "Now and then": ("sync", "audit", "clean"),
+    "Now and then": ("sync", "audit", "doctor", "clean"),
 }
 
 
@@ -63,9 +63,9 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
-        from gitwaves.cli import proving, reading, setting_up, working
+        from gitwaves.cli import mending, proving, reading, setting_up, working
 
-        for module in (reading, working, setting_up, proving):
+        for module in (reading, working, setting_up, proving, mending):
             commands: dict[str, click.Command] = module.COMMANDS
             if cmd_name in commands:
                 return commands[cmd_name]
