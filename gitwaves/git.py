@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import os
 import secrets
 import shutil
 import subprocess
@@ -59,7 +60,7 @@ class Worktree:
             return self.branch
         for name in ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START"):
             with contextlib.suppress(OSError):
-                ref = (self.admin / name).read_text().strip()
+                ref = (self.admin / name).read_text(errors="surrogateescape").strip()
                 return Branch(ref.removeprefix("refs/heads/"))
         return None
 
@@ -82,6 +83,7 @@ class Repo:
         self._objects = Objects(common)
         self._lock = _Lock(self.state_dir / "lock")
         self._empty_tree: Oid | None = None
+        self._main: tuple[Path | None] | None = None
         # functions of object ids, which never change
         self._code_trees: dict[Oid, Oid] = {}
         self._bases: dict[tuple[Oid, Oid], tuple[Oid, ...]] = {}
@@ -108,15 +110,36 @@ class Repo:
                 raise GitwavesError(f"not a Git repository: {start}", "run `git init` there first")
             hint = "see `safe.directory` in `git help config`" if "dubious" in said else None
             raise GitwavesError(said.removeprefix("fatal: ").splitlines()[0], hint)
-        common, bare = done.stdout.decode(errors="surrogateescape").rstrip("\n").rsplit("\n", 1)
-        if bare == "true":
-            return Repo(Path(common), None)
-        shown = run_git(
-            ["-C", str(start), "rev-parse", "--path-format=absolute", "--show-toplevel"],
-            check=False,
-        )
-        top = shown.stdout.decode(errors="surrogateescape").rstrip("\n")
-        return Repo(Path(common), Path(top) if top else None)
+        out = done.stdout.decode(errors="surrogateescape").removesuffix("\n")
+        common, bare = out.rsplit("\n", 1)
+        top = ""
+        if bare != "true":
+            args = ["rev-parse", "--path-format=absolute", "--show-toplevel"]
+            shown = run_git(["-C", str(start), *args], check=False)
+            top = shown.stdout.decode(errors="surrogateescape").removesuffix("\n")
+        repo = Repo(Path(common), Path(top) if top else None)
+        repo._require_meant()
+        return repo
+
+    def _require_meant(self) -> None:
+        """Raises where the environment makes Git use another repository than the one around us.
+
+        Our own git calls never see these variables, so we would act on one and the user's git on
+        another. In a hook they name the repository that the hook runs in.
+        """
+        named = os.environ.get("GIT_DIR")
+        if named and (found := Path(named).resolve()) != self.common.resolve():
+            if found.parent.parent != self.common.resolve():  # of a linked worktree
+                raise GitwavesError(
+                    f"GIT_DIR names another repository, {named}",
+                    "unset GIT_DIR, or run this in a worktree of that repository",
+                )
+        tree = os.environ.get("GIT_WORK_TREE")
+        if tree and (self.top is None or Path(tree).resolve() != self.top.resolve()):
+            raise GitwavesError(
+                f"GIT_WORK_TREE names another folder, {tree}",
+                "unset GIT_WORK_TREE, or set core.worktree in that repository",
+            )
 
     # --- running git ---------------------------------------------------------------------------
 
@@ -173,7 +196,8 @@ class Repo:
     def config(self, key: str, *options: str) -> str | None:
         """A value of Git's configuration, or None."""
         done = self.try_git("config", *options, "--get", key)
-        return done.stdout.decode(errors="replace").rstrip("\n") if done.returncode == 0 else None
+        out = done.stdout.decode(errors="surrogateescape")
+        return out.removesuffix("\n") if done.returncode == 0 else None
 
     # --- objects -------------------------------------------------------------------------------
 
@@ -331,7 +355,7 @@ class Repo:
             "for-each-ref", "--format=%(refname)%00%(objectname)%00%(objecttype)", *patterns
         )
         found = {}
-        for line in out.splitlines():
+        for line in filter(None, out.split("\n")):  # a name may hold what else splits lines
             name, oid, kind = line.split("\0")
             if kind == "commit":
                 found[name] = Oid(oid)
@@ -418,12 +442,16 @@ class Repo:
         """All checkouts of this repository that are really there, the main one first."""
         out = self.git("worktree", "list", "--porcelain", "-z")
         found = []
-        for block in out.split("\0\0"):
+        for index, block in enumerate(out.split("\0\0")):
             fields = dict(line.partition(" ")[::2] for line in block.split("\0") if line)
             if "worktree" not in fields or "bare" in fields:
                 continue
             path = Path(fields["worktree"])
-            admin = _admin_dir(path)
+            admin: Path | None
+            if index == 0:
+                path, admin = self.main_top() or self.common, self.common
+            else:
+                admin = _admin_dir(path)
             if admin is None:
                 continue
             ref = fields.get("branch")
@@ -433,6 +461,29 @@ class Repo:
                 Worktree(path, admin, branch, Oid(head) if head and head.strip("0") else None)
             )
         return found
+
+    def main_top(self) -> Path | None:
+        """The top of the main worktree; None in a bare repository, or where it cannot be told.
+
+        Git itself takes the Git directory for it where that lies elsewhere (a submodule's does, and
+        after `init --separate-git-dir` nothing but the main worktree itself knows).
+        """
+        if self._main is None:
+            self._main = (self._find_main(),)
+        return self._main[0]
+
+    def _find_main(self) -> Path | None:
+        if self.top is not None and (self.top / ".git").resolve() == self.common.resolve():
+            return self.top
+        if configured := self.config("core.worktree"):
+            return (self.common / configured).resolve()
+        if self.common.name == ".git":
+            return self.common.parent
+        if self.top is None:
+            return None
+        args = ("rev-parse", "--absolute-git-dir")
+        admin = self.try_git(*args, cwd=self.top).stdout.decode(errors="surrogateescape")
+        return self.top if Path(admin.removesuffix("\n")) == self.common else None
 
     def holder(self, branch: Branch) -> Worktree | None:
         """The worktree that has `branch` checked out, or is rebasing or bisecting it."""
@@ -519,6 +570,12 @@ class Repo:
             raise failed(["update-ref"], done)
 
     def _fast_forward(self, holder: Worktree, branch: Branch, new: Oid) -> None:
+        if holder.path == self.common:
+            raise NotReady(
+                f"{branch} is checked out in the main worktree, which cannot be found from here",
+                "run the same command there: its Git directory, "
+                f"{self.common}, does not say where it is",
+            )
         busy = holder.busy()
         if busy or holder.branch != branch:
             what = busy or "a rebase or bisect"
@@ -586,7 +643,7 @@ def _admin_dir(path: Path) -> Path | None:
     if dot.is_dir():
         return dot
     try:
-        text = dot.read_text().strip()
+        text = os.fsdecode(dot.read_bytes()).removesuffix("\n")
     except OSError:
         return None
     admin = Path(text.removeprefix("gitdir: "))
