@@ -8,7 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gitwaves.cards import load_cards, load_config, load_tracking, point_path, task_path
+from gitwaves.cards import (
+    keep_in,
+    load_cards,
+    load_config,
+    load_tracking,
+    point_path,
+    save_kept,
+    task_path,
+)
 from gitwaves.errors import GitwavesError, NotReady, UsageError
 from gitwaves.git import Repo
 from gitwaves.graph import graph_of
@@ -73,6 +81,7 @@ class Store:
         self.repo = repo
         self.offline = offline  # a hook never uses the network
         self._configured: str | None = None
+        keep_in(repo.state_dir / "cache")
 
     # --- trunk ---------------------------------------------------------------------------------
 
@@ -226,6 +235,7 @@ class Store:
         for branch in sorted({cards.branch_of(t) for t in cards.tasks}):
             facts |= self._facts_on(cards, branch, tip, tips.get(branch))
         facts |= self._point_facts(cards, tip)
+        save_kept()
         return Snapshot(cards, facts, trunk, tip, tips, (*self._warnings(cards, rev), *said))
 
     def _tips(self, cards: Cards) -> tuple[dict[Branch, Oid], list[str]]:
