@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -76,7 +77,8 @@ class Merged:
 class Repo:
     """A repository: all its worktrees share one."""
 
-    def __init__(self, common: Path, top: Path | None) -> None:
+    def __init__(self, common: Path, top: Path | None, start: Path | None = None) -> None:
+        self.start = start or top or common  # the folder that the command was called in
         self.common = common  # the common Git directory
         self.top = top  # of the worktree that the command was called in; None in a bare repository
         self.state_dir = common / "gitwaves"  # receipts, logs, caches: never the truth
@@ -107,10 +109,18 @@ class Repo:
         done = run_git(["-C", str(start), *BARE_OK, *args], check=False)
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip()
+            hint: str | None
             if "not a git repository" in said:
-                raise GitwavesError(f"not a Git repository: {start}", "run `git init` there first")
-            hint = "see `safe.directory` in `git help config`" if "dubious" in said else None
-            raise GitwavesError(said.removeprefix("fatal: ").splitlines()[0], hint)
+                hint = "run `git init` there first"
+                if os.environ.get("GIT_DIR"):
+                    hint = "run this in a worktree of one: GIT_DIR is set, but is not looked at"
+                raise GitwavesError(f"not a Git repository: {start}", hint)
+            hint = None
+            if "dubious" in said:
+                name = shlex.quote(said.partition("repository at '")[2].partition("'\n")[0])
+                hint = f"if you trust its owner: git config --global --add safe.directory {name}"
+            first = said.removeprefix("fatal: ").split("\n")[0]
+            raise GitwavesError(first or "git rev-parse failed", hint)
         out = done.stdout.decode(errors="surrogateescape").removesuffix("\n")
         common, bare = out.rsplit("\n", 1)
         top = ""
@@ -118,7 +128,7 @@ class Repo:
             args = ["rev-parse", "--path-format=absolute", "--show-toplevel"]
             shown = run_git(["-C", str(start), *args], check=False)
             top = shown.stdout.decode(errors="surrogateescape").removesuffix("\n")
-        repo = Repo(Path(common), Path(top) if top else None)
+        repo = Repo(Path(common), Path(top) if top else None, start.resolve())
         repo._require_meant()
         return repo
 
@@ -129,12 +139,13 @@ class Repo:
         another. In a hook they name the repository that the hook runs in.
         """
         named = os.environ.get("GIT_DIR")
-        if named and (found := Path(named).resolve()) != self.common.resolve():
-            if found.parent.parent != self.common.resolve():  # of a linked worktree
-                raise GitwavesError(
-                    f"GIT_DIR names another repository, {named}",
-                    "unset GIT_DIR, or run this in a worktree of that repository",
-                )
+        found = Path(named or self.common).resolve()
+        # the second is where a linked worktree's Git directory lies: common/worktrees/NAME
+        if self.common.resolve() not in {found, found.parent.parent}:
+            raise GitwavesError(
+                f"GIT_DIR names another repository, {named}",
+                "unset GIT_DIR, or run this in a worktree of that repository",
+            )
         tree = os.environ.get("GIT_WORK_TREE")
         if tree and (self.top is None or Path(tree).resolve() != self.top.resolve()):
             raise GitwavesError(
@@ -256,6 +267,20 @@ class Repo:
         """The content of the regular file at `path` below a tree or commit."""
         entry = self.at(tree, path)
         return self.blob(entry.oid) if entry and entry.mode.startswith("100") else None
+
+    def bring(self, commits: Iterable[Oid], path: str) -> None:
+        """Fetches in one go what a partial clone lacks of the folder `path` in some commits.
+
+        Raises:
+            GitError: it cannot be fetched.
+        """
+        found = (self.at(commit, path) for commit in commits)
+        self._objects.bring(entry.oid for entry in found if entry is not None and entry.is_tree)
+
+    def is_shallow(self) -> bool:
+        """Whether the history here ends before it began."""
+        shallow = self.common / "shallow"
+        return shallow.is_file() and shallow.stat().st_size > 0
 
     def write_blob(self, data: bytes) -> Oid:
         return self._write("blob", data)
@@ -442,6 +467,11 @@ class Repo:
         args = ("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages")
         done = self.try_git(*args, ours, theirs)
         if done.returncode not in {0, 1}:
+            if b"unrelated histories" in done.stderr:
+                hint = "one of them was rewritten or begun anew; merge them by hand first"
+                if self.is_shallow():
+                    hint = "this clone is shallow: run `git fetch --unshallow`, then try again"
+                raise GitError(f"{ours[:10]} and {theirs[:10]} have no common history here", hint)
             raise failed(["merge-tree"], done)
         tree, *conflicts = done.stdout.decode(errors="surrogateescape").rstrip("\0").split("\0")
         return Merged(Oid(tree), tuple(dict.fromkeys(c for c in conflicts if c)))
@@ -526,6 +556,16 @@ class Repo:
         args = ["status", "--porcelain=v1", "-z", "--no-renames", "--ignore-submodules=none"]
         args.append("--untracked-files=" + ("all" if untracked else "no"))
         return [entry[3:] for entry in self.paths(*args, cwd=worktree)]
+
+    def dirty_submodules(self, worktree: Path) -> list[str]:
+        """The submodules that hold changed or untracked files of their own."""
+        args = ("status", "--porcelain=v2", "-z", "--no-renames", "--ignore-submodules=none")
+        found = []
+        for entry in self.paths(*args, "--untracked-files=no", cwd=worktree):
+            kind, *fields = entry.split(" ", 8)
+            if kind == "1" and fields[1][0] == "S" and fields[1][2:] != "..":
+                found.append(fields[-1])
+        return found
 
     def unmerged(self, worktree: Path) -> list[str]:
         """The paths with unresolved conflicts."""
