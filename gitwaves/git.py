@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -61,7 +62,7 @@ class Worktree:
             return self.branch
         for name in ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START"):
             with contextlib.suppress(OSError):
-                ref = (self.admin / name).read_text().strip()
+                ref = (self.admin / name).read_text(errors="surrogateescape").strip()
                 return Branch(ref.removeprefix("refs/heads/"))
         return None
 
@@ -93,13 +94,15 @@ class Merged:
 class Repo:
     """A repository: all its worktrees share one."""
 
-    def __init__(self, common: Path, top: Path | None) -> None:
+    def __init__(self, common: Path, top: Path | None, start: Path | None = None) -> None:
+        self.start = start or top or common  # the folder that the command was called in
         self.common = common  # the common Git directory
         self.top = top  # of the worktree that the command was called in; None in a bare repository
         self.state_dir = common / "gitwaves"  # receipts, logs, caches: never the truth
         self._objects = Objects(common)
         self._lock = _Lock(self.state_dir / "lock")
         self._empty_tree: Oid | None = None
+        self._main: tuple[Path | None] | None = None
         # functions of object ids, which never change
         self._trees: dict[Oid, Mapping[str, Entry]] = {}
         self._code_trees: dict[Oid, Oid] = {}
@@ -123,19 +126,49 @@ class Repo:
         done = run_git(["-C", str(start), *BARE_OK, *args], check=False)
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip()
+            hint: str | None
             if "not a git repository" in said:
-                raise GitwavesError(f"not a Git repository: {start}", "run `git init` there first")
-            hint = "see `safe.directory` in `git help config`" if "dubious" in said else None
-            raise GitwavesError(said.removeprefix("fatal: ").splitlines()[0], hint)
-        common, bare = done.stdout.decode(errors="surrogateescape").rstrip("\n").rsplit("\n", 1)
-        if bare == "true":
-            return Repo(Path(common), None)
-        shown = run_git(
-            ["-C", str(start), "rev-parse", "--path-format=absolute", "--show-toplevel"],
-            check=False,
-        )
-        top = shown.stdout.decode(errors="surrogateescape").rstrip("\n")
-        return Repo(Path(common), Path(top) if top else None)
+                hint = "run `git init` there first"
+                if os.environ.get("GIT_DIR"):
+                    hint = "run this in a worktree of one: GIT_DIR is set, but is not looked at"
+                raise GitwavesError(f"not a Git repository: {start}", hint)
+            hint = None
+            if "dubious" in said:
+                name = shlex.quote(said.partition("repository at '")[2].partition("'\n")[0])
+                hint = f"if you trust its owner: git config --global --add safe.directory {name}"
+            first = said.removeprefix("fatal: ").split("\n")[0]
+            raise GitwavesError(first or "git rev-parse failed", hint)
+        out = done.stdout.decode(errors="surrogateescape").removesuffix("\n")
+        common, bare = out.rsplit("\n", 1)
+        top = ""
+        if bare != "true":
+            args = ["rev-parse", "--path-format=absolute", "--show-toplevel"]
+            shown = run_git(["-C", str(start), *args], check=False)
+            top = shown.stdout.decode(errors="surrogateescape").removesuffix("\n")
+        repo = Repo(Path(common), Path(top) if top else None, start.resolve())
+        repo._require_meant()
+        return repo
+
+    def _require_meant(self) -> None:
+        """Raises where the environment makes Git use another repository than the one around us.
+
+        Our own git calls never see these variables, so we would act on one and the user's git on
+        another. In a hook they name the repository that the hook runs in.
+        """
+        named = os.environ.get("GIT_DIR")
+        found = Path(named or self.common).resolve()
+        # the second is where a linked worktree's Git directory lies: common/worktrees/NAME
+        if self.common.resolve() not in {found, found.parent.parent}:
+            raise GitwavesError(
+                f"GIT_DIR names another repository, {named}",
+                "unset GIT_DIR, or run this in a worktree of that repository",
+            )
+        tree = os.environ.get("GIT_WORK_TREE")
+        if tree and (self.top is None or Path(tree).resolve() != self.top.resolve()):
+            raise GitwavesError(
+                f"GIT_WORK_TREE names another folder, {tree}",
+                "unset GIT_WORK_TREE, or set core.worktree in that repository",
+            )
 
     # --- running git ---------------------------------------------------------------------------
 
@@ -199,7 +232,8 @@ class Repo:
     def config(self, key: str, *options: str) -> str | None:
         """A value of Git's configuration, or None."""
         done = self.try_git("config", *options, "--get", key)
-        return done.stdout.decode(errors="replace").rstrip("\n") if done.returncode == 0 else None
+        out = done.stdout.decode(errors="surrogateescape")
+        return out.removesuffix("\n") if done.returncode == 0 else None
 
     # --- objects -------------------------------------------------------------------------------
 
@@ -257,6 +291,20 @@ class Repo:
         """The content of the regular file at `path` below a tree or commit."""
         entry = self.at(tree, path)
         return self.blob(entry.oid) if entry and entry.mode.startswith("100") else None
+
+    def bring(self, commits: Iterable[Oid], path: str) -> None:
+        """Fetches in one go what a partial clone lacks of the folder `path` in some commits.
+
+        Raises:
+            GitError: it cannot be fetched.
+        """
+        found = (self.at(commit, path) for commit in commits)
+        self._objects.bring(entry.oid for entry in found if entry is not None and entry.is_tree)
+
+    def is_shallow(self) -> bool:
+        """Whether the history here ends before it began."""
+        shallow = self.common / "shallow"
+        return shallow.is_file() and shallow.stat().st_size > 0
 
     def write_blob(self, data: bytes) -> Oid:
         return self._write("blob", data)
@@ -368,7 +416,7 @@ class Repo:
             "for-each-ref", "--format=%(refname)%00%(objectname)%00%(objecttype)", *patterns
         )
         found = {}
-        for line in out.splitlines():
+        for line in filter(None, out.split("\n")):  # a name may hold what else splits lines
             name, oid, kind = line.split("\0")
             if kind == "commit":
                 found[name] = Oid(oid)
@@ -474,6 +522,11 @@ class Repo:
         args = ("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages")
         done = self.try_git(*args, ours, theirs)
         if done.returncode not in {0, 1}:
+            if b"unrelated histories" in done.stderr:
+                hint = "one of them was rewritten or begun anew; merge them by hand first"
+                if self.is_shallow():
+                    hint = "this clone is shallow: run `git fetch --unshallow`, then try again"
+                raise GitError(f"{ours[:10]} and {theirs[:10]} have no common history here", hint)
             raise failed(["merge-tree"], done)
         tree, *conflicts = done.stdout.decode(errors="surrogateescape").rstrip("\0").split("\0")
         return Merged(Oid(tree), tuple(dict.fromkeys(c for c in conflicts if c)))
@@ -495,16 +548,20 @@ class Repo:
         """All checkouts that Git knows of, the main one first; not a bare repository itself."""
         out = self.git("worktree", "list", "--porcelain", "-z")
         found = []
-        for block in out.split("\0\0"):
+        for index, block in enumerate(out.split("\0\0")):
             fields = dict(line.partition(" ")[::2] for line in block.split("\0") if line)
             if "worktree" not in fields or "bare" in fields:
                 continue
             path = Path(fields["worktree"])
+            admin: Path | None
+            if index == 0:
+                path, admin = self.main_top() or self.common, self.common
+            else:
+                admin = _admin_dir(path)
             ref = fields.get("branch")
             branch = Branch(ref.removeprefix("refs/heads/")) if ref else None
             head = fields.get("HEAD")
             oid = Oid(head) if head and head.strip("0") else None
-            admin = _admin_dir(path)
             if admin is not None and not self._is_ours(admin):
                 admin = None  # another repository's checkout stands there now
             found.append(Listed(path, branch, oid, fields.get("locked"), admin))
@@ -513,6 +570,29 @@ class Repo:
     def _is_ours(self, admin: Path) -> bool:
         real, common = admin.resolve(), self.common.resolve()
         return real == common or real.parent == common / "worktrees"
+
+    def main_top(self) -> Path | None:
+        """The top of the main worktree; None in a bare repository, or where it cannot be told.
+
+        Git itself takes the Git directory for it where that lies elsewhere (a submodule's does, and
+        after `init --separate-git-dir` nothing but the main worktree itself knows).
+        """
+        if self._main is None:
+            self._main = (self._find_main(),)
+        return self._main[0]
+
+    def _find_main(self) -> Path | None:
+        if self.top is not None and (self.top / ".git").resolve() == self.common.resolve():
+            return self.top
+        if configured := self.config("core.worktree"):
+            return (self.common / configured).resolve()
+        if self.common.name == ".git":
+            return self.common.parent
+        if self.top is None:
+            return None
+        args = ("rev-parse", "--absolute-git-dir")
+        admin = self.try_git(*args, cwd=self.top).stdout.decode(errors="surrogateescape")
+        return self.top if Path(admin.removesuffix("\n")) == self.common else None
 
     def holder(self, branch: Branch) -> Worktree | None:
         """The worktree that has `branch` checked out, or is rebasing or bisecting it."""
@@ -543,6 +623,16 @@ class Repo:
         args = ["status", "--porcelain=v1", "-z", "--no-renames", "--ignore-submodules=none"]
         args.append("--untracked-files=" + ("all" if untracked else "no"))
         return [entry[3:] for entry in self.paths(*args, cwd=worktree)]
+
+    def dirty_submodules(self, worktree: Path) -> list[str]:
+        """The submodules that hold changed or untracked files of their own."""
+        args = ("status", "--porcelain=v2", "-z", "--no-renames", "--ignore-submodules=none")
+        found = []
+        for entry in self.paths(*args, "--untracked-files=no", cwd=worktree):
+            kind, *fields = entry.split(" ", 8)
+            if kind == "1" and fields[1][0] == "S" and fields[1][2:] != "..":
+                found.append(fields[-1])
+        return found
 
     def unmerged(self, worktree: Path) -> list[str]:
         """The paths with unresolved conflicts."""
@@ -599,6 +689,12 @@ class Repo:
             raise failed(["update-ref"], done)
 
     def _fast_forward(self, holder: Worktree, branch: Branch, new: Oid) -> None:
+        if holder.path == self.common:
+            raise NotReady(
+                f"{branch} is checked out in the main worktree, which cannot be found from here",
+                "run the same command there: its Git directory, "
+                f"{self.common}, does not say where it is",
+            )
         busy = holder.busy()
         if busy or holder.branch != branch:
             what = busy or "a rebase or bisect"
@@ -680,7 +776,7 @@ def _admin_dir(path: Path) -> Path | None:
     if dot.is_dir():
         return dot
     try:
-        text = dot.read_text().strip()
+        text = os.fsdecode(dot.read_bytes()).removesuffix("\n")
     except OSError:
         return None
     admin = Path(text.removeprefix("gitdir: "))

@@ -12,7 +12,17 @@ from dataclasses import dataclass, replace
 from gitwaves.cards import WORKSTREAM_FILE, load_tracking, with_tracking
 from gitwaves.git import Repo
 from gitwaves.halves import split
-from gitwaves.model import POINTS_DIR, ROOT, Branch, Evidence, Oid, Status, Tracking, natural
+from gitwaves.model import (
+    POINTS_DIR,
+    ROOT,
+    Branch,
+    Evidence,
+    Oid,
+    Status,
+    Tracking,
+    natural,
+    printable,
+)
 from gitwaves.rulebook import (
     AT_WORK,
     Rules,
@@ -75,9 +85,9 @@ def trespasses(
         if not rules.covers(branch, path):
             inside = " + ".join(w.id for w in rules.streams if w.branch == branch)
             whose = f"belongs to {owner.id}" if owner else "belongs to no workstream"
-            message = f"{path} {whose}, outside the boundary of {inside}"
+            message = f"{printable(path)} {whose}, outside the boundary of {inside}"
         elif task and own is not None and not own.covers(path):
-            message = f"{path} is outside the paths of {id_of(task)}"
+            message = f"{printable(path)} is outside the paths of {id_of(task)}"
         else:
             continue
         remedy = (

@@ -48,6 +48,7 @@ def init(
         GitwavesError: a bare repository, or a trunk that does not exist.
     """
     top = _require_top(repo)
+    Store(repo).require_in_reach()
     _require_no_link(top, CONFIG_PATH)
     said: list[str] = []
     existing = top / CONFIG_PATH
@@ -141,6 +142,7 @@ def import_doc(store: Store, doc: Path, *, draft: bool = False) -> Import:
     """
     repo = store.repo
     top = _require_top(repo)
+    store.require_in_reach()
     _require_no_link(top, CONFIG_PATH)
     if not (top / CONFIG_PATH).is_file():
         raise NotReady("there is no .workstreams/ here", "run `gitwaves init` first")
@@ -159,7 +161,7 @@ def import_doc(store: Store, doc: Path, *, draft: bool = False) -> Import:
     if any(f.severity == "error" for f in findings):
         raise GitwavesError(str(findings[0]), f"mend {CONFIG_PATH} first")
     if not draft:
-        _require_committed(repo, config.trunk, path, data)
+        data = _committed(repo, config.trunk, path, data)
     blob = Oid(repo.git("hash-object", "-w", "--stdin", "--no-filters", stdin=data))
     old = None
     if config.design_path == path and config.design_blob:
@@ -187,7 +189,12 @@ def _natural(batches: tuple[str, ...]) -> bool:
     return list(batches) == sorted(batches, key=natural)
 
 
-def _require_committed(repo: Repo, trunk: Branch, path: str, data: bytes) -> None:
+def _committed(repo: Repo, trunk: Branch, path: str, data: bytes) -> bytes:
+    """The doc as it is committed: a checkout may have other line ends.
+
+    Raises:
+        Refused: it is not committed on trunk as it stands in the working tree.
+    """
     tip = repo.resolve(f"refs/heads/{trunk}")
     committed = repo.read(tip, path) if tip else None
     if committed is None or committed.replace(b"\r\n", b"\n") != data.replace(b"\r\n", b"\n"):
@@ -196,6 +203,7 @@ def _require_committed(repo: Repo, trunk: Branch, path: str, data: bytes) -> Non
             f"{path} {what} on {trunk}",
             f"commit it there first, or try it with `gitwaves import {path} --draft`",
         )
+    return committed
 
 
 def _begun(store: Store) -> set[str]:

@@ -108,7 +108,7 @@ def _weigh(tracking: Tracking, landed: bool, digest: str, seen: Seen | None) -> 
     if seen.tree is not None and seen.tree != evidence.tree:
         return Verdict.UNPROVEN, f"the commit {short} does not have the code tree it claims"
     if seen.tree is None and not landed:
-        return Verdict.UNPROVEN, f"the commit {short} was never in this repository"
+        return Verdict.UNPROVEN, f"the commit {short} is not in this repository"
     if not evidence.runs:
         return Verdict.UNPROVEN, "no step of its evidence was run"
     if any(run.exit for run in evidence.runs):

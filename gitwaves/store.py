@@ -20,7 +20,7 @@ from gitwaves.cards import (
     save_kept,
     task_path,
 )
-from gitwaves.errors import GitwavesError, NotReady, UsageError
+from gitwaves.errors import GitError, GitwavesError, NotReady, UsageError
 from gitwaves.git import Repo
 from gitwaves.graph import graph_of
 from gitwaves.halves import split
@@ -108,8 +108,9 @@ class Store:
         }
         remotes: dict[str, Oid] = {}
         for name, oid in refs.items():
-            if name.startswith("refs/remotes/") and not name.endswith("/HEAD"):
-                remotes.setdefault(name.split("/", 3)[3], oid)
+            parts = name.split("/", 3)  # git-svn makes some of one level, refs/remotes/git-svn
+            if parts[1] == "remotes" and len(parts) == 4 and parts[3] != "HEAD":
+                remotes.setdefault(parts[3], oid)
         if self._configured is None:
             self._configured = self.repo.config("gitwaves.trunk") or ""
         configured = self._configured
@@ -141,6 +142,7 @@ class Store:
         return local if self.repo.is_ancestor(theirs, local) else theirs
 
     def _no_plan(self, heads: Mapping[str, Oid]) -> NotReady:
+        self.require_in_reach()
         top = self.repo.top
         if top and (top / CONFIG_PATH).is_file():
             config, _ = load_config((top / CONFIG_PATH).read_bytes(), CONFIG_PATH)
@@ -157,6 +159,29 @@ class Store:
             "there is no plan in this repository yet",
             "run `gitwaves init`, then `gitwaves import DOC`",
         )
+
+    def require_in_reach(self) -> None:
+        """Raises where there is a plan, but not where the working tree would have it.
+
+        Raises:
+            NotReady: it is below the top of the repository, or outside a sparse checkout.
+        """
+        top = self.repo.top
+        if top is None or os.path.lexists(top / CONFIG_PATH):
+            return
+        if CONFIG_PATH in self._outside(top):
+            raise NotReady(
+                f"{ROOT}/ is outside the sparse checkout of {top}",
+                f"run `git sparse-checkout add {ROOT}` there first",
+            )
+        for folder in (self.repo.start, *self.repo.start.parents):
+            if folder == top.resolve():
+                return
+            if (folder / CONFIG_PATH).is_file():
+                raise NotReady(
+                    f"{folder / ROOT} is below the top of its repository, where no plan is read",
+                    f"move it to {top / ROOT}; the paths in it are then those from there",
+                )
 
     # --- cards ---------------------------------------------------------------------------------
 
@@ -181,8 +206,12 @@ class Store:
                     odd[path] = ODD_MODES[entry.mode]
                 else:
                     data = self.repo.blob(entry.oid)
-                    if data is not None:
-                        files[path] = data
+                    if data is None:
+                        raise GitError(
+                            f"{path} of {commit[:10]} is not in this repository",
+                            "`git fsck` says what is damaged; fetch it anew",
+                        )
+                    files[path] = data
         return files, odd
 
     def cards(self, commit: Oid) -> Cards:
@@ -213,7 +242,24 @@ class Store:
                     files[path] = full.read_bytes()
                 elif not stat.S_ISDIR(mode):
                     odd[path] = "a special file"
+        for path, oid in self._outside(top).items():
+            data = self.repo.blob(oid)
+            if data is not None and path not in odd:
+                files.setdefault(path, data)
         return files, odd
+
+    def _outside(self, top: Path) -> dict[str, Oid]:
+        """The cards that a sparse checkout leaves out: what is not there has not changed."""
+        sparse = self.repo.try_git("config", "--type=bool", "core.sparseCheckout", cwd=top)
+        if sparse.stdout != b"true\n":
+            return {}
+        found = {}
+        for line in self.repo.paths("ls-files", "-v", "-s", "-z", "--", ROOT, cwd=top):
+            head, path = line.split("\t", 1)
+            flag, mode, oid, _ = head.split()
+            if flag == "S" and mode.startswith("100"):
+                found[path] = Oid(oid)
+        return found
 
     # --- state ---------------------------------------------------------------------------------
 
@@ -235,8 +281,12 @@ class Store:
             said: list[str] = []
         else:
             trunk, tip = self.trunk()
+            self.repo.bring([tip], ROOT)
             cards = self.cards(tip)
             tips, said = self._tips(cards)
+            bases = (base for t in tips.values() for base in self.repo.merge_bases(tip, t))
+            self.repo.bring([*tips.values(), *bases], ROOT)
+            said += self._unseen(cards.config.remote)
         facts: dict[str, Fact] = {}
         for branch in sorted({cards.branch_of(t) for t in cards.tasks}):
             facts |= self._facts_on(cards, branch, tip, tips.get(branch))
@@ -266,6 +316,26 @@ class Store:
             if newest:
                 tips[branch] = newest
         return tips, said
+
+    def _unseen(self, remote: str | None) -> list[str]:
+        """What this clone cannot see, in words: it is said, never guessed at."""
+        said = []
+        if self.repo.is_shallow():
+            said.append(
+                "this clone is shallow: what lies before its history is not looked at "
+                "(`git fetch --unshallow` brings it)"
+            )
+        if remote is not None:
+            asked = self.repo.try_git("config", "--get-all", f"remote.{remote}.fetch")
+            specs = asked.stdout.decode(errors="replace").split()
+            if not specs:
+                said.append(f"the remote {remote} is not set up here: nothing of it is seen")
+            elif not any("refs/heads/*:" in spec for spec in specs):
+                said.append(
+                    f"only some branches of {remote} are fetched: what others hold is not seen "
+                    f"(`git remote set-branches {remote} '*'`, then `git fetch`)"
+                )
+        return said
 
     def claims(self, cards: Cards, branch: Branch, *revs: str) -> set[str]:
         """The ids of the claims that a range of commits made."""
@@ -407,7 +477,9 @@ class Store:
         """The last commit of trunk's own line that landed each merge point, reverted ones too."""
         found: dict[str, Oid] = {}
         folder = f"{ROOT}/merge-points"
-        for oid in self.repo.rev_list("--first-parent", trunk, paths=[folder]):
+        line = self.repo.rev_list("--first-parent", trunk, paths=[folder])
+        self.repo.bring(line, folder)
+        for oid in line:
             parents = self.repo.require_commit(oid).parents
             for point in cards.merge_points:
                 if point in found:

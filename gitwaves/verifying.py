@@ -23,6 +23,7 @@ from gitwaves.model import (
     Tracking,
     Verdict,
     natural,
+    printable,
 )
 from gitwaves.ranges import breaches
 from gitwaves.receipts import Receipt, all_for, find, made_files, note_made, save
@@ -94,20 +95,28 @@ def require_plain_index(repo: Repo, worktree: Worktree) -> None:
     """Raises where the index would hide something from the verification.
 
     Raises:
-        Refused: unmerged entries, assume-unchanged, or skip-worktree outside a sparse checkout.
+        Refused: unmerged entries, assume-unchanged, skip-worktree outside a sparse checkout, or a
+            submodule with changes of its own.
     """
     if unmerged := repo.unmerged(worktree.path):
         raise Refused(
-            f"unresolved conflicts: {', '.join(unmerged[:5])}", "resolve and commit them first"
+            f"unresolved conflicts: {printable(', '.join(unmerged[:5]))}",
+            "resolve and commit them first",
         )
     flags = repo.paths("ls-files", "-v", "-z", cwd=worktree.path)
     hidden = [f[2:] for f in flags if f[0].islower()]
-    if repo.config("core.sparseCheckout") != "true":
+    sparse = repo.try_git("config", "--type=bool", "core.sparseCheckout", cwd=worktree.path)
+    if sparse.stdout != b"true\n":  # each worktree may have a configuration of its own
         hidden += [f[2:] for f in flags if f[0] == "S"]
     if hidden:
         raise Refused(
-            f"Git is told to overlook changes of {', '.join(hidden[:5])}",
+            f"Git is told to overlook changes of {printable(', '.join(hidden[:5]))}",
             "git update-index --no-assume-unchanged --no-skip-worktree FILE",
+        )
+    if dirty := repo.dirty_submodules(worktree.path):
+        raise Refused(
+            f"submodules with changes that no commit here holds: {printable(', '.join(dirty[:5]))}",
+            "commit or undo them in the submodule, then verify again",
         )
 
 

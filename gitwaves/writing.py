@@ -247,9 +247,8 @@ def land(store: Store, cards: Cards, branch: Branch, new: Oid, old: Oid | None) 
                     f"{branch} moved on {remote}: another clone was faster",
                     "run `gitwaves sync`, then `gitwaves next`",
                 )
-            raise GitError(
-                f"git push to {remote}: {said.strip().splitlines()[-1]}", "nothing was changed here"
-            )
+            last = (said.strip() or "it failed").splitlines()[-1]
+            raise GitError(f"git push to {remote}: {last}", "nothing was changed here")
         here = store.repo.branch(branch)
         if here is None or store.repo.is_ancestor(here, new):
             old = here  # what it builds on was the remote's, which was ahead

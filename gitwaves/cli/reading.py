@@ -29,7 +29,15 @@ def _color(text: str, style: str) -> str:
 
 
 def _dump(value: object) -> None:
-    echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Prints JSON; what could steer a terminal, or is no text, stands in it as an escape."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    echo("\n".join(map(_escaped, text.split("\n"))))
+
+
+def _escaped(line: str) -> str:
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
 
 def _read_cards(app: App, rev: str | None) -> tuple[Cards, list[str]]:
@@ -38,6 +46,7 @@ def _read_cards(app: App, rev: str | None) -> tuple[Cards, list[str]]:
     if rev is None:
         files, odd = store.working_files()
         if not files and not odd:
+            store.require_in_reach()
             raise NotReady(
                 "there is no .workstreams/ here", "run `gitwaves init`, then `gitwaves import DOC`"
             )
@@ -114,7 +123,7 @@ def _say_uncommitted(app: App) -> None:
     if cards:
         more = f" and {len(cards) - 1} more" if len(cards) > 1 else ""
         echo(
-            f"note: {cards[0]}{more} differ in the working tree; what is shown is what is committed",
+            f"note: {printable(cards[0])}{more} differ in the working tree; what is shown is what is committed",
             err=True,
         )
 

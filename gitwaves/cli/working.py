@@ -55,7 +55,8 @@ def start(
     )
     if open_:
         _open(app, started.task, open_, started.path)
-    echo(str(started.path))
+    path = str(started.path)
+    echo(printable(path) if sys.stdout.isatty() else path)  # as it is for `cd "$(…)"`
     echo(
         f"{started.task} is at work on {started.branch}; work there, commit, then `gitwaves verify`",
         err=True,
@@ -125,14 +126,15 @@ def verify(app: App, id: str | None, commit_: bool, message: str | None, unchang
             f"the whole log is in {outcome.log}",
         )
     if result.made:
-        echo(f"not counted, made by the steps: {', '.join(result.made[:5])}", err=True)
+        made = printable(", ".join(result.made[:5]))
+        echo(f"not counted, made by the steps: {made}", err=True)
     if result.done:
         echo(f"{result.task} is done")
         _say_open(app)
     else:
         echo(f"{result.task} passes; it is done once this content is committed")
         if result.differs:
-            echo("not committed yet: " + ", ".join(result.differs[:10]))
+            echo("not committed yet: " + printable(", ".join(result.differs[:10])))
 
 
 def _at_work(app: App, name: str) -> bool:
@@ -187,7 +189,7 @@ def merge(app: App, id: str | None, resume: bool, again: bool, rest_: bool) -> N
         if not landed and not failed:
             echo("nothing is left to land")
         for error in failed[:-1]:
-            echo(f"Error: {error.message}", err=True)
+            echo(f"Error: {printable(error.message)}", err=True)
         if failed:
             raise failed[-1]
         return
@@ -196,7 +198,7 @@ def merge(app: App, id: str | None, resume: bool, again: bool, rest_: bool) -> N
     )
     echo(f"landed {done.node} ({' '.join(done.tasks)}) as {done.commit[:10]}")
     if done.note:
-        echo(done.note, err=True)
+        echo(printable(done.note), err=True)
     if done.opened:
         echo("runnable now: " + " ".join(done.opened))
 
@@ -359,9 +361,9 @@ def clean(app: App, ignored: bool) -> None:
 
     removed, kept = tidy(app.store, ignored=ignored)
     for line in removed:
-        echo(f"removed {line}")
+        echo(f"removed {printable(line)}")
     for line in kept:
-        echo(f"kept {line}")
+        echo(f"kept {printable(line)}")
     if not removed and not kept:
         echo("nothing to remove")
 
