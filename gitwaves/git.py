@@ -20,11 +20,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gitwaves.errors import GitError, GitwavesError, NotReady, Refused
-from gitwaves.gitcall import BARE_OK, GIT_HOOK_INDEX, clean_env, failed, run_git
+from gitwaves.gitcall import (
+    BARE_OK,
+    GIT_HOOK_INDEX,
+    GIT_HOOK_MERGED,
+    clean_env,
+    failed,
+    run_git,
+)
 from gitwaves.model import Branch, Oid
 from gitwaves.objects import Commit, Entry, Objects, parse_commit, parse_tree, tree_data
 
-__all__ = ["GIT_HOOK_INDEX", "Commit", "Entry", "Merged", "Repo", "Worktree", "clean_env"]
+__all__ = [
+    "GIT_HOOK_INDEX",
+    "GIT_HOOK_MERGED",
+    "Commit",
+    "Entry",
+    "Merged",
+    "Repo",
+    "Worktree",
+    "clean_env",
+]
 
 _BUSY = {
     "rebase-merge": "a rebase",
@@ -521,6 +537,11 @@ class Repo:
                 self._fast_forward(holder, branch, new)
 
     def _swap(self, branch: Branch, new: Oid, old: Oid | None) -> None:
+        if old is not None and not self.is_ancestor(old, new):
+            raise NotReady(
+                f"{branch} holds commits that would be lost",
+                f"`git log {new[:10]}..{branch}` shows them; put them on top, then try again",
+            )
         zero = "0" * len(new)
         args = ("-m", "gitwaves: land", f"refs/heads/{branch}", new, old or zero)
         done = self.try_git("update-ref", "--create-reflog", *args)

@@ -22,6 +22,10 @@ _LEAKS = frozenset(
 )
 # The index of the commit that a hook is asked about: `commit -a` and `commit -- path` use others.
 GIT_HOOK_INDEX = os.environ.get("GIT_INDEX_FILE", "")
+# What is being merged: `pre-merge-commit` runs before Git writes MERGE_HEAD.
+GIT_HOOK_MERGED = tuple(
+    key.removeprefix("GITHEAD_") for key in os.environ if key.startswith("GITHEAD_")
+)
 _IDENTITY = frozenset(
     {"GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"}
 )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from gitwaves.claims import at_work
 from gitwaves.errors import Refused
-from gitwaves.git import GIT_HOOK_INDEX, Repo
+from gitwaves.git import GIT_HOOK_INDEX, GIT_HOOK_MERGED, Repo
 from gitwaves.model import ROOT, Branch, Oid, closest
 from gitwaves.store import Snapshot, Store
 from gitwaves.verifying import advance, said_in, tampered, trespasses, unmatched
@@ -24,15 +25,19 @@ def run(repo: Repo, name: str, args: list[str]) -> None:
     if here is None or here.branch is None:
         return
     if name in {"pre-commit", "pre-merge-commit"}:
-        pre_commit(store, here.branch)
+        pre_commit(store, here.branch, GIT_HOOK_MERGED if name == "pre-merge-commit" else ())
     elif name == "commit-msg" and args:
         commit_msg(store.snapshot(), here.branch, Path(args[0]))
     elif name in {"post-commit", "post-merge", "post-rewrite"}:
         post(store, here.branch)
 
 
-def pre_commit(store: Store, branch: Branch) -> None:
-    """Refuses paths outside the boundary, a changed spec half, and another worktree's card."""
+def pre_commit(store: Store, branch: Branch, merged: Sequence[str] = ()) -> None:
+    """Refuses paths outside the boundary, a changed spec half, and another worktree's card.
+
+    Args:
+        merged: the commits that are being merged, where Git has not written them down yet.
+    """
     repo = store.repo
     snapshot = store.snapshot()
     task = at_work(snapshot, branch)
@@ -41,7 +46,7 @@ def pre_commit(store: Store, branch: Branch) -> None:
     if task is None or tip is None or here is None:
         return
     env = {"GIT_INDEX_FILE": GIT_HOOK_INDEX} if GIT_HOOK_INDEX else {}
-    parents = [tip]
+    parents = [tip, *map(Oid, merged)]
     merging = here.admin / "MERGE_HEAD"
     if merging.exists():
         parents += map(Oid, merging.read_text().split())
