@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from gitwaves.cards import point_path, task_path, with_tracking
 from gitwaves.errors import Conflict, GitError, LostClaim, NotReady, Refused
-from gitwaves.git import Entry
+from gitwaves.git import Commit, Entry
 from gitwaves.graph import graph_of
 from gitwaves.halves import split
 from gitwaves.model import (
@@ -52,10 +52,12 @@ def state_commit(
     trunk: Oid,
     trailers: Mapping[str, str] | None = None,
     extra_parents: Iterable[Oid] = (),
+    signed_as: Commit | None = None,
 ) -> Oid:
     """Writes a commit on `parent` that changes the tracking of one card and nothing else.
 
     The spec half is the one that stands in `parent`; a card that is not there yet is trunk's.
+    With `signed_as`, another commit, it has its author and dates: the same on every machine.
     """
     repo = store.repo
     path = card_path(cards, node)
@@ -66,7 +68,13 @@ def state_commit(
     message = f"gitwaves: {node} {tracking.status}\n\n" + "".join(
         f"{k}: {v}\n" for k, v in lines.items()
     )
-    return repo.commit_tree(tree, [parent, *extra_parents], message)
+    return repo.commit_tree(
+        tree,
+        [parent, *extra_parents],
+        message,
+        author=signed_as.author if signed_as else None,
+        committer=signed_as.committer if signed_as else None,
+    )
 
 
 def done_commit(store: Store, snapshot: Snapshot, task: TaskId) -> Oid:
@@ -86,8 +94,15 @@ def done_commit(store: Store, snapshot: Snapshot, task: TaskId) -> Oid:
                 said = store.tracking_at(snapshot.cards, oid, task)
                 if said and said.status is Status.DONE and said.evidence == evidence:
                     return oid
-        if store.repo.commit(evidence.commit):
+        verified = store.repo.commit(evidence.commit)
+        if verified and fact.landed:
             return evidence.commit
+        if verified:  # other content was amended into the done commit: what was verified is below
+            return state_commit(
+                store, snapshot.cards, evidence.commit, task, fact.tracking,
+                trunk=snapshot.trunk_tip, trailers={"Gitwaves-Verified": evidence.commit},
+                signed_as=verified,
+            )  # fmt: skip
     raise GitError(f"the done commit of {task} is not in this repository", "fetch its branch")
 
 
@@ -237,6 +252,7 @@ def land(store: Store, cards: Cards, branch: Branch, new: Oid, old: Oid | None) 
     remote = cards.config.remote
     if remote is not None and not store.offline:
         new = _on_top_of(store, cards, branch, new)
+        _require_one_line(store, branch, new, remote)
         done = store.repo.try_git("push", "--quiet", remote, f"{new}:refs/heads/{branch}")
         if done.returncode:
             said = done.stderr.decode(errors="replace")
@@ -253,6 +269,21 @@ def land(store: Store, cards: Cards, branch: Branch, new: Oid, old: Oid | None) 
         if here is None or store.repo.is_ancestor(here, new):
             old = here  # what it builds on was the remote's, which was ahead
     store.repo.land(branch, new, old)
+
+
+def _require_one_line(store: Store, branch: Branch, new: Oid, remote: str) -> None:
+    """Raises before anything is pushed, where what is here could not follow it.
+
+    Raises:
+        NotReady: the branch here holds commits that `new`, built on the remote's line, does not.
+    """
+    here = store.repo.branch(branch)
+    if here is not None and not store.repo.is_ancestor(here, new):
+        raise NotReady(
+            f"{branch} here and {remote}/{branch} have diverged",
+            f"put yours on top where {branch} is checked out: `git rebase {remote}/{branch}`, "
+            "then run the same command again",
+        )
 
 
 def _on_top_of(store: Store, cards: Cards, branch: Branch, new: Oid) -> Oid:
