@@ -549,6 +549,13 @@ class Repo:
             said = done.stderr.decode(errors="replace")
             if "cannot lock ref" in said and ("but expected" in said or "already exists" in said):
                 raise NotReady(f"{branch} moved meanwhile", "run the same command again")
+            if "; cannot create" in said:
+                other = said.split("': '")[-1].split("'")[0].removeprefix("refs/heads/")
+                raise NotReady(
+                    f"there can be no branch {branch} beside the branch {other}",
+                    f"rename that one with `git branch -m {other} NAME`, "
+                    "then run the same command again",
+                )
             raise failed(["update-ref"], done)
 
     def _fast_forward(self, holder: Worktree, branch: Branch, new: Oid) -> None:
