@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gitwaves.cards import (
+    WORKSTREAM_FILE,
     keep_in,
     load_cards,
     load_config,
@@ -134,6 +135,9 @@ class Store:
             return local or theirs
         return local if self.repo.is_ancestor(theirs, local) else theirs
 
+    def _in_line(self, one: Oid, other: Oid) -> bool:
+        return self.repo.is_ancestor(one, other) or self.repo.is_ancestor(other, one)
+
     def _no_plan(self, heads: Mapping[str, Oid]) -> NotReady:
         top = self.repo.top
         if top and (top / CONFIG_PATH).is_file():
@@ -235,6 +239,9 @@ class Store:
         for branch in sorted({cards.branch_of(t) for t in cards.tasks}):
             facts |= self._facts_on(cards, branch, tip, tips.get(branch))
         facts |= self._point_facts(cards, tip)
+        said += [
+            line for branch in sorted(tips) for line in self._lost(cards, branch, tip, tips[branch])
+        ]
         save_kept()
         return Snapshot(cards, facts, trunk, tip, tips, (*self._warnings(cards, rev), *said))
 
@@ -245,6 +252,11 @@ class Store:
         said: list[str] = []
         remote = cards.config.remote
         branches = {w.branch for w in cards.workstreams.values()}
+        trunk = cards.config.trunk
+        mine = refs.get(f"refs/heads/{trunk}")
+        theirs = refs.get(f"refs/remotes/{remote}/{trunk}") if remote else None
+        if mine and theirs and not self._in_line(mine, theirs):
+            said.append(f"{trunk} diverged from {remote}: {remote}'s is read")
         for branch in sorted(branches | {cards.branch_of(t) for t in cards.tasks}):
             local = refs.get(f"refs/heads/{branch}")
             theirs = refs.get(f"refs/remotes/{remote}/{branch}") if remote else None
@@ -260,6 +272,29 @@ class Store:
             if newest:
                 tips[branch] = newest
         return tips, said
+
+    def _lost(self, cards: Cards, branch: Branch, trunk: Oid, tip: Oid) -> list[str]:
+        """What is to be said of work on a branch whose card trunk no longer has in its place."""
+        said = []
+        for stream in (w.id for w in cards.workstreams.values() if w.branch == branch):
+            folder = self.repo.at(tip, f"{ROOT}/{stream}")
+            known = {cards.tasks[t].path for t in cards.tasks_on(branch)}
+            for name in sorted(self.repo.tree(folder.oid)) if folder and folder.is_tree else ():
+                path = task_path(stream, name.removesuffix(".yaml"))
+                if path in known or name == WORKSTREAM_FILE or self.repo.at(trunk, path):
+                    continue
+                held = self.tracking_of(self.repo.read(tip, path), path)
+                if held is None or held.status is Status.PLANNED:
+                    continue
+                bases = self.repo.merge_bases(trunk, tip)
+                if any(self.tracking_of(self.repo.read(b, path), path) == held for b in bases):
+                    continue
+                task = name.removesuffix(".yaml")
+                said.append(
+                    f"{branch} has work of {task} ({held.status}), whose card {path} is not on "
+                    f"{cards.config.trunk}: put it back, and cancel it there if it is not wanted"
+                )
+        return said
 
     def claims(self, cards: Cards, branch: Branch, *revs: str) -> set[str]:
         """The ids of the claims that a range of commits made."""
