@@ -169,9 +169,19 @@ def tampered(
 
 
 def require_inside(
-    store: Store, snapshot: Snapshot, task: TaskId, since: Oid, tip: Oid, content: Oid
+    store: Store,
+    snapshot: Snapshot,
+    task: TaskId,
+    since: Oid,
+    tip: Oid,
+    content: Oid,
+    *,
+    narrow: bool = True,
 ) -> None:
     """Raises unless everything the branch did since its claim lies within the boundary.
+
+    Args:
+        narrow: with the task's own paths; not where later tasks worked on the branch.
 
     Raises:
         Refused: each path with its owner.
@@ -180,7 +190,7 @@ def require_inside(
     branch = cards.branch_of(task)
     said: list[str] = []
     for oid, paths in own_changes(store.repo, since, tip):
-        found = trespasses(cards, branch, task, paths)
+        found = trespasses(cards, branch, task if narrow else None, paths)
         parent = store.repo.require_commit(oid).parents[0]
         if len(store.repo.require_commit(oid).parents) == 1:
             found += tampered(store, cards, branch, parent, oid, paths)
