@@ -437,25 +437,47 @@ def test_commits_in_another_order(world: World) -> None:
     world.holds(A1="done")
 
 
-@pytest.mark.parametrize("onto", [False, pytest.param(True, marks=pytest.mark.long)])
-def test_a_rebase_that_takes_other_branches_along(ready: World, onto: bool) -> None:
-    ready.do("B2")  # ws/B now holds A1
+def _both_rebased(world: World, *args: str) -> None:
+    """ws/B, which holds A1, rebased onto a trunk that went on, and ws/A taken along."""
+    take = ("-c", "rebase.updateRefs=true", "rebase", "-q", *args)
+    world.repo.git("switch", "-q", "--detach", "ws/B")
+    world.repo.git(*NO_HOOKS, *take, "ws/B")
+    world.repo.git("switch", "-q", "main")
+
+
+@pytest.fixture
+def stacked(ready: World) -> World:
+    """B2 is done on ws/B, which holds A1; trunk went on since; there are no worktrees."""
+    ready.do("B2")
     for letter in "AB":
         ready.repo.git("worktree", "remove", str(ready.tree(letter).path))
     ready.repo.commit("Trunk goes on", **{"README.md": "Hello\n"})
-    ready.repo.git("switch", "-q", "--detach", "ws/B")
-    args = ("--onto", "main", "main~1") if onto else ("main",)
-    ready.repo.git(*NO_HOOKS, "-c", "rebase.updateRefs=true", "rebase", "-q", *args, "ws/B")
-    ready.repo.git("switch", "-q", "main")
-    states = naive.read_all(ready.repo.path).states
-    assert states["B1"] == states["B2"] == "stale"
-    ready.holds()
+    return ready
+
+
+@pytest.mark.parametrize("onto", [("main",), ("--onto", "main", "main~1")], ids=["main", "onto"])
+def test_a_rebase_that_takes_another_branch_along(stacked: World, onto: tuple[str, ...]) -> None:
+    before = stacked.repo.oid("ws/A")
+    _both_rebased(stacked, "--rebase-merges", *onto)
+    assert stacked.repo.oid("ws/A") != before
+    stacked.holds(A1="stale", B1="stale", B2="stale", MP1="blocked")
     for task in ("A1", "B1", "B2"):
-        if ready.states()[task] == "stale":
-            ready.gw_ok("verify", task)
-    ready.holds(A1="done", B1="done", B2="done", MP1="ready")
-    ready.gw("merge", "MP1")
-    ready.holds()
+        stacked.gw_ok("verify", task)
+    stacked.holds(A1="done", B1="done", B2="done", MP1="ready")
+    stacked.merge()
+    stacked.gw_ok("merge", "--rest")
+    stacked.holds(A1="done", B1="done", B2="done", MP1="done")
+
+
+def test_a_rebase_that_makes_anothers_commits_its_own(stacked: World) -> None:
+    before = stacked.repo.oid("ws/B")
+    _both_rebased(stacked, "main")  # without its merges: A1 is replayed commit by commit
+    stacked.holds(B1="stale", B2="stale", MP1="blocked")
+    said = stacked.gw("verify", "B1")
+    assert "a/a1.txt belongs to WS-A" in said.error
+    stacked.holds(B1="stale", MP1="blocked")
+    stacked.repo.git("branch", "-f", "ws/B", before)
+    stacked.holds(B1="done", B2="done")
 
 
 # --- amends ------------------------------------------------------------------------------------
@@ -887,6 +909,23 @@ def test_done_by_hand_unblocks_nothing(ready: World, where: str, evidence: str) 
     ready.holds(A1=state, A2="blocked", MP1="blocked")
     if state in {"unproven", "stale"}:
         assert ready.next == "gitwaves verify A1"
+
+
+def test_done_by_hand_opens_no_boundary(world: World) -> None:
+    tree = world.start("A1")
+    tree.write("b/mine.txt", "x\n")
+    world.edit("WS-A/A1", "status: active", "status: done", at=tree)
+    tree.write("a/a1.txt", "A1\n")
+    tree.git("add", "-A")
+    tree.git("commit", "-q", "-n", "-m", "It is done, trust me")
+    world.holds(A1="unproven")
+    said = world.gw("verify", "A1")
+    assert said.error.startswith("outside the boundary:\n  b/mine.txt belongs to WS-B")
+    world.holds(A1="unproven")
+    tree.git("rm", "-q", "b/mine.txt")
+    tree.git("commit", "-q", "-n", "--amend", "--no-edit")
+    world.gw_ok("verify", "A1")
+    world.holds(A1="done")
 
 
 def test_done_by_hand_on_trunk_of_what_nobody_began(world: World) -> None:
