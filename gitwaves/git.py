@@ -679,6 +679,11 @@ class Repo:
                 self._fast_forward(holder, branch, new)
 
     def _swap(self, branch: Branch, new: Oid, old: Oid | None) -> None:
+        if old is not None and not self.is_ancestor(old, new):
+            raise NotReady(
+                f"{branch} holds commits that would be lost",
+                f"`git log {new[:10]}..{branch}` shows them; put them on top, then try again",
+            )
         zero = "0" * len(new)
         args = ("-m", "gitwaves: land", f"refs/heads/{branch}", new, old or zero)
         done = self.try_git("update-ref", "--create-reflog", *args)
@@ -686,6 +691,13 @@ class Repo:
             said = done.stderr.decode(errors="replace")
             if "cannot lock ref" in said and ("but expected" in said or "already exists" in said):
                 raise NotReady(f"{branch} moved meanwhile", "run the same command again")
+            if "; cannot create" in said:
+                other = said.split("': '")[-1].split("'")[0].removeprefix("refs/heads/")
+                raise NotReady(
+                    f"there can be no branch {branch} beside the branch {other}",
+                    f"rename that one with `git branch -m {other} NAME`, "
+                    "then run the same command again",
+                )
             raise failed(["update-ref"], done)
 
     def _fast_forward(self, holder: Worktree, branch: Branch, new: Oid) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from gitwaves.again import brings, brought_before, inputs_of
 from gitwaves.claims import BEGUN, prepare
 from gitwaves.errors import Conflict, GitwavesError, LostClaim, NotReady, Refused
 from gitwaves.git import Entry, Repo
@@ -141,8 +142,7 @@ def _merge(store: Store, name: str, again: bool, resume: bool, trust_trunk: bool
             e.commit for t in point.requires if (e := snapshot.facts[t].tracking.evidence)
         )
         if again:
-            old = store.tracking_at(snapshot.cards, _landing(snapshot, point), point.id)
-            inputs = (old.evidence.inputs if old and old.evidence else ()) or inputs
+            inputs = inputs_of(store, snapshot, point, sides, restored)
         merged = _merged(store, snapshot, point.id, sides, restored, resolved, again=again)
         code = store.repo.code_tree(merged)
         if verified is None or verified[0] != code:
@@ -200,47 +200,15 @@ def _require_allowed(repo: Repo, cards: Cards, steps: Sequence[Step], trust_trun
     Trust(repo.common, repo.clone_id()).require(commands, trust_trunk=trust_trunk)
 
 
-def _landing(snapshot: Snapshot, point: MergePoint) -> Oid:
-    commit = snapshot.facts[point.id].commit
-    assert commit is not None, "only a landed merge point is landed again"
-    return commit
-
-
 def _sides(
     store: Store, snapshot: Snapshot, point: MergePoint, again: bool
 ) -> tuple[list[Side], dict[TaskId, Tracking]]:
     """What a merge point takes: done commits, and what a reverted landing had brought."""
-    sides: list[Side] = []
-    restored: dict[TaskId, Tracking] = {}
-    repo = store.repo
-    anew = [t for t in point.requires if _brings(snapshot, t)]
-    if again and len(anew) < len(point.requires):  # else all was done again since
-        landing = _landing(snapshot, point)
-        commit = repo.require_commit(landing)
-        before = commit.parents[0]
-        # the landed content as a child of what was there before: against trunk, which holds the
-        # landing and its revert, this merges as the whole change, not as an empty one
-        content = repo.commit_tree(
-            commit.tree, [before], f"gitwaves: what {point.id} landed\n",
-            author=commit.author, committer=commit.committer,
-        )  # fmt: skip
-        sides.append(Side(content, str(point.id)))
-        for task in snapshot.cards.tasks:
-            said = store.tracking_at(snapshot.cards, landing, task)
-            was = store.tracking_at(snapshot.cards, before, task)
-            if said and said != was and said.status is Status.DONE:
-                restored[task] = said
+    sides, restored = brought_before(store, snapshot, point) if again else ([], {})
     for task in sorted(point.requires, key=natural):
-        if _brings(snapshot, task):
+        if brings(snapshot, task):
             sides.append(Side(done_commit(store, snapshot, task), str(task)))
-            restored.pop(task, None)
     return sides, restored
-
-
-def _brings(snapshot: Snapshot, task: TaskId) -> bool:
-    """Whether a task is done and not on trunk yet."""
-    fact = snapshot.facts[task]
-    return not fact.landed and fact.verdict is Verdict.HOLDS
 
 
 def require_finished(store: Store, snapshot: Snapshot, sides: Sequence[Side]) -> None:
@@ -250,20 +218,25 @@ def require_finished(store: Store, snapshot: Snapshot, sides: Sequence[Side]) ->
         Refused: its tree shows another task at work, or it changed paths outside its boundary.
     """
     cards = snapshot.cards
+    names = {side.name for side in sides}  # what is taken as well is not half done
     for side in sides:
         task = TaskId(side.name)
         if task not in cards.tasks:
             continue
         branch = cards.branch_of(task)
-        for other in cards.tasks_on(branch):
+        for other in cards.tasks:
             said = store.tracking_at(cards, side.commit, other)
-            if said and said.status in BEGUN and other == task:
+            if not said or said.status not in BEGUN:
+                continue
+            if other == task:
                 raise Refused(
                     f"the done commit of {task} was rewritten: none stands on {side.commit[:10]}",
                     f"on {branch}, `git reset {side.commit[:10]}` and `git restore {ROOT}`, commit "
                     f"what is left, then run `gitwaves verify {task}`",
                 )
-            if said and said.status in BEGUN:
+            if other in names:
+                continue
+            if cards.branch_of(other) == branch or said != cards.tracking.get(other):
                 raise Refused(
                     f"the done commit of {task} holds {other}, which was {said.status} there",
                     f"finish {other}, or take its commits off the branch, then verify {task} again",
@@ -545,20 +518,34 @@ def _taken(snapshot: Snapshot) -> set[str]:
 
 
 def _require_not_ahead(store: Store, snapshot: Snapshot, side: Side) -> None:
-    """Raises where `side` would land work that waits for a merge point.
+    """Raises where `side` would land work that waits for a merge point, or is not done any more.
+
+    What it holds of a task is what the task says now, and what it said when it was brought in.
 
     Raises:
         NotReady: names the task.
     """
-    taken = _taken(snapshot)
+    repo, taken = store.repo, _taken(snapshot)
     for task in sorted(snapshot.cards.tasks, key=natural):
-        evidence = snapshot.facts[task].tracking.evidence
-        if task not in taken or evidence is None or not _brings(snapshot, task):
+        fact = snapshot.facts[task]
+        said = store.tracking_at(snapshot.cards, side.commit, task)
+        held = (fact.tracking, said) if said and said.status is Status.DONE else (fact.tracking,)
+        commits = {t.evidence.commit for t in held if t.evidence}
+        if not any(
+            repo.is_ancestor(c, side.commit) and not repo.is_ancestor(c, snapshot.trunk_tip)
+            for c in commits
+        ):
             continue
-        if store.repo.is_ancestor(evidence.commit, side.commit):
+        on_trunk = fact.landed and fact.tracking.status is Status.DONE
+        if task in taken and not on_trunk:
             raise NotReady(
                 f"{side.name} is built on {task}, which waits for a merge point",
                 f"`gitwaves show {task}` says for which; land that one first",
+            )
+        if not on_trunk and not brings(snapshot, task):
+            raise NotReady(
+                f"{side.name} is built on {task}, which is not done any more",
+                f"`gitwaves show {task}` says why; have it done again first",
             )
 
 

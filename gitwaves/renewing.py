@@ -11,7 +11,7 @@ from gitwaves.model import Evidence, Status, Verdict
 from gitwaves.steps import run_steps
 from gitwaves.store import Store
 from gitwaves.trust import Trust
-from gitwaves.verifying import Verified, log_path
+from gitwaves.verifying import Verified, claimed_at, log_path, require_inside
 from gitwaves.worktrees import folder_for, scratch
 from gitwaves.writing import land, now, refresh, state_commit
 
@@ -29,7 +29,8 @@ def renew(
 
     Raises:
         NotReady: it is not stale or unproven, or another task is at work on its branch.
-        Refused: it lacks what it must produce, or its branch moved meanwhile.
+        Refused: it lacks what it must produce, holds changes outside its boundary, or its branch
+            moved meanwhile.
         Untrusted: the steps are not trusted in this clone.
     """
     repo = store.repo
@@ -46,6 +47,9 @@ def renew(
     commands = [s.run for s in (*cards.config.setup, *steps) if s.run]
     Trust(repo.common, repo.clone_id()).require(commands, trust_trunk=trust_trunk)
     tip = snapshot.tips.get(branch)
+    if tip is not None and not fact.landed:
+        since = claimed_at(store, snapshot, task, tip)
+        require_inside(store, snapshot, task, since, tip, tip, tracking=False)
     commit = bring_in(store, snapshot, task, tip) if fact.landed or tip is None else tip
     absent = [p for p in cards.tasks[task].produces if repo.at(commit, p.rstrip("/")) is None]
     if absent:

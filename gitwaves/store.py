@@ -141,6 +141,9 @@ class Store:
             return local or theirs
         return local if self.repo.is_ancestor(theirs, local) else theirs
 
+    def _in_line(self, one: Oid, other: Oid) -> bool:
+        return self.repo.is_ancestor(one, other) or self.repo.is_ancestor(other, one)
+
     def _no_plan(self, heads: Mapping[str, Oid]) -> NotReady:
         self.require_in_reach()
         top = self.repo.top
@@ -291,6 +294,9 @@ class Store:
         for branch in sorted({cards.branch_of(t) for t in cards.tasks}):
             facts |= self._facts_on(cards, branch, tip, tips.get(branch))
         facts |= self._point_facts(cards, tip)
+        said += [
+            line for branch in sorted(tips) for line in self._lost(cards, branch, tip, tips[branch])
+        ]
         save_kept()
         return Snapshot(cards, facts, trunk, tip, tips, (*self._warnings(cards, rev), *said))
 
@@ -301,6 +307,11 @@ class Store:
         said: list[str] = []
         remote = cards.config.remote
         branches = {w.branch for w in cards.workstreams.values()}
+        trunk = cards.config.trunk
+        mine = refs.get(f"refs/heads/{trunk}")
+        theirs = refs.get(f"refs/remotes/{remote}/{trunk}") if remote else None
+        if mine and theirs and not self._in_line(mine, theirs):
+            said.append(f"{trunk} diverged from {remote}: {remote}'s is read")
         for branch in sorted(branches | {cards.branch_of(t) for t in cards.tasks}):
             local = refs.get(f"refs/heads/{branch}")
             theirs = refs.get(f"refs/remotes/{remote}/{branch}") if remote else None
@@ -334,6 +345,29 @@ class Store:
                 said.append(
                     f"only some branches of {remote} are fetched: what others hold is not seen "
                     f"(`git remote set-branches {remote} '*'`, then `git fetch`)"
+                )
+        return said
+
+    def _lost(self, cards: Cards, branch: Branch, trunk: Oid, tip: Oid) -> list[str]:
+        """What is to be said of work on a branch whose card trunk no longer has in its place."""
+        said = []
+        for stream in (w.id for w in cards.workstreams.values() if w.branch == branch):
+            folder = self.repo.at(tip, f"{ROOT}/{stream}")
+            known = {cards.tasks[t].path for t in cards.tasks_on(branch)}
+            for name in sorted(self.repo.tree(folder.oid)) if folder and folder.is_tree else ():
+                path = task_path(stream, name.removesuffix(".yaml"))
+                if path in known or name == WORKSTREAM_FILE or self.repo.at(trunk, path):
+                    continue
+                held = self.tracking_of(self.repo.read(tip, path), path)
+                if held is None or held.status is Status.PLANNED:
+                    continue
+                bases = self.repo.merge_bases(trunk, tip)
+                if any(self.tracking_of(self.repo.read(b, path), path) == held for b in bases):
+                    continue
+                task = name.removesuffix(".yaml")
+                said.append(
+                    f"{branch} has work of {task} ({held.status}), whose card {path} is not on "
+                    f"{cards.config.trunk}: put it back, and cancel it there if it is not wanted"
                 )
         return said
 

@@ -15,6 +15,7 @@ from gitwaves.guards import Change, breaches_of
 from gitwaves.model import (
     ROOT,
     Branch,
+    Claim,
     Evidence,
     Gap,
     Oid,
@@ -25,13 +26,13 @@ from gitwaves.model import (
     natural,
     printable,
 )
-from gitwaves.ranges import breaches
+from gitwaves.ranges import breaches, own_changes
 from gitwaves.receipts import Receipt, all_for, find, made_files, note_made, save
 from gitwaves.rulebook import Rules
 from gitwaves.steps import Outcome, run_steps
 from gitwaves.store import Snapshot, Store
 from gitwaves.trust import Trust
-from gitwaves.worktrees import mark
+from gitwaves.worktrees import folder_for, mark, place_for
 from gitwaves.writing import (
     card_path,
     done_commit,
@@ -121,9 +122,20 @@ def require_plain_index(repo: Repo, worktree: Worktree) -> None:
 
 
 def require_inside(
-    store: Store, snapshot: Snapshot, task: TaskId, since: Oid, tip: Oid, content: Oid
+    store: Store,
+    snapshot: Snapshot,
+    task: TaskId,
+    since: Oid,
+    tip: Oid,
+    content: Oid,
+    *,
+    tracking: bool = True,
 ) -> None:
     """Raises unless the guards pass all that the branch did since its claim, and the content.
+
+    Args:
+        tracking: whether the branch's own cards are judged too; not where what is stale or unproven
+            is verified anew: that its evidence does not fit is why.
 
     Raises:
         Refused: each path with its owner.
@@ -134,6 +146,9 @@ def require_inside(
     said = breaches(rules, branch, tip, known, snapshot.trunk_tip)
     committed = bool(said)
     said += breaches_of(rules, branch, Change.of(store.repo, content, [tip]))
+    if not tracking:
+        own = {snapshot.cards.tasks[t].path for t in snapshot.cards.tasks_on(branch)}
+        said = [breach for breach in said if breach.path not in own]
     if said:
         # A revert would be one more commit outside the boundary.
         undo = (
@@ -158,10 +173,23 @@ def task_here(store: Store, snapshot: Snapshot) -> TaskId:
     """
     here = store.repo.here()
     task = at_work(snapshot, here.branch) if here and here.branch else None
-    if task is None:
-        where = f"on {here.branch}" if here and here.branch else "here"
-        raise NotReady(f"no task is at work {where}", "name one, or run `gitwaves start ID`")
-    return task
+    if task is not None:
+        return task
+    where = f"on {here.branch}" if here and here.branch else "here"
+    if here and here.branch is None:
+        where += f": in the middle of {here.busy()}" if here.busy() else ": HEAD is detached"
+    raise NotReady(f"no task is at work {where}", _way_back(store, snapshot, here))
+
+
+def _way_back(store: Store, snapshot: Snapshot, here: Worktree | None) -> str:
+    """What to do in a worktree where no task is at work: often somebody switched its branch."""
+    for branch in sorted(snapshot.tips) if here else ():
+        folder = folder_for(store.repo, snapshot.cards, branch.replace("/", "-"))
+        if here and here.branch != branch and here.path.resolve() == folder:
+            if here.holds() == branch:
+                return "finish or abort it first"
+            return f"this is the worktree of {branch}: go back with `git switch {branch}`"
+    return "name one, or run `gitwaves start ID`"
 
 
 def verify(
@@ -191,6 +219,8 @@ def verify(
     branch = cards.branch_of(task)
     fact = snapshot.facts[task]
     worktree = repo.holder(branch)
+    if at_work(snapshot, branch) == task and worktree is None:
+        place_for(repo, cards, branch)  # where its folder is on something else, this says so
     if at_work(snapshot, branch) != task or worktree is None:
         raise NotReady(f"{task} is not at work here", f"run `gitwaves start {task}` first")
     if worktree.branch != branch or worktree.busy():
@@ -207,9 +237,10 @@ def verify(
     code = repo.code_tree(content)
     tip = repo.branch(branch)
     assert tip is not None
-    require_inside(store, snapshot, task, claimed_at(store, snapshot, task, tip), tip, content)
+    since = claimed_at(store, snapshot, task, tip)
+    require_inside(store, snapshot, task, since, tip, content)
     claim = fact.tracking.claim
-    if claim and claim.tree == code and not unchanged:
+    if claim and not unchanged and not _worked(repo, claim, since, tip, code):
         raise Refused(
             f"nothing changed since {task} was claimed",
             "if nothing has to change, say so with `gitwaves verify --unchanged`",
@@ -228,6 +259,16 @@ def verify(
     head = repo.branch(branch)
     differs = [] if advanced or head is None else _code_paths(repo.changed(head, content))
     return replace(result, done=any(a.task == task for a in advanced), differs=tuple(differs))
+
+
+def _worked(repo: Repo, claim: Claim, since: Oid, tip: Oid, code: Oid) -> bool:
+    """Whether a branch changed anything itself since a claim: bringing in trunk is no work."""
+    if code == claim.tree:
+        return False
+    if code != repo.code_tree(tip):
+        return True
+    line = repo.rev_list("--first-parent", f"{since}..{tip}")
+    return any(map(_code_paths, own_changes(repo, line).values()))
 
 
 def _aftermath(repo: Repo, worktree: Worktree, content: Oid) -> tuple[list[str], list[str]]:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,11 +44,27 @@ def place_for(repo: Repo, cards: Cards, branch: Branch) -> Place:
                 f"{path} is half made: `git worktree add` was killed, or is still at it",
                 "run `gitwaves doctor --fix`, then the same command again",
             )
+        held = next((w for w in repo.worktrees() if w.path.resolve() == path), None)
+        if held is not None:
+            raise _elsewhere(repo, held, branch)
         raise GitwavesError(
             f"{path} is there already, and is not the worktree of {branch}",
             "move it away, or set `worktrees:` in .workstreams/config.yaml to another place",
         )
     return Place(path, None)
+
+
+def _elsewhere(repo: Repo, held: Worktree, branch: Branch) -> GitwavesError:
+    """The error for a worktree that somebody switched to something else."""
+    there = held.branch or "a detached HEAD"
+    path = shlex.quote(str(held.path))
+    if repo.branch(branch) is not None:
+        hint = f"`git -C {path} switch {branch}`, then run the same command again"
+    elif held.branch is not None:
+        hint = f"there is no branch {branch}: if {there} is it, `git -C {path} branch -m {branch}`"
+    else:
+        hint = f"there is no branch {branch}: make it there with `git -C {path} switch -c {branch}`"
+    return NotReady(f"{held.path} is on {there}, not on {branch}", hint)
 
 
 def folder_for(repo: Repo, cards: Cards, name: str) -> Path:

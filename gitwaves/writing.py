@@ -238,6 +238,7 @@ def land(store: Store, cards: Cards, branch: Branch, new: Oid, old: Oid | None) 
     remote = cards.config.remote
     if remote is not None and not store.offline:
         new = _on_top_of(store, cards, branch, new)
+        _require_one_line(store, branch, new, remote)
         done = store.repo.try_git("push", "--quiet", remote, f"{new}:refs/heads/{branch}")
         if done.returncode:
             said = done.stderr.decode(errors="replace")
@@ -253,6 +254,21 @@ def land(store: Store, cards: Cards, branch: Branch, new: Oid, old: Oid | None) 
         if here is None or store.repo.is_ancestor(here, new):
             old = here  # what it builds on was the remote's, which was ahead
     store.repo.land(branch, new, old)
+
+
+def _require_one_line(store: Store, branch: Branch, new: Oid, remote: str) -> None:
+    """Raises before anything is pushed, where what is here could not follow it.
+
+    Raises:
+        NotReady: the branch here holds commits that `new`, built on the remote's line, does not.
+    """
+    here = store.repo.branch(branch)
+    if here is not None and not store.repo.is_ancestor(here, new):
+        raise NotReady(
+            f"{branch} here and {remote}/{branch} have diverged",
+            f"put yours on top where {branch} is checked out: `git rebase {remote}/{branch}`, "
+            "then run the same command again",
+        )
 
 
 def _on_top_of(store: Store, cards: Cards, branch: Branch, new: Oid) -> Oid:

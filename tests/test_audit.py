@@ -231,7 +231,7 @@ def elsewhere(plan: Plan, worktree: Repo) -> Tracking:
 
 FORGED: dict[Forger, tuple[str, str]] = {
     by_hand: ("unproven", "done without evidence"),
-    no_such_commit: ("unproven", "was never in this repository"),
+    no_such_commit: ("unproven", "is not in this repository"),
     other_tree: ("unproven", "does not have the code tree it claims"),
     of_another_task: ("unproven", "is for a spec that main never had"),
     of_another_task_untouched: ("unproven", "its tracking is that of B1"),

@@ -63,6 +63,7 @@ LAYERS = {
     "hooks": "shell",
     "importing": "shell",
     "live": "shell",
+    "again": "shell",
     "merging": "shell",
     "objects": "shell",
     "planning": "shell",

@@ -187,7 +187,9 @@ class World:
         for need in before.cards.tasks[before.require_task(task)].depends_on:
             evidence = before.facts[need].tracking.evidence
             if need == "MP1":
-                assert naive.contains(self.top, head, "main"), f"{task} starts without MP1"
+                assert naive.contains(self.top, head, self.heads()["main"]), (
+                    f"{task} starts without MP1"
+                )
                 continue
             assert evidence is not None
             assert naive.contains(self.top, head, evidence.commit), f"{task} starts without {need}"
