@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, NewType
 
 TaskId = NewType("TaskId", str)
@@ -46,6 +47,7 @@ def is_batch_name(text: str) -> bool:
     return bool(_BATCH.fullmatch(text)) and len(text) <= 64
 
 
+@lru_cache(maxsize=1 << 16)
 def natural(text: str) -> tuple[tuple[int, int | str], ...]:
     """A sort key for ids as people count: `A2` before `A10`, `P1-B2` before `P1.5-B1`.
 
@@ -227,11 +229,18 @@ class MergePoint:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """How an agent is launched: a command that gets the brief on standard input."""
+    """How an agent is launched: a command that gets the brief on standard input.
+
+    Arguments may hold placeholders (`clients.filled`): {brief}, {settings}, {session}, {task},
+    {worktree}, and the lists {path}, {step}, {git_dir}, {setting}.
+    """
 
     command: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     timeout: int | None = None  # seconds
+    client: str = "text"  # the dialect that it speaks: one of `clients.CLIENTS`
+    resume: tuple[str, ...] = ()  # the command that goes on with a session
+    open: tuple[str, ...] = ()  # the command for a session with a person in it
 
 
 @dataclass(frozen=True, slots=True)
