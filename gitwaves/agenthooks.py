@@ -20,9 +20,11 @@ from gitwaves.attempts import failure_text
 from gitwaves.claims import at_work, start
 from gitwaves.errors import GitwavesError, NotReady, Untrusted, UsageError
 from gitwaves.git import Repo, Worktree
+from gitwaves.guards import trespasses
 from gitwaves.model import Branch, TaskId
+from gitwaves.rulebook import Rules
 from gitwaves.store import Snapshot, Store
-from gitwaves.verifying import advance, note, trespasses, verify
+from gitwaves.verifying import advance, note, verify
 from gitwaves.worktrees import place_for
 
 MOST_RETURNS = 5  # times that one session is sent back to work
@@ -78,6 +80,7 @@ def _before_write(store: Store, here: Worktree, asked: Mapping[str, Any]) -> str
     task = at_work(snapshot, here.branch)
     if task is None:
         return ""
+    rules = Rules(store.repo, snapshot.trunk, snapshot.trunk_tip)
     said = []
     for path in _written(asked):
         full = Path(os.path.realpath(here.path / path))  # links lead elsewhere
@@ -86,7 +89,8 @@ def _before_write(store: Store, here: Worktree, asked: Mapping[str, Any]) -> str
             if inside.startswith(".workstreams/"):
                 said.append(f"{inside} is gitwaves' to write: cards change on {snapshot.trunk}")
             else:
-                said += trespasses(snapshot.cards, here.branch, task, [inside])
+                card = snapshot.cards.tasks[task].path
+                said += [str(b) for b in trespasses(rules, here.branch, card, [inside])]
         elif full.is_relative_to(store.repo.common) or _others(store, here, full):
             said.append(f"{full} lies in another worktree: stay in {here.path}")
     if not said:
