@@ -60,6 +60,8 @@ LAYERS = {
     "live": "shell",
     "merging": "shell",
     "objects": "shell",
+    "passing": "shell",
+    "plaintext": "shell",
     "planning": "shell",
     "processes": "shell",
     "ranges": "shell",
