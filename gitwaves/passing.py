@@ -318,15 +318,13 @@ class Door:
             tree = self.objects.tree(root[folder][1])
             boundary = stream_of(self._blob(tree, "workstream.yaml"), folder)[0]
             return card_digest(card, boundary)
-        tasks: dict[str, bytes] = {}
-        for _other, (mode, oid) in root.items():
-            for file in self.objects.tree(oid) if mode == "40000" and _other != POINTS else ():
-                task = file.removesuffix(".yaml")
-                if task in tasks:
-                    raise Odd(task)
-                if file != "workstream.yaml":
-                    tasks[task] = self._blob(self.objects.tree(oid), file)
-        return card_digest(card, None, tasks)
+
+        def task_of(ident: str) -> bytes:
+            trees = [self.objects.tree(root[name][1]) for name in self.streams if name in root]
+            (tree,) = (tree for tree in trees if f"{ident}.yaml" in tree)
+            return self._blob(tree, f"{ident}.yaml")
+
+        return card_digest(card, [], task_of)
 
     # --- what merges bring ---------------------------------------------------------------------
 
@@ -339,7 +337,7 @@ class Door:
         """Whether a merge may bring what a commit has: it is on trunk, or is a done commit."""
         if parent in self.brought:
             return False
-        return self._done(parent) or self._on_trunk(parent)
+        return parent in self.landed or self._done(parent) or self._on_trunk(parent)
 
     def _done(self, commit: str) -> bool:
         """Whether a commit that the server has records a task as done, with nothing else at work."""
@@ -349,9 +347,11 @@ class Door:
             return False
         now, was = objects.cards(commit), objects.cards(parents[0])
         folders = [n for n in {*now, *was} if now.get(n) != was.get(n)]
-        if len(folders) != 1 or folders[0] == POINTS or folders[0] not in now:
+        if len(folders) != 1 or folders[0] not in self.streams:
             return False
         (folder,) = folders
+        if now.get(folder, ("", ""))[0] != "40000" or was.get(folder, ("", ""))[0] != "40000":
+            return False
         tree, before = objects.tree(now[folder][1]), objects.tree(was[folder][1])
         files = [n for n in {*tree, *before} if tree.get(n) != before.get(n)]
         if len(files) != 1 or files[0] == "workstream.yaml":

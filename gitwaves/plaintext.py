@@ -11,6 +11,7 @@ SEPARATOR = b"# --- tracking: written by gitwaves on the worktree's branch ---\n
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _WORDS = frozenset("y n yes no on off true false null nan inf".split())
@@ -380,9 +381,9 @@ def _seconds(text: str) -> int:
 
 
 def card_digest(
-    card: bytes, boundary: list[str] | None, tasks: dict[str, bytes] | None = None
+    card: bytes, boundary: list[str], task_of: Callable[[str], bytes] | None = None
 ) -> str:
-    """The spec digest of a task's card, or with `tasks` (id to card) of a merge point's.
+    """The spec digest of a task's card, or with `task_of` (the card of an id) of a merge point's.
 
     A card that is read otherwise than YAML reads it has a digest that nothing recorded.
     """
@@ -396,13 +397,13 @@ def card_digest(
         "id": _scalar(keys["id"][0]),
         "spec": _literal(*keys["spec"]).strip() if "spec" in keys else "",
     }
-    if tasks is None:
+    if task_of is None:
         lists = {k: listed(k) for k in ("acceptance", "paths", "produces")}
-        said |= {**lists, "boundary": boundary or [], "verify": steps}
+        said |= {**lists, "boundary": boundary, "verify": steps}
     else:
         requires = listed("requires")
         for task in requires if not steps else ():
-            for step in _steps(_keys(halves(tasks[task])[0].decode("utf-8"))["verify"][1]):
+            for step in _steps(_keys(halves(task_of(task))[0].decode("utf-8"))["verify"][1]):
                 if (one := _step(step)) not in steps:
                     steps.append(one)
         said |= {"requires": sorted(requires, key=_natural), "verify": steps}
@@ -423,9 +424,22 @@ def hashed(data: bytes, digits: int) -> str:
     return str(new(data).hexdigest())
 
 
-def _natural(ident: str) -> tuple[str, int]:
-    """The order of ids that are letters and a number."""
-    letters = ident.rstrip("0123456789")
-    if not letters.isalpha() or letters == ident:
-        raise Odd(ident)
-    return letters.lower(), int(ident[len(letters) :])
+def _natural(ident: str) -> list[tuple[int, int | str]]:
+    """The order of ids as people count; the same as `model.natural`."""
+    parts: list[tuple[int, int | str]] = []
+    word = ""
+    for char, following in zip(ident, ident[1:] + "\0", strict=True):
+        word += char
+        if char.isalnum() and (char.isdigit(), char.isalpha()) == (
+            following.isdigit(),
+            following.isalpha(),
+        ):
+            continue
+        if char.isdigit():
+            parts.append((2, int(word)))
+        elif char.isalpha():
+            parts.append((3, word.lower()))
+        else:
+            parts.append((1 if char == "." else 0, word))
+        word = ""
+    return [*parts, (-1, ident)]
