@@ -66,6 +66,15 @@ def install_server(repo: Repo) -> list[str]:
     return install(repo, SERVER_HOOKS)
 
 
+def uninstall_server(repo: Repo) -> list[str]:
+    """Removes that hook again, and the lock that was taken to install it; says what was done."""
+    said = uninstall(repo, SERVER_HOOKS)
+    if said and [p.name for p in repo.state_dir.iterdir()] == ["lock"]:
+        (repo.state_dir / "lock").unlink()
+        repo.state_dir.rmdir()
+    return said
+
+
 def uninstall(repo: Repo, names: Sequence[str] = HOOKS) -> list[str]:
     """Removes the hooks and puts back those that were there before; says what was done.
 

@@ -203,10 +203,14 @@ class Door:
             return False
         self.objects.load([HEADS + b for b in sorted(branches)])
         others = {b: tip for b in sorted(branches) if (tip := self.objects.tip(b)) is not None}
+        if self.trunk in moves:  # last: what counts as landed is another then
+            moves[self.trunk] = moves.pop(self.trunk)
         for name, (old, new) in moves.items():
+            if name == self.trunk:
+                self.landed = [old]  # what the push brings to trunk has yet to land
             known = [oid for branch, oid in others.items() if branch != name]
             known += [old] if old.strip("0") else []
-            known += self.landed[:1] if name == self.trunk else self.landed
+            known += self.landed
             self.brought = commits(new, known)
             if name == self.trunk:
                 if not self._trunk_line(new, old):
@@ -401,12 +405,9 @@ class Door:
                     else:
                         return False
                 oid = change.parents[0]
-            if oid != old and (start == new or not self._before(oid, old)):
+            if oid != old and (start == new or not self._on_trunk(oid)):
                 return False
         return True
-
-    def _before(self, oid: str, old: str) -> bool:
-        return ask_git("rev-list", "-1", oid, "--not", old) == b""
 
     def _reviewed(self, change: Change) -> bool:
         """Whether a commit on trunk leaves tracking alone, but for a merge point's done commit."""

@@ -164,8 +164,8 @@ def uninstall(app: App, server: bool) -> None:
     """Remove the hooks without a trace."""
     from gitwaves import hooks as installed
 
-    names = installed.SERVER_HOOKS if server else installed.HOOKS
-    for line in installed.uninstall(app.repo, names) or ["no hooks of gitwaves are installed"]:
+    said = installed.uninstall_server(app.repo) if server else installed.uninstall(app.repo)
+    for line in said or ["no hooks of gitwaves are installed"]:
         echo(line)
 
 
