@@ -15,11 +15,13 @@ import posix
 import sys
 
 from gitwaves.plaintext import (
+    Covers,
     Odd,
     card_digest,
     config_of,
     halves,
     hashed,
+    paths_of,
     stream_of,
     tracking_of,
 )
@@ -262,7 +264,7 @@ class Door:
     ) -> bool:
         own = {n for n, (_, b) in streams.items() if b == branch}
         inside = [p for n in sorted(own) for p in (streams[n][0] or ["**"])]
-        allowed = Covers([*inside, *self.shared])
+        allowed, shared = Covers(inside), Covers(self.shared)
         narrow = self._narrow(own)
         oid = new
         while oid in self.brought:
@@ -273,20 +275,37 @@ class Door:
                         return False
                     if not self._state(raw, path, own, change.parents[0]):
                         return False
-                elif narrow or not allowed.covers(path):
+                elif shared.covers(path):
+                    continue
+                elif not allowed.covers(path) or (
+                    narrow and not self._inside(narrow, path, own, [*change.parents, oid])
+                ):
                     return False
             if not change.parents or not all(self._merged(p) for p in change.parents[1:]):
                 return False
             oid = change.parents[0]
         return oid == old or (not old.strip("0") and self._on_trunk(oid))
 
-    def _narrow(self, own: set[str]) -> bool:
-        """Whether some card of a branch states paths of its own: then it matters which is at work."""
+    def _narrow(self, own: set[str]) -> dict[str, Covers]:
+        """The paths that cards of a branch state for themselves, by the names of the files."""
         root = self.objects.cards(self.rules)
         trees = [self.objects.tree(root[name][1]) for name in sorted(own)]
-        oids = [oid for t in trees for n, (_, oid) in t.items() if n != "workstream.yaml"]
-        self.objects.load(oids)
-        return any(b"\npaths:" in (self.objects.read(oid, "blob") or b"\npaths:") for oid in oids)
+        files = {n: oid for t in trees for n, (_, oid) in t.items() if n != "workstream.yaml"}
+        self.objects.load(list(files.values()))
+        found = {n: paths_of(self.objects.read(oid, "blob")) for n, oid in files.items()}
+        return {name: Covers(paths) for name, paths in found.items() if paths}
+
+    def _inside(
+        self, narrow: dict[str, Covers], path: str, own: set[str], commits: list[str]
+    ) -> bool:
+        """Whether the task that is at work in the first of some commits that has one may change a path."""
+        for commit in commits:
+            working = self._at_work(commit, own)
+            if len(working) > 1:
+                return False
+            if working:
+                return working[0] not in narrow or narrow[working[0]].covers(path)
+        return True
 
     def _state(self, raw: list[str], path: str, own: set[str], parent: str) -> bool:
         """Whether a change of one card is a state commit of one of `own` folders."""
@@ -370,21 +389,26 @@ class Door:
 
     def _idle(self, commit: str, folder: str) -> bool:
         """Whether no card of a folder's branch is at work in a commit."""
-        streams = self.streams
-        branch = streams[folder][1] if folder in streams else None
+        branch = self.streams[folder][1]
+        return not self._at_work(commit, {n for n, (_, b) in self.streams.items() if b == branch})
+
+    def _at_work(self, commit: str, own: set[str]) -> list[str]:
+        """The files of the cards in some folders that are active or failed in a commit."""
         root = self.objects.cards(commit)
-        for name in (n for n, (_, b) in streams.items() if b == branch and n in root):
+        found = []
+        for name in sorted(own & root.keys()):
             tree = self.objects.tree(root[name][1])
             self.objects.load([oid for _, oid in tree.values()])
             for file, (_, oid) in tree.items():
-                data = self.objects.read(oid, "blob")
                 if file == "workstream.yaml":
                     continue
-                half = halves(data)[1].split(b"\n")
+                half = halves(self.objects.read(oid, "blob"))[1].split(b"\n")
                 said = [line for line in half if line.lstrip().startswith(b"status")]
-                if said not in ([b"  status: planned"], [b"  status: done"]):
-                    return False
-        return branch is not None
+                if said in ([b"  status: active"], [b"  status: failed"]):
+                    found.append(file)
+                elif said not in ([b"  status: planned"], [b"  status: done"]):
+                    raise Odd(file)
+        return found
 
     # --- trunk ---------------------------------------------------------------------------------
 
@@ -445,29 +469,6 @@ class Door:
         """Whether a commit is the one that a landing rests on: a merge point's done commit."""
         change = self.brought[commit]
         return len(change.paths) == 1 and change.paths[0][1].startswith(f"{ROOT}/{POINTS}/")
-
-
-class Covers:
-    """What some patterns cover, as far as that is plain: any other may cover more."""
-
-    def __init__(self, patterns: list[str]) -> None:
-        self.everything = "**" in patterns
-        self.files: list[str] = []
-        self.folders: list[str] = []
-        for pattern in patterns:
-            path = pattern.removeprefix("/").removesuffix("**")
-            if pattern.startswith("!") or any(c in "*?[\\" for c in path) or not path.isprintable():
-                continue
-            if not path or path.startswith(("/", " ")) or path.endswith(" ") or "//" in path:
-                continue
-            if {".", ".."} & set(path.split("/")) or (pattern.endswith("**") and path[-1] != "/"):
-                continue
-            self.folders.append(path if path.endswith("/") else path + "/")
-            if not path.endswith("/"):
-                self.files.append(path)
-
-    def covers(self, path: str) -> bool:
-        return self.everything or path in self.files or path.startswith(tuple(self.folders))
 
 
 def commits(new: str, known: list[str]) -> dict[str, Change]:

@@ -9,6 +9,13 @@ from __future__ import annotations
 
 SEPARATOR = b"# --- tracking: written by gitwaves on the worktree's branch ---\n"
 
+# What may stand in the files whose reading nothing proves; a file with more in it may not be valid.
+_CONFIG = frozenset(
+    "version title trunk agents agent design batches dispatch worktrees setup remote merge"
+    " default_estimate retries lease learnings shared_paths profiles on_event allowed_signers".split()
+)
+_STREAM = frozenset("title paths branch agent".split())
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -253,10 +260,7 @@ def _keys(text: str) -> dict[str, tuple[str, list[str]]]:
     for line in text.split("\n"):
         if line[:1] in {" ", "-"} or not line:
             below.append(line)
-        elif line.startswith("#"):
-            if any(below):
-                continue  # what stands before it is over, or it is part of a text and changes it
-        else:
+        elif not line.startswith("#"):
             key, colon, rest = line.partition(":")
             if not colon or not _is_plain(key) or (rest and rest[0] != " ") or key in found:
                 raise Odd(line)
@@ -327,6 +331,8 @@ def _literal(rest: str, below: list[str]) -> str:
 def config_of(data: bytes) -> tuple[str, list[str]]:
     """The branch that a `config.yaml` names as trunk, and the paths that are shared."""
     keys = _keys(data.decode("utf-8"))
+    if not all(key in _CONFIG or key.startswith("x-") for key in keys):
+        raise Odd("config")
     trunk, below = keys.get("trunk", ("main", []))
     if any(below):
         raise Odd("trunk")
@@ -336,11 +342,44 @@ def config_of(data: bytes) -> tuple[str, list[str]]:
 def stream_of(data: bytes, folder: str) -> tuple[list[str], str]:
     """The boundary and the branch that a `workstream.yaml` states."""
     keys = _keys(data.decode("utf-8"))
+    if not all(key in _STREAM or key.startswith("x-") for key in keys) or not _is_plain(folder):
+        raise Odd(folder)
     default = "ws/" + (folder[3:] if folder[:3].upper() == "WS-" else folder)
     branch, below = keys.get("branch", (default, []))
-    if any(below) or "\\" in folder:
+    if any(below):
         raise Odd("branch")
     return _list(*keys["paths"]) if "paths" in keys else [], _scalar(branch)
+
+
+def paths_of(card: bytes | None) -> list[str]:
+    """The paths that a task's card states for itself."""
+    spec = halves(card)[0]
+    if b"\npaths:" not in spec:
+        return []
+    return _list(*_keys(spec.decode("utf-8"))["paths"])
+
+
+class Covers:
+    """What some patterns cover, as far as that is plain: any other may cover more."""
+
+    def __init__(self, patterns: list[str]) -> None:
+        self.everything = "**" in patterns
+        self.files: list[str] = []
+        self.folders: list[str] = []
+        for pattern in patterns:
+            path = pattern.removeprefix("/").removesuffix("**")
+            if pattern.startswith("!") or any(c in "*?[\\" for c in path) or not path.isprintable():
+                continue
+            if not path or path.startswith(("/", " ")) or path.endswith(" ") or "//" in path:
+                continue
+            if {".", ".."} & set(path.split("/")) or (pattern.endswith("**") and path[-1] != "/"):
+                continue
+            self.folders.append(path if path.endswith("/") else path + "/")
+            if not path.endswith("/"):
+                self.files.append(path)
+
+    def covers(self, path: str) -> bool:
+        return self.everything or path in self.files or path.startswith(tuple(self.folders))
 
 
 def _json(value: object) -> str:

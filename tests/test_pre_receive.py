@@ -312,7 +312,9 @@ def test_another_history_is_nobodys_business(server: Server) -> None:
 
 def test_the_usual_is_told_at_a_glance(tmp_path: Path) -> None:
     """What the benchmark measures is what passes by proof, not what is looked at closely."""
-    plan = planned(tmp_path / "repo")
+    plan = planned(tmp_path / "repo", shared_paths="[shared.txt]")
+    edit(plan.repo, A1, "spec:", "paths: [a/a1.txt]\nspec:")
+    plan.repo.commit("A1 keeps to one file")
     server = Repo.clone(plan.repo, tmp_path / "server.git", "--bare").path
 
     def offer(branch: str) -> None:
@@ -326,7 +328,16 @@ def test_the_usual_is_told_at_a_glance(tmp_path: Path) -> None:
     for task in ("A1", "B1"):
         tree = plan.start(task)
         offer(f"ws/{task[0]}")
-        tree.commit("Work", **{f"{task[0].lower()}/{task.lower()}.txt": "x\n"})
+        tree.commit("Aside", **{f"{task[0].lower()}/other.txt": "x\n"})
+        if task == "A1":
+            moves = {"ws/A": (tree.oid("HEAD~1"), tree.oid())}
+            why = f"a/other.txt is outside the paths of A1 (commit {tree.oid()[:10]})"
+            assert judged(server, plan.repo.path, moves) == (False, [why])
+            tree.git("reset", "-q", "--hard", "HEAD~1")
+        tree.commit("Work", **{f"{task[0].lower()}/{task.lower()}.txt": "x\n", "shared.txt": "x\n"})
+        if task == "B1":
+            tree.git("checkout", "-q", "HEAD~1", "--", "shared.txt")
+            tree.commit("Not so")
         offer(f"ws/{task[0]}")
         verifying.verify(plan.store, task, trust_trunk=True)
         offer(f"ws/{task[0]}")
