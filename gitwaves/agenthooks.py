@@ -90,7 +90,7 @@ def _before_write(store: Store, here: Worktree, asked: Mapping[str, Any]) -> str
                 said.append(f"{inside} is gitwaves' to write: cards change on {snapshot.trunk}")
             else:
                 card = snapshot.cards.tasks[task].path
-                said += [b.message for b in trespasses(rules, here.branch, card, [inside])]
+                said += [str(b) for b in trespasses(rules, here.branch, card, [inside])]
         elif full.is_relative_to(store.repo.common) or _others(store, here, full):
             said.append(f"{full} lies in another worktree: stay in {here.path}")
     if not said:

@@ -61,6 +61,7 @@ class Change:
     paths: tuple[str, ...]
     commit: Oid | None = None
     tip: Oid | None = None  # of the line that it is on: what stands there is what counts
+    lands: bool = True  # on trunk, or aimed at it: there only done work goes
 
     @staticmethod
     def of(repo: Repo, tree: Oid, parents: Sequence[Oid]) -> Change:
@@ -287,7 +288,8 @@ def _tracking(
     landed_at_work = (
         branch is None
         and tracking.status in AT_WORK
-        and (tracking.claim is None or (change.tip and _stands(repo, change.tip, path, tracking)))
+        and (tracking.claim is None or change.lands)
+        and (change.tip is None or _stands(repo, change.tip, path, tracking))
     )
     if landed_at_work and rules.branch_of(path):
         why = (

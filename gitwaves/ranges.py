@@ -52,7 +52,7 @@ def breaches(
         branch: the worktree's branch that the commits are for; None: trunk, or one aimed at it.
         known: commits whose history was looked at before.
         landed: what counts as trunk; None: nothing has landed yet.
-        lands: whether what a merge brings of worktrees has to be finished.
+        lands: whether only finished work of worktrees may be in it.
     """
     args = [tip, *(f"^{oid}" for oid in known)]
     order = rules.repo.rev_list("--topo-order", "--reverse", *args)
@@ -97,7 +97,7 @@ class _Walk:
         while oid is not None and oid in self.todo:
             self.todo.discard(oid)
             parents = self.rules.repo.require_commit(oid).parents
-            change = Change(oid, parents, self.own[oid], oid, tip)
+            change = Change(oid, parents, self.own[oid], oid, tip, self.lands)
             self.found += breaches_of(self.rules, branch, change)
             for parent in parents[1:]:
                 self.bring(oid, parent, branch)

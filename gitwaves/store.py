@@ -29,6 +29,7 @@ from gitwaves.model import (
     ROOT,
     Branch,
     Cards,
+    Config,
     Fact,
     MergePoint,
     Oid,
@@ -80,6 +81,24 @@ def unknown(
     return UsageError(f"no {kind} {name!r}", hint)
 
 
+def trunk_among(
+    repo: Repo, heads: Mapping[str, Oid], remotes: Mapping[str, Oid], configured: str = ""
+) -> tuple[Branch, Oid, Config] | None:
+    """The branch whose own tree names it as trunk, its tip there, and the configuration; or None."""
+    order = [b for b in (configured, "main", "master") if b]
+    order += [
+        b for b in sorted({*heads, *remotes}) if b not in order and not b.startswith("gitwaves/")
+    ]
+    for name in order:
+        for tip in (heads.get(name), remotes.get(name)):
+            data = repo.read(tip, CONFIG_PATH) if tip else None
+            if data is not None and tip is not None:
+                config, _ = load_config(data, CONFIG_PATH)
+                if config.trunk == name:
+                    return Branch(name), tip, config
+    return None
+
+
 class Store:
     """The plan as trunk and the worktrees' branches hold it."""
 
@@ -114,21 +133,10 @@ class Store:
         if self._configured is None:
             self._configured = self.repo.config("gitwaves.trunk") or ""
         configured = self._configured
-        order = [b for b in (configured, "main", "master") if b]
-        order += [
-            b
-            for b in sorted({*heads, *remotes})
-            if b not in order and not b.startswith("gitwaves/")
-        ]
-        for name in order:
-            for tip in (heads.get(name), remotes.get(name)):
-                data = self.repo.read(tip, CONFIG_PATH) if tip else None
-                if data is not None and tip is not None:
-                    config, _ = load_config(data, CONFIG_PATH)
-                    if config.trunk == name:
-                        return Branch(name), self._newer(
-                            name, heads.get(name), config.remote
-                        ) or tip
+        found = trunk_among(self.repo, heads, remotes, configured)
+        if found is not None:
+            name, tip, config = found
+            return name, self._newer(name, heads.get(name), config.remote) or tip
         raise self._no_plan(heads)
 
     def _newer(self, name: str, local: Oid | None, remote: str | None) -> Oid | None:

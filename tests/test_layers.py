@@ -66,6 +66,8 @@ LAYERS = {
     "again": "shell",
     "merging": "shell",
     "objects": "shell",
+    "passing": "shell",
+    "plaintext": "shell",
     "planning": "shell",
     "processes": "shell",
     "ranges": "shell",

@@ -134,26 +134,38 @@ def hooks() -> None:
     Examples:
       gitwaves hooks install
       gitwaves hooks uninstall
+      gitwaves -C /srv/git/payments.git hooks install --server
     """
 
 
+_server = click.option(
+    "--server",
+    is_flag=True,
+    help="The pre-receive hook of a bare repository, which refuses what `check --base` refuses.",
+)
+
+
 @hooks.command()
+@_server
 @pass_app
-def install(app: App) -> None:
+def install(app: App, server: bool) -> None:
     """Install the hooks in the common Git directory; idempotent."""
     from gitwaves import hooks as installed
 
-    for line in installed.install(app.repo) or ["the hooks are installed already"]:
+    said = installed.install_server(app.repo) if server else installed.install(app.repo)
+    for line in said or ["the hooks are installed already"]:
         echo(line)
 
 
 @hooks.command()
+@_server
 @pass_app
-def uninstall(app: App) -> None:
+def uninstall(app: App, server: bool) -> None:
     """Remove the hooks without a trace."""
     from gitwaves import hooks as installed
 
-    for line in installed.uninstall(app.repo) or ["no hooks of gitwaves are installed"]:
+    said = installed.uninstall_server(app.repo) if server else installed.uninstall(app.repo)
+    for line in said or ["no hooks of gitwaves are installed"]:
         echo(line)
 
 
@@ -173,7 +185,11 @@ def agent() -> None:
 @pass_app
 def hook(app: App, name: str, args: tuple[str, ...]) -> None:
     """What Git's hooks call."""
-    from gitwaves import githooks
+    from gitwaves import githooks, receiving
+
+    if name == "pre-receive":
+        receiving.run(app.path, sys.stdin.buffer.read().decode(errors="surrogateescape"))
+        return
 
     if name.startswith("post-"):
         try:
