@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gitwaves.errors import GitwavesError, NotReady
+from gitwaves.files import write_file
 from gitwaves.gitcall import clean_env
 from gitwaves.model import Profile, TaskId
 from gitwaves.processes import alive, marked, spawn, stop_tree
-from gitwaves.receipts import write_file
 from gitwaves.store import Snapshot, Store
 
 # What people have; each is data, so a project's own profiles are no second-class ones.
@@ -76,14 +76,17 @@ def run_agent(
         "GITWAVES_TASK": task,
         "GITWAVES_ATTEMPT": str(attempt),
     }
-    process = spawn(
-        profile.command, worktree, env, text.encode(), agent_log(store, task, attempt), marker
-    )
     note = _note(store, task)
     note.parent.mkdir(parents=True, exist_ok=True)
+    _end_orphan(note)
+    _stop_file(store, task).unlink(missing_ok=True)  # it was meant for one that ended before
+    # before there is an agent: whoever comes after a kill knows whom to look for
     write_file(note, json.dumps({"marker": marker, "runner": os.getpid()}).encode())
-    deadline = time.monotonic() + profile.timeout if profile.timeout else None
     try:
+        process = spawn(
+            profile.command, worktree, env, text.encode(), agent_log(store, task, attempt), marker
+        )
+        deadline = time.monotonic() + profile.timeout if profile.timeout else None
         while process.poll() is None:
             late = deadline is not None and time.monotonic() > deadline
             if late or stopped():
@@ -97,6 +100,14 @@ def run_agent(
     finally:
         note.unlink(missing_ok=True)
         _stop_file(store, task).unlink(missing_ok=True)
+
+
+def _end_orphan(note: Path) -> None:
+    """Ends the agent that a killed runner left at work: two would work on one task."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        marker = str(json.loads(note.read_bytes())["marker"])
+        if marked(marker):
+            _sweep(marker)
 
 
 def agent_log(store: Store, task: TaskId, attempt: int) -> Path:

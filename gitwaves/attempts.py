@@ -10,8 +10,9 @@ from gitwaves.agents import profile_for, run_agent, stop_wanted
 from gitwaves.brief import brief
 from gitwaves.claims import at_work, fail, start
 from gitwaves.errors import Conflict, NotReady, Refused
+from gitwaves.files import write_file
 from gitwaves.model import Branch, Evidence, Oid, Status, TaskId
-from gitwaves.receipts import made_files, write_file
+from gitwaves.receipts import made_files
 from gitwaves.steps import Outcome
 from gitwaves.store import Snapshot, Store
 from gitwaves.verifying import Verified, advance, verify

@@ -30,7 +30,8 @@ from gitwaves.receipts import Receipt, all_for, find, made_files, note_made, sav
 from gitwaves.steps import Outcome, run_steps
 from gitwaves.store import Snapshot, Store
 from gitwaves.trust import Trust
-from gitwaves.worktrees import mark
+from gitwaves.unfinished import finish_all
+from gitwaves.worktrees import mark, marker
 from gitwaves.writing import card_path, land, now, publish, refresh, state_commit
 
 _TRAILER = re.compile(r"^(Learned|Spec-gap|Task):[ \t]*(.+)$", re.IGNORECASE)
@@ -339,6 +340,7 @@ def advance(store: Store, branch: Branch | None = None) -> list[Advanced]:
     repo = store.repo
     done: list[Advanced] = []
     with repo.lock():
+        finish_all(repo)
         snapshot = store.snapshot()
         branches = [branch] if branch else sorted(snapshot.tips)
         for name in branches:
@@ -357,6 +359,8 @@ def advance(store: Store, branch: Branch | None = None) -> list[Advanced]:
             if commit is not None:
                 done.append(Advanced(task, commit))
                 mark(repo, snapshot.cards, name, None)
+            elif not marker(repo, name).exists():
+                mark(repo, snapshot.cards, name, task)
         publish(store, snapshot)
     if done:
         before = set(store.progress(snapshot).runnable)

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gitwaves.errors import GitError, GitwavesError, Refused
+from gitwaves.errors import GitwavesError, Refused
 from gitwaves.git import Repo, Worktree
 from gitwaves.model import Branch, Cards, Oid, TaskId
+from gitwaves.unfinished import discard, own
 
 # `folder/**` means the same to gitignore and to a glob pathspec.
 _PLAIN = re.compile(r"(?:[A-Za-z0-9_.-]+/)+\*\*", re.ASCII)
@@ -126,13 +127,9 @@ def scratch(repo: Repo, path: Path, commit: Oid) -> Iterator[Path]:
 
     Two processes that want the same folder have it one after the other.
     """
-    with alone(repo, path.name):
-        if path.exists():
-            with contextlib.suppress(GitError):
-                repo.remove_worktree(path, force=True)
-        repo.add_worktree(path, commit)
+    with alone(repo, path.name), own(repo, path):
         try:
+            repo.add_worktree(path, commit)
             yield path
         finally:
-            with contextlib.suppress(GitError):
-                repo.remove_worktree(path, force=True)
+            discard(repo, path)

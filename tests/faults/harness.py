@@ -198,16 +198,17 @@ class Lab:
             for file, data in before.files.get(name, {}).items():
                 assert (path / file).is_file(), f"{name}/{file} is lost"
                 assert (path / file).read_bytes() == data, f"{name}/{file} has changed"
-            now = dict(
-                (line.split("\t")[1], line.split()[1])
-                for line in Repo(path).git("ls-files", "-s").splitlines()
-            )
+            listed = Repo(path).git("ls-files", "-s").splitlines()
+            now = {line.split("\t")[1]: line.split()[1] for line in listed}
             staged = {} if taken else before.staged.get(name, {})
             for file, oid in staged.items():
                 wanted_oid = None if not oid.strip("0") else oid
                 assert now.get(file) == wanted_oid, f"what was staged of {name}/{file} is lost"
-        for name in before.files:
-            assert name in dict(self.worktrees()), f"the worktree {name} is gone"
+        for name in before.files.keys() - dict(self.worktrees()).keys():
+            assert name == "resolve-MP1", f"the worktree {name} is gone"
+            for file, oid in before.staged[name].items():  # which is removed once it has landed
+                landed = self.repo.git("rev-parse", f"main:{file}", check=False)
+                assert landed == oid or file.startswith(".workstreams/"), file
 
     def require_nothing_else_changed(self, before: Work) -> None:
         """No worktree holds half of something: what differs from its HEAD is the user's."""
@@ -277,7 +278,7 @@ class Lab:
             if not self.follow(done):
                 return done
             done = self.gw(*args, cwd=cwd)
-        return done
+        raise AssertionError(f"no end to it: {done}")
 
 
 def new_lab(folder: Path, server: Server) -> Lab:
