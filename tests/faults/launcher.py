@@ -9,9 +9,9 @@ writing, every rename, removal and new folder, and every process started. How it
 - `checkout-M`: git dies with us, when it has M files of a checkout to go on with.
 - `prepared`: git dies with us while it holds the locks of the references it changes.
 
-As a script: `launcher.py serve` takes one JSON object a line (`argv`, `cwd`, `env`, `fault`, `log`)
-and forks a process for each, so that Python starts and imports once; anything else is the arguments
-of one gitwaves, with FAULT, FAULT_LOG in the environment (the hooks' shim calls it so).
+A way that does not fit the N-th write is `before`. As a script: `launcher.py serve` takes one JSON
+object a line and forks a process for each, so that Python starts and imports once; anything else is
+the arguments of one gitwaves, with FAULT in the environment (the hooks' shim calls it so).
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def describe(event: str, args: tuple[Any, ...]) -> str | None:
         writes = any(c in mode for c in "wax+") if mode else flags & (os.O_WRONLY | os.O_RDWR)
         if not writes or isinstance(path, int) or str(path) == os.devnull:
             return None
-        if mode == "ab" and os.path.exists(path):  # a lock, or a log that goes on
+        if (mode or "").startswith("a") and os.path.exists(path):  # a lock, or a log that goes on
             return None
         return f"write {os.fsdecode(path)}"
     if event in _REMOVALS:
@@ -141,18 +141,23 @@ class Fault:
             self._busy = False
 
     def _strike(self, event: str, args: tuple[Any, ...]) -> None:
-        if self._mode == "before":
-            die()
-        if self._mode == "torn":
+        Path(self._tools, "struck").touch()
+        if self._mode == "torn" and event == "open":
             flags = os.O_CREAT | (os.O_TRUNC if "w" in (args[1] or "") else 0)
             os.close(os.open(args[0], os.O_WRONLY | flags, 0o644))
             die()
-        env = args[3]
+        if self._mode in {"before", "torn"} or not said_git(event, args):
+            die()
+        env = args[3]  # of the git that is about to be started
         mode, _, files = self._mode.partition("-")
         env |= {"FAULT_PID": str(self._pid), "FAULT_MODE": mode, "FAULT_FILES": files}
         env["FAULT_COUNT"] = os.path.join(self._tools, "count")
         env["PATH"] = os.pathsep.join([self._tools, env["PATH"]])
-        del event
+
+
+def said_git(event: str, args: tuple[Any, ...]) -> bool:
+    """Whether a write is made by a git command."""
+    return event == "subprocess.Popen" and os.path.basename(os.fsdecode(args[1][0])) == "git"
 
 
 def die() -> NoReturn:
@@ -165,7 +170,7 @@ def run(argv: list[str], fault: dict[str, Any]) -> NoReturn:
     """One gitwaves in this process."""
     from gitwaves.cli import main
 
-    if fault:
+    if fault and fault.get("hook", "") in {"", *argv[1:2]}:
         sys.addaudithook(Fault(fault["at"], fault["mode"], fault["tools"], fault["log"]))
     main(argv)
     raise AssertionError("main returned")
