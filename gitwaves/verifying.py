@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -345,7 +346,7 @@ def advance(store: Store, branch: Branch | None = None) -> list[Advanced]:
         branches = [branch] if branch else sorted(snapshot.tips)
         for name in branches:
             task = at_work(snapshot, name)
-            local = repo.branch(name)
+            local = _caught_up(repo, name, snapshot.tips.get(name))
             if (
                 task is None
                 or local is None
@@ -367,6 +368,19 @@ def advance(store: Store, branch: Branch | None = None) -> list[Advanced]:
         opened = tuple(t for t in store.progress(refresh(store)).runnable if t not in before)
         done[-1] = replace(done[-1], opened=opened)
     return done
+
+
+def _caught_up(repo: Repo, branch: Branch, tip: Oid | None) -> Oid | None:
+    """The tip of a branch here, once it has the state that was pushed before it could land here."""
+    local = repo.branch(branch)
+    if local is None or tip is None or local == tip or not repo.is_ancestor(local, tip):
+        return local
+    if repo.code_tree(local) != repo.code_tree(tip):
+        return local  # somebody's work: to be taken in by whoever is at work here
+    with contextlib.suppress(NotReady, Refused):
+        repo.land(branch, tip, local)
+        return tip
+    return local
 
 
 def _advance(

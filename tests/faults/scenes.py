@@ -237,9 +237,7 @@ SCENES = {
         ("merge", "MP1"), "repo", remote_mergeable, MP1, task="A2", again=1, remote=True
     ),
     "conflict": Scene(("merge", "MP1"), "repo", conflicting, {"MP1": "ready"}, task="A2", again=1),
-    "continue": Scene(
-        ("merge", "MP1", "--continue"), "repo", resolved, MP1, task="A2", again=1
-    ),
+    "continue": Scene(("merge", "MP1", "--continue"), "repo", resolved, MP1, task="A2", again=1),
     "run": Scene(
         ("run",), "repo", runnable, {**DONE, **MP1, "C1": "done"}, task="A1", threads=True
     ),

@@ -95,7 +95,9 @@ def again(lab: Lab) -> None:
 
 def cards(lab: Lab) -> dict[str, bytes]:
     root = lab.repo.path / ".workstreams"
-    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()
+    }
 
 
 def die_and_go_on(lab: Lab, at: int, mode: str, action: str, wanted: dict[str, bytes]) -> None:
@@ -135,13 +137,13 @@ def every(lab: Lab, prepare: Callable[[Lab], None]) -> tuple[list[str], dict[str
 
 
 @pytest.mark.parametrize("prepare", [first, again], ids=lambda p: p.__name__)
-def test_an_import_goes_on_where_it_was_killed(
-    lab: Lab, prepare: Callable[[Lab], None]
-) -> None:
+def test_an_import_goes_on_where_it_was_killed(lab: Lab, prepare: Callable[[Lab], None]) -> None:
     """The short form: in the middle, and before the last file."""
     writes, wanted = every(lab, prepare)
     files = [n for n, write in enumerate(writes, 1) if write.startswith("rename")]
-    for at, action in zip((files[2], files[-2], files[-1]), ("same", "commit-a", "same"), strict=True):
+    for at, action in zip(
+        (files[2], files[-2], files[-1]), ("same", "commit-a", "same"), strict=True
+    ):
         die_and_go_on(lab, at, "before", action, wanted)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from gitwaves.processes import marked
 from tests.faults.harness import KILLED, Lab, Server, new_lab
-from tests.faults.scenes import COMMIT, SCENES, Scene
+from tests.faults.scenes import COMMIT, SCENES, Scene, finished, planned, started
 from tests.repo import Repo, Result
 
 ACTIONS = ("same", "sync", "status", "next", "other", "commit", "commit-a", "partial", "rebase")
@@ -120,6 +123,8 @@ def die_and_go_on(lab: Lab, scene: Scene, at: int, mode: str, action: str) -> No
     lab.require_true(sound=False, local=not scene.remote)
     done = lab.recovers(*scene.argv, cwd=lab.tree(scene.where).path)
     lab.require_kept(before, rebased=rebased, taken=taken)
+    if scene.remote:  # what landed there and not here yet, the user takes in
+        lab.git("pull", "-q", "--ff-only", "origin", "main", cwd=lab.repo.path)
     states = lab.require_true()
     if rebased:
         return
@@ -159,3 +164,71 @@ def test_every_write_and_every_action(lab: Lab, name: str) -> None:
             failed.append(f"write {at}, {mode}, then {action}: {str(error)[:500]}")
     print(f"{name}: {count} deaths")
     assert not failed, f"{len(failed)} of {count}:\n" + "\n".join(failed)
+
+
+# What the long form found first, each by the write before which it dies, or the git that dies with
+# it, and what the user does next.
+SHORT = {
+    "a half-made worktree": ("start", "git worktree add", "checkout-2", "same"),
+    "a claim that was pushed and did not land": (
+        "start-remote",
+        "git update-ref",
+        "prepared",
+        "commit",
+    ),
+    "half of trunk in a worktree": ("start-next", "git merge", "checkout-2", "commit-a"),
+    "a hook": ("post-commit", "git merge", "before", "partial"),
+    "half of a landing on trunk": ("merge", "git merge", "checkout-2", "commit-a"),
+}
+
+
+@pytest.mark.parametrize("what", SHORT)
+def test_the_next_command_goes_on_after(lab: Lab, what: str) -> None:
+    name, write, mode, action = SHORT[what]
+    scene = SCENES[name]
+    scene.prepare(lab)
+    lab.save()
+    die_and_go_on(lab, scene, writes(lab, scene).index(write) + 1, mode, action)
+    assert (lab.tools / "struck").exists()
+
+
+def test_an_agent_whose_runner_was_killed_is_ended_before_another_is_at_its_task(lab: Lab) -> None:
+    planned(lab, tasks=("A1", "B1", "C1"))
+    config = lab.repo.path / ".workstreams/config.yaml"
+    hangs = r"test -e $OVERLAPS/hung || { touch $OVERLAPS/hung; sleep 300; }\ngit add -A"
+    config.write_text(config.read_text().replace("git add -A", hangs))
+    lab.repo.git("commit", "-qam", "The first agent hangs")
+    command = [sys.executable, "-m", "gitwaves", "--trust-trunk", "run", "--agents", "1"]
+    with subprocess.Popen(command, cwd=lab.repo.path, stdout=subprocess.DEVNULL) as runner:
+        hung = lab.tools / "hung"
+        while not hung.exists():
+            assert runner.poll() is None
+            time.sleep(0.02)
+        runner.kill()
+    note = json.loads((lab.repo.path / ".git/gitwaves/agents/A1.json").read_bytes())
+    assert marked(note["marker"])
+    (lab.repo.path / ".git/gitwaves/agents/A1.stop").touch()  # nor is the next one stopped for it
+    done = lab.gw("run")
+    assert done.code == 0, done
+    assert not marked(note["marker"])
+    assert not (lab.tools / "said").exists(), "two agents were at one task"
+    assert set(lab.require_true().values()) == {"done"}
+
+
+def test_a_checkout_of_ours_takes_no_folder_of_anybodys(lab: Lab) -> None:
+    planned(lab)
+    finished(lab, "A1")
+    finished(lab, "B1")
+    mine = lab.tree("merge-MP1").write("notes.txt", "mine\\n")
+    done = lab.gw("merge", "MP1")
+    assert done.code == 1
+    assert "is there already, and is no checkout that gitwaves made" in done.err
+    assert mine.read_text() == "mine\\n"
+
+
+def test_half_an_id_of_a_clone_is_none(lab: Lab) -> None:
+    planned(lab)
+    lab.repo.write(".git/gitwaves/clone", "")
+    started(lab, "A1")
+    assert len(lab.repo.read(".git/gitwaves/clone").strip()) == 16
+    assert "clone: ''" not in lab.repo.git("show", "ws/A:.workstreams/WS-A/A1.yaml")
