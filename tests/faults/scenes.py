@@ -147,6 +147,11 @@ def remote_start(lab: Lab) -> None:
     with_work(lab.repo)
 
 
+def remote_next_start(lab: Lab) -> None:
+    shared(lab)
+    finished(lab, "A1")
+
+
 def committed(lab: Lab) -> None:
     """All of A1 is committed, beside an ignored file and work of every kind on trunk."""
     planned(lab)
@@ -224,6 +229,9 @@ SCENES = {
     "start": Scene(("start", "A1"), "repo", fresh_start, A1, "ws-A"),
     "start-next": Scene(("start", "A2"), "ws-A", next_start, {"A2": "active"}, "ws-A"),
     "start-remote": Scene(("start", "A1"), "repo", remote_start, A1, "ws-A", remote=True),
+    "start-next-remote": Scene(
+        ("start", "A2"), "repo", remote_next_start, {"A2": "active"}, "ws-A", remote=True
+    ),
     "verify": Scene(("verify", "A1"), "ws-A", committed, DONE, "ws-A", again=1),
     "verify-remote": Scene(
         ("verify", "A1"), "ws-A", remote_committed, DONE, "ws-A", again=1, remote=True

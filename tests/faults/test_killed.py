@@ -170,12 +170,9 @@ def test_every_write_and_every_action(lab: Lab, name: str) -> None:
 # it, and what the user does next.
 SHORT = {
     "a half-made worktree": ("start", "git worktree add", "checkout-2", "same"),
-    "a claim that was pushed and did not land": (
-        "start-remote",
-        "git update-ref",
-        "prepared",
-        "commit",
-    ),
+    "a new branch that was pushed": ("start-remote", "git update-ref", "prepared", "same"),
+    "a claim that was pushed, and a commit": ("start-next-remote", "git push", "after", "commit"),
+    "done, pushed": ("verify-remote", "git merge", "before", "same"),
     "half of trunk in a worktree": ("start-next", "git merge", "checkout-2", "commit-a"),
     "a hook": ("post-commit", "git merge", "before", "partial"),
     "half of a landing on trunk": ("merge", "git merge", "checkout-2", "commit-a"),
@@ -188,7 +185,9 @@ def test_the_next_command_goes_on_after(lab: Lab, what: str) -> None:
     scene = SCENES[name]
     scene.prepare(lab)
     lab.save()
-    die_and_go_on(lab, scene, writes(lab, scene).index(write) + 1, mode, action)
+    at = writes(lab, scene).index(write) + 1
+    at, mode = (at + 1, "before") if mode == "after" else (at, mode)
+    die_and_go_on(lab, scene, at, mode, action)
     assert (lab.tools / "struck").exists()
 
 
