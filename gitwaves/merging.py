@@ -311,11 +311,12 @@ def _merged(
         try:
             current = settled_merge(store, snapshot, current, side, own=None, message=message)
         except MergeConflict as conflict:
+            before = Path(resolved[1].path) if resolved else None
             left = [[s.commit, s.name] for s in todo[index + 1 :]]
             taken = [s for s in sides if s not in todo[index:]]
             taken.append(Side(snapshot.trunk_tip, snapshot.trunk))
             raise _left_for_a_person(
-                store, snapshot, node, current, conflict, left, taken, again
+                store, snapshot, node, current, conflict, left, taken, again, before
             ) from conflict
     return _with_restored(store, snapshot, current, restored)
 
@@ -390,10 +391,17 @@ def _left_for_a_person(
     left: list[list[str]],
     taken: Sequence[Side],
     again: bool,
+    before: Path | None,
 ) -> Conflict:
-    """Leaves a checkout in which the conflict stands, for `merge --continue`."""
+    """Leaves a checkout in which the conflict stands, for `merge --continue`.
+
+    `before`: the one of the conflict before it, which stays until what was resolved there stands in
+    the new one.
+    """
     repo = store.repo
     path = folder_for(repo, snapshot.cards, f"resolve-{node}")
+    if path == before:
+        path = path.with_name(f"{path.name}+2")  # no id holds a plus
     if path.exists():
         raise Conflict(
             f"{conflict.message}; {path} is there from an earlier try",
@@ -412,6 +420,8 @@ def _left_for_a_person(
         target = _file(repo, node)
         target.parent.mkdir(parents=True, exist_ok=True)
         write_file(target, json.dumps(asdict(resolution)).encode())
+    if before is not None:
+        _clear(repo, before)
     behind = []
     theirs = conflict.side
     for file in conflict.paths[:8]:
@@ -493,19 +503,25 @@ def _forget(store: Store, name: str, *, resumed: bool) -> str | None:
     except (OSError, ValueError, KeyError):
         target.unlink(missing_ok=True)
         return None
-    said = None
-    if path.is_dir():
-        left = [] if resumed else ["a resolution that was not needed"]
-        if (path / ".git").exists():  # else a kill cut its removal short
-            changed = repo.paths("diff", "--name-only", "--diff-filter=d", "-z", cwd=path)
-            others = repo.paths("ls-files", "--others", "--exclude-standard", "-z", cwd=path)
-            left += [p for p in (*changed, *others) if not p.startswith(ROOT + "/")]
-        if left:
-            said = f"{path} is kept: it holds {', '.join(left[:5])}, which did not land"
-        else:
-            discard(repo, path)
+    first = path.with_name(path.name.removesuffix("+2"))
+    said = [_clear(repo, each, needed=resumed) for each in dict.fromkeys((first, path))]
     target.unlink(missing_ok=True)
-    return said
+    return "\n".join(filter(None, said)) or None
+
+
+def _clear(repo: Repo, path: Path, *, needed: bool = True) -> str | None:
+    """Removes a checkout that a conflict was resolved in; says so where it holds more than that."""
+    if not path.is_dir():
+        return None
+    left = [] if needed else ["a resolution that was not needed"]
+    if (path / ".git").exists():  # else a kill cut its removal short
+        changed = repo.paths("diff", "--name-only", "--diff-filter=d", "-z", cwd=path)
+        others = repo.paths("ls-files", "--others", "--exclude-standard", "-z", cwd=path)
+        left += [p for p in (*changed, *others) if not p.startswith(ROOT + "/")]
+    if left:
+        return f"{path} is kept: it holds {', '.join(left[:5])}, which did not land"
+    discard(repo, path)
+    return None
 
 
 # --- the rest ----------------------------------------------------------------------------------
