@@ -7,11 +7,14 @@ shares no code with gitwaves.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import queue
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +34,7 @@ class Server:
     """One Python that has gitwaves imported, and forks a process for each command."""
 
     def __init__(self, folder: Path) -> None:
-        self._out, self._err = folder / "out", folder / "err"
+        self._folder = folder
         self._process = subprocess.Popen(
             [sys.executable, str(LAUNCHER), "serve"],
             stdin=subprocess.PIPE,
@@ -39,33 +42,51 @@ class Server:
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
+        self._ids = itertools.count()
+        self._guard = threading.Lock()
+        self._ended: dict[int, queue.SimpleQueue[int]] = {}
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            number, code = map(int, line.split())
+            self._ended[number].put(code)
 
     def run(self, argv: Sequence[str], cwd: Path, fault: dict[str, Any] | None = None) -> Result:
-        """One gitwaves; `fault` as `launcher.Fault` has it. Killed: code -9."""
+        """One gitwaves; `fault` as `launcher.Fault` has it. Killed: code -9. Many threads may ask."""
+        with self._guard:
+            number = next(self._ids)
+        ended = self._ended[number] = queue.SimpleQueue()
+        out, err = (self._folder / f"{number}.{name}" for name in ("out", "err"))
         asked = {
+            "id": number,
             "argv": argv,
             "cwd": str(cwd),
             "env": {**os.environ, "PYTHONPATH": str(ROOT)},
             "fault": fault or {},
-            "out": str(self._out),
-            "err": str(self._err),
+            "out": str(out),
+            "err": str(err),
         }
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(asked).encode() + b"\n")
-        self._process.stdin.flush()
-        code = self._process.stdout.readline()
-        assert code, "the server died"
-        return Result(
-            int(code), self._out.read_text(errors="replace"), self._err.read_text(errors="replace")
-        )
+        with self._guard:
+            self._process.stdin.write(json.dumps(asked).encode() + b"\n")
+            self._process.stdin.flush()
+        code = ended.get(timeout=1800)
+        del self._ended[number]
+        said = Result(code, out.read_text(errors="replace"), err.read_text(errors="replace"))
+        out.unlink()
+        err.unlink()
+        return said
 
     def close(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        self._process.stdout.close()
         self._process.wait(10)
+        self._reader.join(10)
+        self._process.stdout.close()
 
 
 @dataclass(frozen=True, slots=True)

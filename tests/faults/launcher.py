@@ -10,8 +10,8 @@ writing, every rename, removal and new folder, and every process started. How it
 - `prepared`: git dies with us while it holds the locks of the references it changes.
 
 A way that does not fit the N-th write is `before`. As a script: `launcher.py serve` takes one JSON
-object a line and forks a process for each, so that Python starts and imports once; anything else is
-the arguments of one gitwaves, with FAULT in the environment (the hooks' shim calls it so).
+object a line, forks a process for each, so that Python starts and imports once, and answers with its
+id and exit code when it ends; anything else is the arguments of one gitwaves, with FAULT in the environment (the hooks' shim calls it so).
 """
 
 from __future__ import annotations
@@ -185,23 +185,29 @@ def _serve() -> None:
     import gitwaves.renewing
     import gitwaves.running  # noqa: F401  # imported once, here
 
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait
     for line in sys.stdin:
-        asked = json.loads(line)
-        pid = os.fork()
-        if pid == 0:
-            os.setsid()
-            os.chdir(asked["cwd"])
-            os.environ.clear()
-            os.environ.update(asked["env"])
-            null = os.open(os.devnull, os.O_RDONLY)
-            os.dup2(null, 0)
-            for number, name in ((1, "out"), (2, "err")):
-                target = os.open(asked[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-                os.dup2(target, number)
-            run(asked["argv"], asked["fault"])
-        _, status = os.waitpid(pid, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
-        sys.stdout.flush()
+        if os.fork() == 0:
+            asked = json.loads(line)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            pid = os.fork()
+            if pid == 0:
+                _become(asked)
+            _, status = os.waitpid(pid, 0)
+            os.write(1, f"{asked['id']} {os.waitstatus_to_exitcode(status)}\n".encode())
+            os._exit(0)
+
+
+def _become(asked: dict[str, Any]) -> NoReturn:
+    """Makes this process the gitwaves that was asked for."""
+    os.setsid()
+    os.chdir(asked["cwd"])
+    os.environ.clear()
+    os.environ.update(asked["env"])
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(asked[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    run(asked["argv"], asked["fault"])
 
 
 if __name__ == "__main__":
