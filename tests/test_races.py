@@ -239,6 +239,7 @@ def beside_housekeeping(server: Server, tmp_path: Path, streams: int, tasks: int
     """`pack-refs` and `gc` run all the time while state is written."""
     repo = Repo.init(tmp_path / "repo")
     plan(repo, streams, tasks, chained=True)
+    gw(server, repo, "hooks", "install")
     over = threading.Event()
     runs = 0
 
