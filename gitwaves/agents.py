@@ -18,10 +18,10 @@ from pathlib import Path
 
 from gitwaves.clients import BUILT_IN, Limits, Said, filled, overrides, read, settings
 from gitwaves.errors import GitwavesError, NotReady
+from gitwaves.files import write_file
 from gitwaves.gitcall import clean_env
 from gitwaves.model import Profile, TaskId
 from gitwaves.processes import alive, marked, spawn, stop_tree
-from gitwaves.receipts import write_file
 from gitwaves.store import Snapshot, Store
 
 
@@ -81,14 +81,15 @@ def run_agent(
     start = log.stat().st_size if log.exists() else 0
     note = _note(store, task)
     note.parent.mkdir(parents=True, exist_ok=True)
-    _stop_file(store, task).unlink(missing_ok=True)  # meant for the one before
+    _end_orphan(note)
+    _stop_file(store, task).unlink(missing_ok=True)  # it was meant for one that ended before
     known = {"marker": marker, "runner": os.getpid(), "started": time.time(), "log": str(log)}
     # before it is started: whatever is killed now, the agent can be found
     write_file(note, json.dumps({**known, "from": start, "client": profile.client}).encode())
-    deadline = time.monotonic() + profile.timeout if profile.timeout else None
     how = ""
     try:
         process = spawn(argv, worktree, env, text.encode(), log, marker)
+        deadline = time.monotonic() + profile.timeout if profile.timeout else None
         while process.poll() is None and not how:
             if deadline is not None and time.monotonic() > deadline:
                 how = "timed out"
@@ -105,6 +106,14 @@ def run_agent(
     finally:
         note.unlink(missing_ok=True)
         _stop_file(store, task).unlink(missing_ok=True)
+
+
+def _end_orphan(note: Path) -> None:
+    """Ends the agent that a killed runner left at work: two would work on one task."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        marker = str(json.loads(note.read_bytes())["marker"])
+        if marked(marker):
+            _sweep(marker)
 
 
 def launch(

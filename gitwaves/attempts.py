@@ -12,8 +12,9 @@ from gitwaves.brief import brief
 from gitwaves.claims import at_work, fail, start
 from gitwaves.clients import Said
 from gitwaves.errors import Conflict, GitwavesError, NotReady, Refused
+from gitwaves.files import write_file
 from gitwaves.model import Branch, Evidence, Gap, Oid, Status, TaskId, Tracking
-from gitwaves.receipts import made_files, write_file
+from gitwaves.receipts import made_files
 from gitwaves.steps import Outcome
 from gitwaves.store import Snapshot, Store
 from gitwaves.verifying import Verified, advance, note, said_in, verify

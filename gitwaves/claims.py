@@ -130,11 +130,11 @@ def start(
             spec_gaps=fact.tracking.spec_gaps,
         )
         new = state_commit(store, cards, base, task, tracking, trunk=snapshot.trunk_tip)
+        mark(repo, cards, branch, task)  # before there is anything that hooks are to guard
         land(store, cards, branch, new, local)
         fresh = place.worktree is None
         if fresh:
             _make(repo, place.path, new, branch)
-        mark(repo, cards, branch, task)
     _prepare_once(repo, cards, branch, place.path)
     refresh(store)
     return Started(task, branch, place.path, fresh)
@@ -182,15 +182,22 @@ def agent_lives(repo: Repo, task: str) -> bool:
 
 def _again(store: Store, snapshot: Snapshot, task: TaskId, branch: Branch) -> Started:
     """`start` of a task that is mine already: its worktree, remade where it is gone."""
-    place = place_for(store.repo, snapshot.cards, branch)
+    repo = store.repo
+    place = place_for(repo, snapshot.cards, branch)
+    mark(repo, snapshot.cards, branch, task)
+    tip = snapshot.tips[branch]
+    local = repo.branch(branch)
+    if local is None or repo.is_ancestor(local, tip):  # the claim was pushed, and then we died
+        repo.land(branch, tip, local)
+    elif not repo.is_ancestor(tip, local):  # and somebody committed here since
+        side = Side(tip, f"{snapshot.cards.config.remote}/{branch}")
+        message = f"gitwaves: {task} brings in {side.name}\n"
+        new = settled_merge(store, snapshot, local, side, own=branch, message=message)
+        land(store, snapshot.cards, branch, new, local)
     fresh = place.worktree is None
     if fresh:
-        tip = snapshot.tips[branch]
-        if store.repo.branch(branch) is None:
-            store.repo.land(branch, tip, None)
-        _make(store.repo, place.path, tip, branch)
-    _prepare_once(store.repo, snapshot.cards, branch, place.path)
-    mark(store.repo, snapshot.cards, branch, task)
+        _make(repo, place.path, tip, branch)
+    _prepare_once(repo, snapshot.cards, branch, place.path)
     return Started(task, branch, place.path, fresh)
 
 

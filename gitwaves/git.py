@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import secrets
 import shlex
@@ -23,11 +24,22 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gitwaves.errors import GitError, GitwavesError, NotReady, Refused
+from gitwaves.files import write_file
 from gitwaves.gitcall import BARE_OK, GIT_HOOK_INDEX, clean_env, failed, run_git
 from gitwaves.model import Branch, Oid
 from gitwaves.objects import Commit, Entry, Objects, parse_commit, parse_tree, tree_data
 
-__all__ = ["GIT_HOOK_INDEX", "Commit", "Entry", "Listed", "Merged", "Repo", "Worktree", "clean_env"]
+__all__ = [
+    "GIT_HOOK_INDEX",
+    "Commit",
+    "Entry",
+    "Listed",
+    "Merged",
+    "Repo",
+    "Worktree",
+    "admin_dir",
+    "clean_env",
+]
 
 _BUSY = {
     "rebase-merge": "a rebase",
@@ -200,6 +212,16 @@ class Repo:
         where = ["-C", str(cwd)] if cwd is not None else [f"--git-dir={self.common}"]
         return [*where, *args]
 
+    def _holding(self, *args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
+        """Runs git as `try_git` does; it holds the lock to its end even if we are killed before.
+
+        So the next command finds it done, or cut short, but never under way. It starts nothing
+        that would outlive it and keep the lock.
+        """
+        quiet = ("-c", "gc.auto=0", "-c", "maintenance.auto=false")
+        argv = [*quiet, *self._argv(args, cwd)]
+        return run_git(argv, check=False, keep=self._lock.descriptors())
+
     def paths(
         self, *args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
     ) -> list[str]:
@@ -218,16 +240,43 @@ class Repo:
         """
         return self._lock.held(patience)
 
+    def locked_by_another(self) -> bool:
+        """Whether another process holds the lock at this moment."""
+        return self._lock.taken()
+
+    def unfinished(self, branch: Branch) -> Path:
+        """The note of what is under way in a branch's worktree; a kill leaves it there."""
+        return self.state_dir / "unfinished" / branch.replace("/", "%2F")
+
+    @contextlib.contextmanager
+    def _noted(self, branch: Branch, path: Path, old: Oid | None, new: Oid) -> Iterator[None]:
+        """Leaves that note for as long as the block runs; `old` None: the worktree is being made."""
+        note = self.unfinished(branch)
+        first = not note.exists()  # else what it tells of is being finished
+        if first:
+            note.parent.mkdir(parents=True, exist_ok=True)
+            said = {"worktree": str(path), "old": old, "new": new}
+            write_file(note, json.dumps(said).encode())
+        try:
+            yield
+        except (Refused, NotReady):  # nothing was touched
+            if first:
+                note.unlink(missing_ok=True)
+            raise
+        if first:
+            note.unlink(missing_ok=True)
+
     def clone_id(self) -> str:
         """A random id of this clone; names no host."""
         path = self.state_dir / "clone"
         with self.lock():
-            try:
-                return path.read_text().strip()
-            except FileNotFoundError:
+            text = ""
+            with contextlib.suppress(FileNotFoundError):
+                text = path.read_text().strip()
+            if not text:
                 text = secrets.token_hex(8)
-                path.write_text(text + "\n")
-                return text
+                write_file(path, f"{text}\n".encode())
+            return text
 
     def config(self, key: str, *options: str) -> str | None:
         """A value of Git's configuration, or None."""
@@ -557,7 +606,7 @@ class Repo:
             if index == 0:
                 path, admin = self.main_top() or self.common, self.common
             else:
-                admin = _admin_dir(path)
+                admin = admin_dir(path)
             ref = fields.get("branch")
             branch = Branch(ref.removeprefix("refs/heads/")) if ref else None
             head = fields.get("HEAD")
@@ -610,13 +659,25 @@ class Repo:
         with self.lock():
             # --force: Git may still list a checkout there, or of that branch, that is gone. A
             # `worktree prune` would also forget others' that are only out of reach, on a disk say.
-            what = ["--detach", str(path), commit] if branch is None else [str(path), branch]
-            self.git("worktree", "add", "--quiet", "--force", *what)
+            args = ["worktree", "add", "--quiet", "--force"]
+            if branch is None:
+                done = self._holding(*args, "--detach", str(path), commit)
+            else:
+                with self._noted(branch, path, None, commit):
+                    done = self._holding(*args, str(path), branch)
+                    if done.returncode < 0:  # killed: it did not clean up behind itself
+                        raise failed(["worktree"], done)
+            if done.returncode:
+                raise failed(["worktree"], done)
 
     def remove_worktree(self, path: Path, *, force: bool = False) -> None:
         """Removes a checkout; without `force` Git refuses one with changes or untracked files."""
         with self.lock():
-            self.git("worktree", "remove", *(["--force"] if force else []), str(path))
+            # twice: also one that git was making when it was killed, which is locked
+            args = ["--force", "--force"] if force else []
+            done = self._holding("worktree", "remove", *args, str(path))
+            if done.returncode:
+                raise failed(["worktree"], done)
 
     def status(self, worktree: Path, *, untracked: bool = True) -> list[str]:
         """The paths with uncommitted changes, untracked ones included."""
@@ -686,7 +747,7 @@ class Repo:
             )
         zero = "0" * len(new)
         args = ("-m", "gitwaves: land", f"refs/heads/{branch}", new, old or zero)
-        done = self.try_git("update-ref", "--create-reflog", *args)
+        done = self._holding("update-ref", "--create-reflog", *args)
         if done.returncode:
             said = done.stderr.decode(errors="replace")
             if "cannot lock ref" in said and ("but expected" in said or "already exists" in said):
@@ -714,10 +775,14 @@ class Repo:
                 f"{branch} is in the middle of {what} in {holder.path}",
                 "finish or abort it there, then run `gitwaves sync`",
             )
+        with self._noted(branch, holder.path, self.branch(branch), new):
+            self._merge_ff(holder, branch, new)
+
+    def _merge_ff(self, holder: Worktree, branch: Branch, new: Oid) -> None:
         patience = time.monotonic() + 6
         wait = 0.05
         while True:
-            done = self.try_git(
+            done = self._holding(
                 "merge", "--ff-only", "--quiet", "--no-autostash", new, cwd=holder.path
             )
             tip = self.branch(branch)
@@ -747,6 +812,22 @@ class _Lock:
         self._path = path
         self._thread = threading.RLock()
         self._depth = 0
+        self._held: int | None = None
+
+    def descriptors(self) -> tuple[int, ...]:
+        """What a process has to inherit to hold the lock too; nothing where it is not held."""
+        return () if self._held is None else (self._held,)
+
+    def taken(self) -> bool:
+        """Whether another process holds it."""
+        try:
+            with self._path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return not self._depth
+        return False
 
     @contextlib.contextmanager
     def held(self, patience: float | None = None) -> Iterator[None]:
@@ -762,10 +843,12 @@ class _Lock:
             with self._path.open("ab") as file:
                 self._take(file, patience)
                 self._depth = 1
+                self._held = file.fileno()
                 try:
                     yield
                 finally:
                     self._depth = 0
+                    self._held = None
 
     @staticmethod
     def _take(file: BinaryIO, patience: float | None) -> None:
@@ -782,7 +865,7 @@ class _Lock:
             time.sleep(0.05)
 
 
-def _admin_dir(path: Path) -> Path | None:
+def admin_dir(path: Path) -> Path | None:
     """The Git directory of a worktree; None where its folder is gone."""
     dot = path / ".git"
     if dot.is_dir():

@@ -80,6 +80,7 @@ def run_git(
     stdin: bytes | None = None,
     env: Mapping[str, str] | None = None,
     check: bool = True,
+    keep: Sequence[int] = (),
 ) -> subprocess.CompletedProcess[bytes]:
     done = subprocess.run(
         ["git", *SAFE, *args],
@@ -88,6 +89,7 @@ def run_git(
         capture_output=True,
         env=git_env(env),
         check=False,
+        pass_fds=keep,
     )
     if check and done.returncode:
         raise failed(args, done)

@@ -14,6 +14,7 @@ from gitwaves.model import Branch, Oid, closest
 from gitwaves.ranges import breaches_of_next
 from gitwaves.rulebook import Rules
 from gitwaves.store import Snapshot, Store
+from gitwaves.unfinished import cut_short
 from gitwaves.verifying import advance, said_in, unmatched
 
 
@@ -38,6 +39,11 @@ def run(repo: Repo, name: str, args: list[str]) -> None:
 def pre_commit(store: Store, branch: Branch) -> None:
     """Refuses paths outside the boundary, a changed spec half, and another worktree's card."""
     repo = store.repo
+    if cut_short(repo, branch):
+        raise Refused(
+            f"gitwaves was killed while it moved {branch}: this commit would take a part of that",
+            "run `gitwaves sync`, then commit again",
+        )
     snapshot = store.snapshot()
     task = at_work(snapshot, branch)
     tip = repo.branch(branch)

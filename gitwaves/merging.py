@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from gitwaves.again import brings, brought_before, inputs_of
 from gitwaves.claims import BEGUN, prepare
 from gitwaves.errors import Conflict, GitwavesError, LostClaim, NotReady, Refused
+from gitwaves.files import write_file
 from gitwaves.git import Entry, Repo
 from gitwaves.graph import graph_of
 from gitwaves.model import (
@@ -22,6 +22,7 @@ from gitwaves.model import (
     Oid,
     PointId,
     PointState,
+    Progress,
     Run,
     Status,
     Step,
@@ -31,11 +32,11 @@ from gitwaves.model import (
     natural,
 )
 from gitwaves.ranges import breaches
-from gitwaves.receipts import write_file
 from gitwaves.rulebook import Rules
 from gitwaves.steps import Outcome, run_steps
 from gitwaves.store import Snapshot, Store, unknown
 from gitwaves.trust import Trust
+from gitwaves.unfinished import discard, own
 from gitwaves.verifying import log_path
 from gitwaves.worktrees import alone, folder_for, scratch
 from gitwaves.writing import (
@@ -128,6 +129,12 @@ def merge(
 
 def _merge(store: Store, name: str, again: bool, resume: bool, trust_trunk: bool) -> Landed:
     verified: tuple[Oid, tuple[Run, ...]] | None = None
+    now_there = store.snapshot()
+    fact = now_there.facts[require_point(now_there, name).id]
+    if fact.tracking.status is Status.DONE and fact.commit == now_there.trunk_tip:
+        _follow_up(
+            store, name, resumed=resume
+        )  # killed since: what follows a landing is to be done
     resolved = _resolved(store, name) if resume else None
     for _ in range(20):
         snapshot = store.snapshot()
@@ -157,13 +164,17 @@ def _merge(store: Store, name: str, again: bool, resume: bool, trust_trunk: bool
                 commit = _land_point(store, snapshot, point, merged, tracking)
             except LostClaim:
                 continue  # it moved on the remote, and was fetched
-        forget(store, name)
         before = set(store.progress(snapshot).runnable)
-        note = record_on_trunk(store)
-        shown = store.progress(refresh(store))
+        note, shown = _follow_up(store, name, resumed=resume)
         opened = tuple(t for t in shown.runnable if t not in before)
         return Landed(point.id, commit, point.requires, opened, note)
     raise NotReady(f"{store.trunk()[0]} keeps moving", "run the same command again")
+
+
+def _follow_up(store: Store, name: str, *, resumed: bool) -> tuple[str | None, Progress]:
+    """What a landing is followed by; the state then, and what was left undone."""
+    notes = [forget(store, name, resumed=resumed), record_on_trunk(store)]
+    return "\n".join(filter(None, notes)) or None, store.progress(refresh(store))
 
 
 def _require_open(store: Store, snapshot: Snapshot, point: MergePoint, again: bool) -> None:
@@ -278,11 +289,12 @@ def _merged(
         try:
             current = settled_merge(store, snapshot, current, side, own=None, message=message)
         except MergeConflict as conflict:
+            before = Path(resolved[1].path) if resolved else None
             left = [[s.commit, s.name] for s in todo[index + 1 :]]
             taken = [s for s in sides if s not in todo[index:]]
             taken.append(Side(snapshot.trunk_tip, snapshot.trunk))
             raise _left_for_a_person(
-                store, snapshot, node, current, conflict, left, taken, again
+                store, snapshot, node, current, conflict, left, taken, again, before
             ) from conflict
     return _with_restored(store, snapshot, current, restored)
 
@@ -357,27 +369,37 @@ def _left_for_a_person(
     left: list[list[str]],
     taken: Sequence[Side],
     again: bool,
+    before: Path | None,
 ) -> Conflict:
-    """Leaves a checkout in which the conflict stands, for `merge --continue`."""
+    """Leaves a checkout in which the conflict stands, for `merge --continue`.
+
+    `before`: the one of the conflict before it, which stays until what was resolved there stands in
+    the new one.
+    """
     repo = store.repo
     path = folder_for(repo, snapshot.cards, f"resolve-{node}")
+    if path == before:
+        path = path.with_name(f"{path.name}+2")  # no id holds a plus
     if path.exists():
         raise Conflict(
             f"{conflict.message}; {path} is there from an earlier try",
             f"resolve it there and run `gitwaves merge {node} --continue`, "
             f"or start anew after `git worktree remove --force {path}`",
         )
-    repo.add_worktree(path, ours)
-    repo.try_git("merge", "--no-commit", "--no-ff", conflict.side.commit, cwd=path)
-    _settle_cards_in(
-        store, path, settled_cards(store, snapshot, [ours, conflict.side.commit], None)
-    )
-    resolution = Resolution(
-        node, str(path), ours, conflict.side.commit, conflict.side.name, left, again
-    )
-    target = _file(repo, node)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_file(target, json.dumps(asdict(resolution)).encode())
+    with alone(repo, path.name), own(repo, path):  # until a person is told of it, it is ours
+        repo.add_worktree(path, ours)
+        repo.try_git("merge", "--no-commit", "--no-ff", conflict.side.commit, cwd=path)
+        _settle_cards_in(
+            store, path, settled_cards(store, snapshot, [ours, conflict.side.commit], None)
+        )
+        resolution = Resolution(
+            node, str(path), ours, conflict.side.commit, conflict.side.name, left, again
+        )
+        target = _file(repo, node)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_file(target, json.dumps(asdict(resolution)).encode())
+    if before is not None:
+        _clear(repo, before)
     behind = []
     theirs = conflict.side
     for file in conflict.paths[:8]:
@@ -428,7 +450,7 @@ def _resolved(store: Store, name: str) -> tuple[Oid, Resolution]:
         ) from None
     path = Path(resolution.path)
     if not path.is_dir():
-        forget(store, name)
+        forget(store, name, resumed=True)
         raise NotReady(f"{path} is gone", f"run `gitwaves merge {name}` anew")
     unmerged = [p for p in repo.unmerged(path) if not p.startswith(ROOT + "/")]
     if unmerged:
@@ -450,16 +472,34 @@ def _resolved(store: Store, name: str) -> tuple[Oid, Resolution]:
     return commit, resolution
 
 
-def forget(store: Store, name: str) -> None:
-    """Removes the checkout that a conflict was left in, and the note of it."""
-    target = _file(store.repo, name)
-    if not target.exists():
-        return
-    with contextlib.suppress(OSError, ValueError, KeyError):
+def forget(store: Store, name: str, *, resumed: bool = False) -> str | None:
+    """Removes the checkout of a resolved conflict; says so where it holds what did not land."""
+    repo = store.repo
+    target = _file(repo, name)
+    try:
         path = Path(json.loads(target.read_bytes())["path"])
-        if path.is_dir():
-            store.repo.remove_worktree(path, force=True)
+    except (OSError, ValueError, KeyError):
+        target.unlink(missing_ok=True)
+        return None
+    first = path.with_name(path.name.removesuffix("+2"))
+    said = [_clear(repo, each, needed=resumed) for each in dict.fromkeys((first, path))]
     target.unlink(missing_ok=True)
+    return "\n".join(filter(None, said)) or None
+
+
+def _clear(repo: Repo, path: Path, *, needed: bool = True) -> str | None:
+    """Removes a checkout that a conflict was resolved in; says so where it holds more than that."""
+    if not path.is_dir():
+        return None
+    left = [] if needed else ["a resolution that was not needed"]
+    if (path / ".git").exists():  # else a kill cut its removal short
+        changed = repo.paths("diff", "--name-only", "--diff-filter=d", "-z", cwd=path)
+        others = repo.paths("ls-files", "--others", "--exclude-standard", "-z", cwd=path)
+        left += [p for p in (*changed, *others) if not p.startswith(ROOT + "/")]
+    if left:
+        return f"{path} is kept: it holds {', '.join(left[:5])}, which did not land"
+    discard(repo, path)
+    return None
 
 
 # --- the rest ----------------------------------------------------------------------------------

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from gitwaves.files import write_file
 from gitwaves.git import Repo
 from gitwaves.model import Branch, Oid, Run
 
@@ -88,18 +87,3 @@ def note_made(repo: Repo, branch: Branch, paths: Iterable[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     known = made_files(repo, branch) | set(paths)
     write_file(path, "\0".join(sorted(known)).encode(errors="surrogateescape"))
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all: beside it, flushed to the disk, then renamed."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -32,7 +33,8 @@ from gitwaves.rulebook import Rules
 from gitwaves.steps import Outcome, run_steps
 from gitwaves.store import Snapshot, Store
 from gitwaves.trust import Trust
-from gitwaves.worktrees import folder_for, mark, place_for
+from gitwaves.unfinished import finish_all
+from gitwaves.worktrees import folder_for, mark, marker, place_for
 from gitwaves.writing import (
     card_path,
     done_commit,
@@ -326,11 +328,12 @@ def advance(store: Store, branch: Branch | None = None) -> list[Advanced]:
     repo = store.repo
     done: list[Advanced] = []
     with repo.lock():
+        finish_all(repo)
         snapshot = store.snapshot()
         branches = [branch] if branch else sorted(snapshot.tips)
         for name in branches:
             task = at_work(snapshot, name)
-            local = repo.branch(name)
+            local = _caught_up(repo, name, snapshot.tips.get(name))
             if (
                 task is None
                 or local is None
@@ -344,12 +347,27 @@ def advance(store: Store, branch: Branch | None = None) -> list[Advanced]:
             if commit is not None:
                 done.append(Advanced(task, commit))
                 mark(repo, snapshot.cards, name, None)
+            elif not marker(repo, name).exists():
+                mark(repo, snapshot.cards, name, task)
         publish(store, snapshot)
     if done:
         before = set(store.progress(snapshot).runnable)
         opened = tuple(t for t in store.progress(refresh(store)).runnable if t not in before)
         done[-1] = replace(done[-1], opened=opened)
     return done
+
+
+def _caught_up(repo: Repo, branch: Branch, tip: Oid | None) -> Oid | None:
+    """The tip of a branch here, once it has the state that was pushed before it could land here."""
+    local = repo.branch(branch)
+    if local is None or tip is None or local == tip or not repo.is_ancestor(local, tip):
+        return local
+    if repo.code_tree(local) != repo.code_tree(tip):
+        return local  # somebody's work: to be taken in by whoever is at work here
+    with contextlib.suppress(NotReady, Refused):
+        repo.land(branch, tip, local)
+        return tip
+    return local
 
 
 def _advance(

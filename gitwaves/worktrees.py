@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from gitwaves.errors import GitError, GitwavesError, NotReady, Refused
+from gitwaves.errors import GitwavesError, NotReady, Refused
 from gitwaves.git import Repo, Worktree
 from gitwaves.model import Branch, Cards, Oid, TaskId
+from gitwaves.unfinished import discard, own
 
 # `folder/**` means the same to gitignore and to a glob pathspec.
 _PLAIN = re.compile(r"(?:[A-Za-z0-9_.-]+/)+\*\*", re.ASCII)
@@ -186,41 +187,25 @@ def scratch(repo: Repo, path: Path, commit: Oid) -> Iterator[Path]:
 
     Two processes that want the same folder have it one after the other.
     """
-    with alone(repo, path.name) as note:
-        if path.exists():
-            with contextlib.suppress(GitError):
-                repo.remove_worktree(path, force=True)
-        _note(note, os.fsencode(path))
+    with alone(repo, path.name), own(repo, path):
         try:
             repo.add_worktree(path, commit)
             yield path
         finally:
-            for _ in range(2):  # Ctrl-C may have stopped the first one too
-                with contextlib.suppress(GitError):
-                    repo.remove_worktree(path, force=True)
-                    _note(note, b"")
-                    break
-
-
-def _note(file: BinaryIO, text: bytes) -> None:
-    file.truncate(0)  # it is open for appending
-    file.write(text)
-    file.flush()
+            discard(repo, path)
 
 
 def left_scratch(repo: Repo) -> list[tuple[str, Path]]:
     """The clean checkouts that a killed process left: the name that it was alone with, the folder."""
     left = []
-    for file in sorted((repo.state_dir / "alone").glob("*")):
-        name = file.name.replace("%2F", "/")
+    for file in sorted((repo.state_dir / "scratch").glob("[!.]*")):
         with contextlib.suppress(OSError):
-            noted = file.read_bytes()
-            if noted and not is_alone(repo, name):
-                left.append((name, Path(os.fsdecode(noted))))
+            if not is_alone(repo, file.name):
+                left.append((file.name, Path(os.fsdecode(file.read_bytes()))))
     return left
 
 
 def forget_scratch(repo: Repo, name: str) -> None:
     """Notes that the clean checkout called `name` is gone."""
-    with alone(repo, name) as note:
-        _note(note, b"")
+    with alone(repo, name):
+        (repo.state_dir / "scratch" / name).unlink(missing_ok=True)

@@ -27,6 +27,7 @@ from gitwaves.model import (
 )
 from gitwaves.render import dashboard
 from gitwaves.store import Snapshot, Store
+from gitwaves.unfinished import finish
 
 LEARNINGS_START = "<!-- gitwaves: learnings, compiled from the task cards -->"
 LEARNINGS_END = "<!-- gitwaves: end -->"
@@ -235,6 +236,8 @@ def land(store: Store, cards: Cards, branch: Branch, new: Oid, old: Oid | None) 
         LostClaim: the remote's branch moved; another clone was faster.
         Refused, NotReady: see `Repo.land`.
     """
+    with store.repo.lock():
+        finish(store.repo, branch)
     remote = cards.config.remote
     if remote is not None and not store.offline:
         new = _on_top_of(store, cards, branch, new)

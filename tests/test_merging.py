@@ -371,12 +371,17 @@ def clashing(plan: Plan) -> Plan:
     return plan
 
 
-def left_in(plan: Plan) -> Repo:
+def left_in(plan: Plan, *, resume: bool = False) -> Repo:
     """Has the merge fail in a conflict; the checkout that is left for a person."""
-    with pytest.raises(Conflict) as caught:
-        plan.merge()
-    assert caught.value.hint is not None
-    return Repo(Path(caught.value.hint.split("resolve the files in ")[1].split(", `git add`")[0]))
+    with pytest.raises(Conflict, match="does not merge") as caught:
+        plan.merge(resume=resume)
+    return where_of(caught.value)
+
+
+def where_of(conflict: Conflict) -> Repo:
+    """The checkout that a conflict was left in."""
+    assert conflict.hint is not None
+    return Repo(Path(conflict.hint.split("resolve the files in ")[1].split(", `git add`")[0]))
 
 
 def test_a_conflict_names_files_tasks_and_commits(clashing: Plan) -> None:
@@ -424,6 +429,24 @@ def test_a_resolved_conflict_lands(clashing: Plan, committed: bool) -> None:
     assert not checkout.path.exists()
     with pytest.raises(NotReady, match="no merge of MP1 is waiting"):
         clashing.merge(resume=True)
+    clashing.sound()
+
+
+def test_a_second_conflict_waits_in_its_turn(clashing: Plan) -> None:
+    clashing.repo.commit("Trunk too", **{"shared.txt": "from trunk\n"})
+    before = clashing.repo.oid("main")
+    checkout = left_in(clashing)
+    checkout.write("shared.txt", "from trunk and A\n")
+    checkout.git("add", "shared.txt")
+    first, checkout = checkout, left_in(clashing, resume=True)
+    assert not first.path.exists()
+    assert "from trunk and A" in checkout.read("shared.txt")
+    checkout.write("shared.txt", "from all\n")
+    checkout.git("add", "shared.txt")
+    clashing.merge(resume=True)
+    assert clashing.trunk_line(before) == LANDING
+    assert clashing.repo.read("shared.txt") == "from all\n"
+    assert not checkout.path.exists()
     clashing.sound()
 
 
@@ -667,3 +690,16 @@ def test_a_branch_that_fails_stops_no_other(ready: Plan) -> None:
     assert ready.fact("C1").landed
     assert not ready.fact("A2").landed
     ready.sound()
+
+
+def test_what_a_person_left_beside_a_resolution_is_kept(clashing: Plan) -> None:
+    checkout = left_in(clashing)
+    checkout.write("shared.txt", "from both\n")
+    checkout.git("add", "shared.txt")
+    checkout.write("shared.txt", "second thoughts\n")
+    checkout.write("notes.txt", "mine\n")
+    landed = merging.merge(clashing.store, "MP1", resume=True, trust_trunk=True)
+    assert landed.note is not None
+    assert landed.note.endswith("holds shared.txt, notes.txt, which did not land")
+    assert clashing.repo.read("shared.txt") == "from both\n"
+    assert checkout.read("shared.txt") + checkout.read("notes.txt") == "second thoughts\nmine\n"
