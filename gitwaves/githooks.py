@@ -11,17 +11,18 @@ from gitwaves.git import GIT_HOOK_INDEX, Repo
 from gitwaves.model import ROOT, Branch, Oid, closest
 from gitwaves.store import Snapshot, Store
 from gitwaves.verifying import advance, said_in, tampered, trespasses, unmatched
+from gitwaves.worktrees import marker
 
 
 def run(repo: Repo, name: str, args: list[str]) -> None:
-    """Runs a hook in the worktree it was called in.
+    """Runs a hook in the worktree it was called in; does nothing where no task is at work.
 
     Raises:
         Refused: the commit must not be made (`pre-commit`, `commit-msg`).
     """
     store = Store(repo, offline=True)
     here = repo.here()
-    if here is None or here.branch is None:
+    if here is None or here.branch is None or not marker(repo, here.branch).is_file():
         return
     if name in {"pre-commit", "pre-merge-commit"}:
         pre_commit(store, here.branch)

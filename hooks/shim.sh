@@ -9,6 +9,8 @@ package=@PACKAGE@
 
 [ -z "$GITWAVES_HOOK" ] || exit 0 # git as called by gitwaves
 
+( # what leaves here goes on below, where others may have added something
+
 # post-rewrite gets what was rewritten on standard input, and two are to read it.
 rewritten=
 [ "$hook" != post-rewrite ] || rewritten=$(cat)
@@ -50,7 +52,18 @@ done
 common=$(git rev-parse --git-common-dir 2>/dev/null) || exit 0
 work=$common/gitwaves/at-work/$branch
 [ -f "$work" ] || exit 0
-[ -x "$python" ] && [ -f "$package" ] || exit 0 # gitwaves was removed
+
+# Gone, or broken: the commit goes on. What hooks refuse is refused again by `gitwaves verify`.
+say() {
+	echo "gitwaves: $1; \`gitwaves doctor --fix\` mends it" >&2
+}
+for needed in "$python" "$package"; do
+	[ ! -f "$needed" ] || continue
+	case $hook in
+	post-commit | post-merge) say "this hook looks for $needed, which is gone" ;;
+	esac
+	exit 0
+done
 
 case $hook in
 commit-msg) # no trailer of ours: nothing to check
@@ -86,12 +99,16 @@ post-commit | post-merge)
 	;;
 esac
 
+feed "$python" -P -m gitwaves hook "$hook" "$@"
+status=$?
 case $hook in
-post-*)
-	feed "$python" -P -m gitwaves hook "$hook" "$@" || :
-	exit 0
-	;;
-*)
-	exec "$python" -P -m gitwaves hook "$hook" "$@"
-	;;
+post-*) exit 0 ;;
 esac
+case $status in
+0 | 1) exit "$status" ;; # 1: refused
+esac
+[ "$status" -lt 128 ] || exit "$status" # interrupted
+say "this hook failed (exit $status)"
+exit 0
+) || exit $?
+# gitwaves: end. What is added below runs after it, and stays when gitwaves goes.
