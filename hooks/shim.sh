@@ -104,10 +104,12 @@ status=$?
 case $hook in
 post-*) exit 0 ;;
 esac
-case $status in
-0 | 1) exit "$status" ;; # 1: refused
-esac
-[ "$status" -lt 128 ] || exit "$status" # interrupted
+# Only what gitwaves refuses, or an interrupt, stops a commit.
+if [ "$status" -eq 0 ] || [ "$status" -ge 128 ]; then
+	exit "$status"
+elif [ "$status" -eq 1 ] && "$python" -P -c 'import gitwaves.cli' 2>/dev/null; then
+	exit 1
+fi
 say "this hook failed (exit $status)"
 exit 0
 ) || exit $?
