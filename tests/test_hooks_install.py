@@ -278,7 +278,7 @@ def test_what_is_added_below_our_lines_runs_and_stays(
     shim = repo.path / ".git/hooks/post-commit"
     added = 'echo "added ${0##*/}" >> "$CALLS"\n'
     shim.write_text(shim.read_text() + added)
-    assert hooks.installed(open_(repo))
+    assert hooks.faults(open_(repo)) == {}
     tree.commit("a\n\nLearned: a")
     assert heard(calls)[-2:] == ["post-commit <>", "added post-commit"]
     tree.git("checkout", "-q", "-b", "other")
