@@ -16,10 +16,11 @@ from gitwaves.rulebook import Rules
 from gitwaves.store import Snapshot, Store
 from gitwaves.unfinished import cut_short
 from gitwaves.verifying import advance, said_in, unmatched
+from gitwaves.worktrees import marker
 
 
 def run(repo: Repo, name: str, args: list[str]) -> None:
-    """Runs a hook in the worktree it was called in.
+    """Runs a hook in the worktree it was called in; does nothing where no task is at work.
 
     Raises:
         Refused: the commit must not be made (`pre-commit`, `commit-msg`).
@@ -27,6 +28,8 @@ def run(repo: Repo, name: str, args: list[str]) -> None:
     store = Store(repo, offline=True)
     here = repo.here()
     if here is None or here.branch is None:
+        return
+    if not (marker(repo, here.branch).is_file() or cut_short(repo, here.branch)):
         return
     if name in {"pre-commit", "pre-merge-commit"}:
         pre_commit(store, here.branch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -25,10 +26,21 @@ HOOKS = (
 OTHER_VERSION = "is of another version of gitwaves"  # a fault that does no harm by itself
 SERVER_HOOKS = ("pre-receive",)  # of a repository that is pushed to
 _MARK = b"# gitwaves hook"
+_END = b"# gitwaves: end."  # begins the shim's last line; what stands below is somebody's
 _ORIGINAL = ".gitwaves-orig"
+_ADDED = ".gitwaves-added"
 # Where another hook manager puts what it replaces: pre-commit runs it from there, lefthook not.
 _LEGACY = ".legacy"
 _MOVED = (_LEGACY, ".old")
+# Programs that write hooks, by what stands in each of them.
+_MANAGERS = {"pre-commit": b"https://pre-commit.com", "lefthook": b"call_lefthook"}
+_LEFTHOOK = re.compile(r"\.?lefthook(-local)?\.(ya?ml|toml|json)")
+# lefthook moves other hooks aside whenever it installs itself, which it does when its file changes.
+_IN_LEFTHOOK = (
+    "lefthook moves it aside again when it next installs itself; to have both for good, add to "
+    "lefthook.yml:\n  {name}:\n    commands:\n      gitwaves:\n"
+    "        run: gitwaves hook {name} {{0}}"
+)
 
 
 def install(repo: Repo, names: Sequence[str] = HOOKS) -> list[str]:
@@ -48,7 +60,8 @@ def install(repo: Repo, names: Sequence[str] = HOOKS) -> list[str]:
         _require_room(folder, names)
         try:
             folder.mkdir(exist_ok=True)
-            return [said for name in names for said in _install(folder / name)]
+            calls = _lefthook_calls(repo.top)
+            return [said for name in names for said in _install(folder / name, calls)]
         except OSError as error:
             raise _cannot_write(folder, error) from error
 
@@ -97,9 +110,7 @@ def uninstall(repo: Repo, names: Sequence[str] = HOOKS) -> list[str]:
 
 def installed(repo: Repo) -> bool:
     """Whether Git runs every one of the hooks, and they find a gitwaves to run."""
-    if hooks_path(repo) is not None:
-        return False
-    return all(_works(repo.common / "hooks" / name) for name in HOOKS)
+    return hooks_path(repo) is None and not set(faults(repo)) - {OTHER_VERSION}
 
 
 def hooks_path(repo: Repo, top: Path | None = None) -> str | None:
@@ -124,28 +135,31 @@ def hooks_path(repo: Repo, top: Path | None = None) -> str | None:
 def faults(repo: Repo) -> dict[str, tuple[str, ...]]:
     """Fault -> the hooks in the repository's own folder that do not run gitwaves because of it."""
     found: dict[str, tuple[str, ...]] = {}
+    calls = _lefthook_calls(repo.top)
     for name in HOOKS:
-        fault = _fault(repo.common / "hooks" / name)
+        fault = _fault(repo.common / "hooks" / name, calls)
         if fault is not None:
             found[fault] = (*found.get(fault, ()), name)
     return found
 
 
-def _fault(hook: Path) -> str | None:
+def _fault(hook: Path, calls: bytes = b"") -> str | None:
     if not os.path.lexists(hook):
         return "is missing"
+    if _manager(hook) == "lefthook" and _calls_us(calls, hook.name):
+        return None
     shim = _shim(hook)
     if shim is None:
         moved = [s for s in _MOVED if _is_ours(_beside(hook, s))]
         aside = f", which moved gitwaves' to *{moved[0]}" if moved else ""
-        return f"is another program's{aside}"
+        return f"is {_manager(hook) or 'another program'}'s{aside}"
     if not os.access(shim, os.X_OK):
         return "is not executable"
     gone = [path for path in _named_in(shim) if not os.path.isfile(path)]
     if gone:
         return f"looks for {gone[0]}, which is gone"
     ours = {sys.executable, str(_package())}
-    if set(_named_in(shim)) == ours and _content(shim) != _render(hook.name):
+    if set(_named_in(shim)) == ours and _without_tail(shim) != _render(hook.name):
         return OTHER_VERSION
     return None
 
@@ -164,7 +178,7 @@ def missing_elsewhere(folder: str, top: Path) -> list[str] | None:
     return [
         name
         for name, text in calls.items()
-        if f"gitwaves hook {name}".encode() not in text and _fault(path / name) is not None
+        if not _calls_us(text, name) and _fault(path / name) is not None
     ]
 
 
@@ -227,12 +241,39 @@ def _is_ours(path: Path) -> bool:
     return data is not None and data.split(b"\n", 2)[1:2] == [_MARK]
 
 
-def _is_pre_commit(path: Path) -> bool:
-    return b"https://pre-commit.com" in (_content(path) or b"")
+def _without_tail(shim: Path) -> bytes | None:
+    data = _content(shim)
+    return data if data is None else data.removesuffix(_tail(shim))
+
+
+def _tail(shim: Path) -> bytes:
+    """What somebody added below our shim, as `git lfs update --manual` says to."""
+    data = _content(shim) or b""
+    return data[data.index(_END) :].partition(b"\n")[2] if _END in data else b""
+
+
+def _manager(hook: Path) -> str | None:
+    """The program that wrote a hook, where it is one that moves others' hooks aside."""
+    data = _content(hook) or b""
+    return next((name for name, mark in _MANAGERS.items() if mark in data), None)
+
+
+def _calls_us(text: bytes, name: str) -> bool:
+    return f"gitwaves hook {name}".encode() in text
+
+
+def _lefthook_calls(top: Path | None) -> bytes:
+    """What a worktree's configuration of lefthook says, all of it."""
+    if top is None:
+        return b""
+    with contextlib.suppress(OSError):
+        files = [p for p in sorted(top.iterdir()) if _LEFTHOOK.fullmatch(p.name)]
+        return b"".join(_content(p) or b"" for p in files)
+    return b""
 
 
 def _runs_legacy(hook: Path) -> bool:
-    return _is_pre_commit(hook) and _is_ours(_beside(hook, _LEGACY))
+    return _manager(hook) == "pre-commit" and _is_ours(_beside(hook, _LEGACY))
 
 
 def _shim(hook: Path) -> Path | None:
@@ -246,13 +287,6 @@ def _named_in(shim: Path) -> list[str]:
     return [path for text in found for path in shlex.split(text)]
 
 
-def _works(hook: Path) -> bool:
-    shim = _shim(hook)
-    if shim is None or not os.access(shim, os.X_OK):
-        return False
-    return all(os.path.isfile(path) for path in _named_in(shim))
-
-
 def _require_room(folder: Path, names: Sequence[str]) -> None:
     """Raises before anything is touched where a hook and a kept hook are in each other's way."""
     for hook in (folder / name for name in names):
@@ -261,7 +295,7 @@ def _require_room(folder: Path, names: Sequence[str]) -> None:
             continue
         if any(_is_ours(_beside(hook, suffix)) for suffix in _MOVED):
             continue
-        if _content(hook) != _content(kept):
+        if _content(hook) != _content(kept) and not _same_manager(hook, kept):
             raise Refused(
                 f"{hook.name} was replaced since gitwaves kept the hook before it as {kept}",
                 f"move what is needed of {kept.name} into {hook.name} and remove {kept.name}, "
@@ -269,23 +303,32 @@ def _require_room(folder: Path, names: Sequence[str]) -> None:
             )
 
 
-def _install(hook: Path) -> list[str]:
+def _same_manager(one: Path, other: Path) -> bool:
+    return _manager(one) is not None and _manager(one) == _manager(other)
+
+
+def _install(hook: Path, calls: bytes) -> list[str]:
     shim = _render(hook.name)
     if _is_ours(hook):
         return _renew(hook, shim)
     if _runs_legacy(hook):
         return _renew(_beside(hook, _LEGACY), shim) or [f"{hook.name}: pre-commit runs ours"]
-    _take_back(hook)
+    moved = _take_back(hook)
+    if _manager(hook) == "lefthook" and _calls_us(calls, hook.name):
+        return [f"{hook.name}: lefthook runs ours"]
     kept = _beside(hook, _ORIGINAL)
     said = f"{hook.name}: installed"
     if os.path.lexists(hook):
+        if _manager(hook) == "lefthook":
+            said = f"{hook.name}: {_IN_LEFTHOOK.format(name=hook.name)}\n{said}"
         os.replace(hook, kept)
         said += f", and runs the hook that was there ({kept.name}) first"
-    _write(hook, shim)
+    _write(hook, shim + (moved or b""))
     return [said]
 
 
 def _renew(path: Path, shim: bytes) -> list[str]:
+    shim += _tail(path)
     if _content(path) == shim and os.access(path, os.X_OK):
         return []
     _write(path, shim)
@@ -294,8 +337,10 @@ def _renew(path: Path, shim: bytes) -> list[str]:
 
 def _uninstall(hook: Path) -> list[str]:
     kept = _beside(hook, _ORIGINAL)
-    said = [f"{hook.name}: removed"] if _take_back(hook) else []
+    moved = _take_back(hook)
+    said = [] if moved is None else [f"{hook.name}: removed"]
     ours = _is_ours(hook)
+    tail = (moved or b"") + (_tail(hook) if ours else b"")
     if os.path.lexists(kept) and (ours or not os.path.lexists(hook)):
         os.replace(kept, hook)
         said = [f"{hook.name}: removed, and the hook that was there put back"]
@@ -304,22 +349,36 @@ def _uninstall(hook: Path) -> list[str]:
         said = [f"{hook.name}: removed"]
     elif os.path.lexists(kept):
         said.append(f"{kept.name}: left, as {hook.name} has been replaced since")
+    if tail:
+        said.append(_keep_tail(hook, tail))
     return said
 
 
-def _take_back(hook: Path) -> bool:
-    """Undoes that another manager moved our hook aside, as if it had found the one before ours."""
+def _keep_tail(hook: Path, tail: bytes) -> str:
+    """Keeps what somebody added below our shim: as the hook, where there is no other now."""
+    path = _beside(hook, _ADDED) if os.path.lexists(hook) else hook
+    _write(path, tail if tail.startswith(b"#!") else b"#!/bin/sh\n" + tail)
+    more = "" if path == hook else f", to be added to {hook.name}"
+    return f"{path.name}: what was added below gitwaves' lines stays{more}"
+
+
+def _take_back(hook: Path) -> bytes | None:
+    """Undoes that another manager moved our hook aside, as if it had found the one before ours.
+
+    Returns what somebody had added below ours; None where nothing was moved.
+    """
     kept = _beside(hook, _ORIGINAL)
     found = [p for p in (_beside(hook, suffix) for suffix in _MOVED) if _is_ours(p)]
+    tail = b"".join(_tail(p) for p in found)
     for moved in found:
         if _is_ours(hook) or not os.path.lexists(kept):
             moved.unlink()
-        elif _is_pre_commit(kept) and _is_pre_commit(hook):
+        elif _same_manager(kept, hook):
             moved.unlink()
             kept.unlink()  # the manager's own, which it has written again
         else:
             os.replace(kept, moved)
-    return bool(found)
+    return tail if found else None
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -191,13 +191,14 @@ def hook(app: App, name: str, args: tuple[str, ...]) -> None:
         receiving.run(app.path, sys.stdin.buffer.read().decode(errors="surrogateescape"))
         return
 
-    if name.startswith("post-"):
-        try:
-            githooks.run(app.repo, name, list(args))
-        except (GitwavesError, OSError) as error:  # the commit is made: nothing may fail it
-            echo(f"gitwaves: {error}; `gitwaves sync` catches up", err=True)
-        return
-    githooks.run(app.repo, name, list(args))
+    try:
+        githooks.run(app.repo, name, list(args))
+    except (GitwavesError, OSError) as error:
+        after = name.startswith("post-")
+        if isinstance(error, Refused) and not after:
+            raise  # nothing else stops a commit
+        later = "sync` catches up" if after else "verify` looks again"
+        echo(f"gitwaves: {error}; `gitwaves {later}", err=True)
 
 
 @click.command()
