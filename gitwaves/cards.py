@@ -8,8 +8,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gitwaves import __version__, yamlfile
+from gitwaves.caches import Cache, key_of
 from gitwaves.halves import SEPARATOR, join, planned, split
 from gitwaves.model import (
     POINTS_DIR,
@@ -42,8 +45,8 @@ from gitwaves.model import (
     is_id,
     seconds,
 )
-from gitwaves.resources import schema_text
-from gitwaves.yamlfile import Document, load
+from gitwaves.resources import schema_files, schema_text
+from gitwaves.yamlfile import Document
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -126,10 +129,10 @@ def load_cards(files: Mapping[str, bytes], odd: Mapping[str, str] | None = None)
 def load_card(data: bytes, path: str) -> Card:
     """Reads the card of a task or merge point; the folder says which."""
     spec_half, tracking_half = split(data)
-    document = load(spec_half, path)
     folder, name = path.split("/")[-2:]
     kind = "merge-point" if folder == POINTS_DIR else "task"
-    findings = [*document.findings, *_violations(document, path, kind)]
+    document = _read(spec_half, path, kind)
+    findings = [*document.findings]
     ident = name.removesuffix(".yaml")
     if not is_id(ident):
         findings.append(_error(path, f"{ident!r} cannot be an id: letters, digits, single . _ -"))
@@ -159,9 +162,9 @@ def load_tracking(
     data: bytes, path: str, *, first_line: int = 1
 ) -> tuple[Tracking | None, tuple[Finding, ...]]:
     """Reads a tracking half; None where it cannot be understood, and the findings say why."""
-    document = load(data, path, first_line=first_line)
     kind = "merge-point" if path.split("/")[-2:][0] == POINTS_DIR else "task"
-    findings = (*document.findings, *_violations(document, path, kind, part="tracking"))
+    document = _read(data, path, kind, part="tracking", first_line=first_line)
+    findings = document.findings
     if findings or not isinstance(document.value, dict):
         return None, findings or (_error(path, "no tracking", (first_line, 1)),)
     raw = document.value["tracking"]
@@ -257,8 +260,8 @@ def with_tracking(card: bytes, tracking: Tracking) -> bytes:
 @lru_cache(maxsize=1 << 10)
 def load_workstream(data: bytes, path: str) -> tuple[Workstream | None, tuple[Finding, ...]]:
     """Reads a `workstream.yaml`."""
-    document = load(data, path)
-    findings = [*document.findings, *_violations(document, path, "workstream")]
+    document = _read(data, path, "workstream")
+    findings = [*document.findings]
     folder = path.split("/")[-2]
     if not is_id(folder):
         findings.append(_error(path, f"{folder!r} cannot name a workstream"))
@@ -280,8 +283,8 @@ def load_workstream(data: bytes, path: str) -> tuple[Workstream | None, tuple[Fi
 @lru_cache(maxsize=64)
 def load_config(data: bytes, path: str) -> tuple[Config, tuple[Finding, ...]]:
     """Reads `config.yaml`; defaults where it says nothing or cannot be read."""
-    document = load(data, path)
-    findings = [*document.findings, *_violations(document, path, "config")]
+    document = _read(data, path, "config")
+    findings = [*document.findings]
     if any(f.severity is Severity.ERROR for f in findings) or not document.value:
         return Config(places=document.places), tuple(findings)
     raw = {k: v for k, v in document.value.items() if v is not None}
@@ -382,12 +385,56 @@ def _warning(path: str, message: str, place: Place = (1, 1)) -> Finding:
     return Finding(path, *place, Severity.WARNING, message)
 
 
+def keep_in(folder: Path) -> None:
+    """Keeps what cards were read as in a folder, for the processes to come."""
+    global _kept  # a memo, like those of lru_cache: it changes no answer
+    _kept = Cache(folder)
+
+
+def save_kept() -> None:
+    """Writes to that folder what was read for the first time."""
+    if _kept is not None:
+        _kept.save()
+
+
+_kept: Cache | None = None
+
+
 @cache
-def _validator(kind: str, part: str | None = None) -> Validator:
+def _own_version() -> bytes:
+    """What a reading depends on besides the bytes read: this very code."""
+    said = [__version__]
+    for path in (Path(__file__), Path(yamlfile.__file__), *schema_files()):
+        stat = path.stat()
+        said.append(f"{path.name} {stat.st_size} {stat.st_mtime_ns}")
+    return "\n".join(said).encode()
+
+
+def _read(data: bytes, path: str, kind: str, *, part: str = "", first_line: int = 1) -> Document:
+    """A file, or the part of it that starts at a line, with all that YAML and schema say of it."""
+
+    def fresh() -> tuple[Any, ...]:
+        document = yamlfile.load(data, path, first_line=first_line)
+        found = (*document.findings, *_violations(document, path, kind, part))
+        said = tuple((f.path, f.line, f.column, str(f.severity), f.message) for f in found)
+        return document.value, document.places, said
+
+    if _kept is None or len(data) > yamlfile.MAX_BYTES:
+        value, places, said = fresh()
+    else:
+        how = f"{kind} {part} {first_line}".encode()
+        key = key_of(_own_version(), how, path.encode(errors="surrogateescape"), data)
+        value, places, said = _kept.value(key, fresh)
+    findings = tuple(Finding(p, line, column, Severity(s), m) for p, line, column, s, m in said)
+    return Document(value, places, findings)
+
+
+@cache
+def _validator(kind: str, part: str) -> Validator:
     from jsonschema import Draft202012Validator
 
     schema = json.loads(schema_text(f"{kind}.schema.json"))
-    if part is not None:
+    if part:
         inner = schema["properties"][part]
         schema = {
             "$defs": schema.get("$defs", {}),
@@ -399,12 +446,12 @@ def _validator(kind: str, part: str | None = None) -> Validator:
     return Draft202012Validator(schema)
 
 
-def _violations(document: Document, path: str, kind: str, part: str | None = None) -> list[Finding]:
+def _violations(document: Document, path: str, kind: str, part: str) -> list[Finding]:
     """What the schema says of a document, each at its place and in a reader's words."""
     if document.findings:
         return []
     if not isinstance(document.value, dict):
-        if document.value is None and kind in {"config", "workstream"} and part is None:
+        if document.value is None and kind in {"config", "workstream"} and not part:
             return []
         return [_error(path, f"not a {kind.replace('-', ' ')}: a mapping of keys is expected")]
     findings = []
@@ -423,7 +470,7 @@ def _violations(document: Document, path: str, kind: str, part: str | None = Non
             continue
         place = document.places.get(where, (1, 1))
         findings.append(_error(path, _words(violation, where), place))
-    if kind == "task" and part is None:
+    if kind == "task" and not part:
         batch = document.value.get("batch")
         if isinstance(batch, str) and not is_batch_name(batch):
             findings.append(

@@ -83,6 +83,7 @@ class Repo:
         self._lock = _Lock(self.state_dir / "lock")
         self._empty_tree: Oid | None = None
         # functions of object ids, which never change
+        self._trees: dict[Oid, Mapping[str, Entry]] = {}
         self._code_trees: dict[Oid, Oid] = {}
         self._bases: dict[tuple[Oid, Oid], tuple[Oid, ...]] = {}
         self._unreached: dict[tuple[frozenset[Oid], frozenset[Oid]], frozenset[Oid]] = {}
@@ -184,12 +185,21 @@ class Repo:
 
     def tree(self, oid: Oid) -> dict[str, Entry]:
         """The entries of a tree or of a commit's root tree, by name; empty where not here."""
+        return dict(self._entries(oid))
+
+    def _entries(self, oid: Oid) -> Mapping[str, Entry]:
+        known = self._trees.get(oid)
+        if known is not None:
+            return known
         found = self._objects.read(oid)
         if found and found[0] == "commit":
-            found = self._objects.read(parse_commit(found[1]).tree)
+            return self._entries(parse_commit(found[1]).tree)
         if not found or found[0] != "tree":
             return {}
-        return parse_tree(found[1], len(oid) // 2)
+        if len(self._trees) > 4096:
+            self._trees.clear()
+        self._trees[oid] = parse_tree(found[1], len(oid) // 2)
+        return self._trees[oid]
 
     def commit(self, oid: Oid) -> Commit | None:
         """A commit; None where it is not here or is something else."""
@@ -212,11 +222,11 @@ class Repo:
         oid = tree
         *folders, name = path.split("/")
         for folder in folders:
-            entry = self.tree(oid).get(folder)
+            entry = self._entries(oid).get(folder)
             if entry is None or not entry.is_tree:
                 return None
             oid = entry.oid
-        return self.tree(oid).get(name)
+        return self._entries(oid).get(name)
 
     def read(self, tree: Oid, path: str) -> bytes | None:
         """The content of the regular file at `path` below a tree or commit."""
@@ -236,13 +246,14 @@ class Repo:
         """
         return self._write("tree", tree_data(entries))
 
-    def with_files(self, tree: Oid, files: Mapping[str, bytes | None]) -> Oid:
+    def with_files(self, tree: Oid, files: Mapping[str, bytes | Oid | None]) -> Oid:
         """A tree like `tree` with other contents for some files; None removes one.
 
-        Modes of files that were there stay; empty folders vanish.
+        A content is given as bytes, or as the id of a blob that is here. Modes of files that were
+        there stay; empty folders vanish.
         """
         entries = self.tree(tree)
-        inner: dict[str, dict[str, bytes | None]] = {}
+        inner: dict[str, dict[str, bytes | Oid | None]] = {}
         for path, data in files.items():
             head, _, rest = path.partition("/")
             if rest:
@@ -252,7 +263,8 @@ class Repo:
             else:
                 old = entries.get(head)
                 mode = old.mode if old and old.mode.startswith("100") else "100644"
-                entries[head] = Entry(mode, self.write_blob(data))
+                oid = self.write_blob(data) if isinstance(data, bytes) else data
+                entries[head] = Entry(mode, oid)
         for head, below in inner.items():
             old = entries.get(head)
             base = old.oid if old and old.is_tree else self.empty_tree()

@@ -23,6 +23,11 @@ def schema_text(name: str) -> str:
     return _text("schemas", name)
 
 
+def schema_files() -> list[Path]:
+    """Every file of `schemas/`, in order."""
+    return sorted(_folder("schemas").iterdir())
+
+
 def hook_text(name: str) -> str:
     """The text of one file of `hooks/`: the sh shim of a Git hook.
 
@@ -33,6 +38,9 @@ def hook_text(name: str) -> str:
 
 
 def _text(folder: str, name: str) -> str:
-    shipped = _PACKAGE / "_data" / folder
-    base = shipped if shipped.is_dir() else _PACKAGE.parent / folder
-    return (base / name).read_text(encoding="utf-8")
+    return (_folder(folder) / name).read_text(encoding="utf-8")
+
+
+def _folder(name: str) -> Path:
+    shipped = _PACKAGE / "_data" / name
+    return shipped if shipped.is_dir() else _PACKAGE.parent / name

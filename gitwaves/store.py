@@ -10,12 +10,14 @@ from pathlib import Path
 
 from gitwaves.cards import (
     WORKSTREAM_FILE,
+    keep_in,
     load_card,
     load_cards,
     load_config,
     load_tracking,
     load_workstream,
     point_path,
+    save_kept,
     task_path,
 )
 from gitwaves.errors import GitwavesError, NotReady, UsageError
@@ -85,6 +87,7 @@ class Store:
         self.repo = repo
         self.offline = offline  # a hook never uses the network
         self._configured: str | None = None
+        keep_in(repo.state_dir / "cache")
 
     # --- trunk ---------------------------------------------------------------------------------
 
@@ -238,6 +241,7 @@ class Store:
         for branch in sorted({cards.branch_of(t) for t in cards.tasks}):
             facts |= self._facts_on(cards, branch, tip, tips.get(branch))
         facts |= self._point_facts(cards, tip)
+        save_kept()
         return Snapshot(cards, facts, trunk, tip, tips, (*self._warnings(cards, rev), *said))
 
     def _tips(self, cards: Cards) -> tuple[dict[Branch, Oid], list[str]]:
@@ -275,9 +279,10 @@ class Store:
         """What the tracking half of a card says in one commit; None where it says nothing."""
         task = cards.tasks.get(TaskId(node))
         path = task_path(task.workstream, node) if task else point_path(node)
-        return self._tracking(self.repo.read(commit, path), path)
+        return self.tracking_of(self.repo.read(commit, path), path)
 
-    def _tracking(self, data: bytes | None, path: str) -> Tracking | None:
+    def tracking_of(self, data: bytes | None, path: str) -> Tracking | None:
+        """What the tracking half of a card's bytes says; None where there is none."""
         if data is None:
             return None
         half = split(data)[1]
@@ -303,8 +308,8 @@ class Store:
                 continue
             if bases is None:
                 bases = self.repo.merge_bases(trunk, tip)
-            before = [self._tracking(self.repo.read(base, path), path) for base in bases]
-            at_tip = self._tracking(self.repo.blob(theirs.oid), path)
+            before = [self.tracking_of(self.repo.read(base, path), path) for base in bases]
+            at_tip = self.tracking_of(self.repo.blob(theirs.oid), path)
             settled[task] = settle(task, on_trunk, at_tip, before)
         wanted = {
             tracking.evidence.commit

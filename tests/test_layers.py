@@ -34,7 +34,9 @@ LAYERS = {
     "words": "core",
     # Meets files, Git, processes and the clock.
     "agents": "shell",
+    "attempts": "shell",
     "auditing": "shell",
+    "caches": "shell",
     "cards": "shell",
     "claims": "shell",
     "cleaning": "shell",

@@ -1,0 +1,93 @@
+"""A cache on disk that is never needed: what bytes were read as, kept for the next process.
+
+A key is a digest of everything that the value was made from, so an entry is right or absent and
+nothing has to be invalidated. Losing any of it, or all, costs time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import marshal
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+MAX_BYTES = 64 << 20  # kept in one folder; beyond it only what this process used stays
+_MAX_FILES = 8
+_DIGEST = 16  # bytes
+
+
+def key_of(*parts: bytes) -> bytes:
+    """A key that no other parts have."""
+    digest = hashlib.blake2b(digest_size=_DIGEST)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.digest()
+
+
+class Cache:
+    """Plain values (text, numbers, lists, mappings, tuples) by key.
+
+    Each process that has something new writes it in a file of its own, whole or not at all, so two
+    writers are never in each other's way; now and then one process joins the files. Values are
+    marshalled, which runs nothing when it is read; a file whose digest does not fit is no file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read: dict[bytes, bytes] | None = None
+        self._files: list[Path] = []
+        self._used: dict[bytes, bytes] = {}
+        self._new: dict[bytes, bytes] = {}
+
+    def value(self, key: bytes, make: Callable[[], Any]) -> Any:
+        """The value of a key; `make` gives it where it is not known yet."""
+        if self._read is None:
+            self._read = self._load()
+        data = self._used.get(key) or self._read.get(key)
+        if data is not None:
+            self._used[key] = data
+            return marshal.loads(data)
+        value = make()
+        with contextlib.suppress(ValueError):  # something that is not plain is not kept
+            self._new[key] = self._used[key] = marshal.dumps(value)
+        return value
+
+    def save(self) -> None:
+        """Writes what is new; does nothing where that cannot be done."""
+        if not self._new:
+            return
+        entries = self._new
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            joins = len(self._files) >= _MAX_FILES
+            if joins:
+                entries = {**(self._read or {}), **self._new}
+                if sum(map(len, entries.values())) > MAX_BYTES:
+                    entries = self._used
+            data = marshal.dumps(entries)
+            handle, name = tempfile.mkstemp(dir=self._folder, prefix="new-")
+            with open(handle, "wb") as file:
+                file.write(hashlib.blake2b(data, digest_size=_DIGEST).digest() + data)
+            kept = Path(name).with_name(key_of(data).hex())
+            os.replace(name, kept)
+            if joins:
+                for old in self._files:
+                    if old != kept:
+                        old.unlink(missing_ok=True)
+            self._new = {}
+
+    def _load(self) -> dict[bytes, bytes]:
+        found: dict[bytes, bytes] = {}
+        with contextlib.suppress(OSError):
+            self._files = sorted(self._folder.iterdir())
+        for path in self._files:
+            with contextlib.suppress(OSError, ValueError, EOFError, TypeError):
+                data = path.read_bytes()
+                if hashlib.blake2b(data[_DIGEST:], digest_size=_DIGEST).digest() == data[:_DIGEST]:
+                    found.update(marshal.loads(data[_DIGEST:]))
+        return found

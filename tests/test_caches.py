@@ -1,0 +1,106 @@
+"""The cache on disk: right or absent, whatever happens to its files, and never needed."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from gitwaves import caches
+from gitwaves.caches import Cache, key_of
+from tests.repo import Repo
+from tests.test_eight import plan
+
+
+def never() -> NoReturn:
+    raise AssertionError("it is known")
+
+
+def padded(n: int) -> str:
+    return "x" * 100 + str(n)
+
+
+def test_what_was_read_is_known_to_the_next_process(tmp_path: Path) -> None:
+    first = Cache(tmp_path)
+    value = {"a": [1, 2.5, None, True, "é"], "places": {"a[0]": (1, 2)}}
+    assert first.value(b"k", lambda: value) == value
+    first.save()
+    assert Cache(tmp_path).value(b"k", never) == value
+
+
+def test_keys_of_other_parts_differ() -> None:
+    assert key_of(b"a", b"bc") != key_of(b"ab", b"c") != key_of(b"abc")
+
+
+def test_files_are_joined_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(40):
+        cache = Cache(tmp_path)
+        cache.value(b"%d" % n, partial(padded, n))
+        cache.save()
+        assert len(list(tmp_path.iterdir())) <= 9
+    assert [Cache(tmp_path).value(b"%d" % n, never)[100:] for n in (0, 39)] == ["0", "39"]
+    monkeypatch.setattr(caches, "MAX_BYTES", 1000)
+    for n in range(40, 60):
+        cache = Cache(tmp_path)
+        cache.value(b"%d" % n, partial(padded, n))
+        cache.save()
+    assert sum(p.stat().st_size for p in tmp_path.iterdir()) < 4000
+
+
+def test_what_cannot_be_kept_or_written_is_made_each_time(tmp_path: Path) -> None:
+    odd = Cache(tmp_path)
+    made = object()
+    assert odd.value(b"k", lambda: made) is made
+    (tmp_path / "file").write_text("")
+    nowhere = Cache(tmp_path / "file")
+    assert nowhere.value(b"k", lambda: 1) == 1
+    nowhere.save()
+
+
+def test_writers_at_once_leave_only_whole_files(tmp_path: Path) -> None:
+    def write(n: int) -> None:
+        for m in range(20):
+            cache = Cache(tmp_path)
+            assert cache.value(b"same", lambda: "same") == "same"
+            assert cache.value(b"%d %d" % (n, m), partial(list, [n, m])) == [n, m]
+            cache.save()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    assert Cache(tmp_path).value(b"same", never) == "same"
+
+
+def spoil(folder: Path, rng: random.Random) -> None:
+    """Deletes, cuts, empties or overwrites files of the cache."""
+    for path in sorted(folder.iterdir()):
+        data = bytearray(path.read_bytes())
+        match rng.randrange(5):
+            case 0:
+                path.unlink()
+            case 1:
+                path.write_bytes(data[: rng.randrange(len(data))])
+            case 2:
+                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+                path.write_bytes(data)
+            case 3:
+                path.write_bytes(rng.randbytes(rng.randrange(200)))
+            case _:
+                pass
+
+
+def test_spoiled_files_change_no_answer(repo: Repo) -> None:
+    plan(repo, 2, letters="AB")
+    repo.gw_ok("trust", "--yes")
+    repo.gw_ok("start", "A1")
+    folder = repo.path / ".git/gitwaves/cache"
+    said = partial(repo.gw_ok, "status", "--json")
+    wanted = said().out
+    assert list(folder.iterdir())
+    rng = random.Random(1)
+    for _ in range(6):
+        spoil(folder, rng)
+        assert said().out == wanted
