@@ -68,6 +68,7 @@ class Audited:
     evidence: Evidence | None
     reason: str = ""
     notes: tuple[str, ...] = ()
+    signer: str | None = None  # where trunk asks for signatures
     rerun: Rerun | None = None
 
     @property
@@ -126,7 +127,7 @@ class _History:
         evidence = fact.tracking.evidence
         state = {Verdict.STALE: "stale", Verdict.UNPROVEN: "unproven"}.get(fact.verdict, "done")
         state = "unproven" if fact.misplaced else state
-        found = Audited(node, Outcome.HOLDS, state, fact.landed, evidence)
+        found = Audited(node, Outcome.HOLDS, state, fact.landed, evidence, signer=fact.signer)
         if fact.misplaced or evidence is None or fact.verdict is Verdict.NONE:
             return replace(found, outcome=Outcome.FALSE, reason=fact.reason)
         here = self.repo.commit(evidence.commit) is not None
@@ -207,7 +208,7 @@ class _History:
 
     def _notes(self, fact: Fact) -> tuple[str, ...]:
         evidence, claim = fact.tracking.evidence, fact.tracking.claim
-        notes = []
+        notes = [f"signed by {fact.signer}"] if fact.signer else []
         if fact.verdict is Verdict.STALE:
             notes.append("the spec changed since it landed")
         if evidence and claim and claim.tree == evidence.tree:
@@ -446,6 +447,7 @@ def _json(cards: Cards, audited: Audited) -> dict[str, Any]:
         "landed": audited.landed,
         "commit": evidence.commit if evidence else None,
         "tree": evidence.tree if evidence else None,
+        "signer": audited.signer,
         "rerun": again
         and {
             "commit": again.commit,

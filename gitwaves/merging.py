@@ -30,6 +30,7 @@ from gitwaves.model import (
     natural,
 )
 from gitwaves.receipts import write_file
+from gitwaves.signing import signer_for
 from gitwaves.steps import Outcome, run_steps
 from gitwaves.store import Snapshot, Store, unknown
 from gitwaves.trust import Trust
@@ -143,10 +144,13 @@ def _merge(store: Store, name: str, again: bool, resume: bool, trust_trunk: bool
             inputs = (old.evidence.inputs if old and old.evidence else ()) or inputs
         merged = _merged(store, snapshot, point.id, sides, restored, resolved, again=again)
         code = store.repo.code_tree(merged)
+        signer = signer_for(store.repo, snapshot.cards.config, snapshot.trunk_tip)
         if verified is None or verified[0] != code:
             runs = _verify(store, snapshot, point.id, f"merge point {point.id}", steps, merged)
             verified = (code, runs)
-        evidence = Evidence(merged, code, snapshot.cards.digest(point.id), verified[1], inputs)
+        digest, ran = snapshot.cards.digest(point.id), verified[1]
+        signature = signer.sign(point.id, code, digest, ran, inputs) if signer else None
+        evidence = Evidence(merged, code, digest, ran, inputs, signature)
         tracking = Tracking(point.id, Status.DONE, finished=now(), evidence=evidence)
         with store.repo.lock():
             if store.trunk()[1] != snapshot.trunk_tip:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from gitwaves.claims import at_work, bring_in, prepare
 from gitwaves.errors import NotReady, Refused
 from gitwaves.model import Evidence, Status, Verdict
+from gitwaves.signing import signer_for
 from gitwaves.steps import run_steps
 from gitwaves.store import Store
 from gitwaves.trust import Trust
@@ -50,6 +51,7 @@ def renew(
     absent = [p for p in cards.tasks[task].produces if repo.at(commit, p.rstrip("/")) is None]
     if absent:
         raise Refused(f"{task} must produce {', '.join(absent)}", f"run `gitwaves start {task}`")
+    signer = signer_for(repo, cards.config, snapshot.trunk_tip)
     with scratch(repo, folder_for(repo, cards, f"verify-{task}"), commit) as checkout:
         prepare(repo, cards, checkout)
         outcome = run_steps(steps, checkout, log_path(repo, task), confirm=confirm)
@@ -58,12 +60,13 @@ def renew(
     if not result.passed:
         return result
     tree, digest = repo.code_tree(commit), cards.digest(task)
+    signature = signer.sign(task, tree, digest, outcome.runs) if signer else None
     done = replace(
         fact.tracking,
         task=task,
         status=Status.DONE,
         finished=now(),
-        evidence=Evidence(commit, tree, digest, outcome.runs),
+        evidence=Evidence(commit, tree, digest, outcome.runs, signature=signature),
     )
     said = {"Gitwaves-Verified": commit}
     new = state_commit(store, cards, commit, task, done, trunk=snapshot.trunk_tip, trailers=said)

@@ -14,6 +14,7 @@ from gitwaves.attempts import Work
 from gitwaves.claims import at_work
 from gitwaves.errors import GitwavesError, LostClaim, Refused
 from gitwaves.model import Branch, PointState, Progress, State, Status, TaskId, natural
+from gitwaves.signing import signer_for
 from gitwaves.store import Snapshot, Store
 from gitwaves.trust import Trust, commands_of
 from gitwaves.verifying import advance
@@ -114,6 +115,7 @@ class Runner:
         Trust(self.store.repo.common, self.store.repo.clone_id()).require(
             commands_of(cards), trust_trunk=self.trust_trunk
         )
+        signer_for(self.store.repo, cards.config, snapshot.trunk_tip)
         return snapshot
 
     def _loop(self, tick: Callable[[], None]) -> None:

@@ -63,6 +63,7 @@ LAYERS = {
     "renewing": "shell",
     "resources": "shell",
     "running": "shell",
+    "signing": "shell",
     "steps": "shell",
     "store": "shell",
     "trust": "shell",
@@ -89,7 +90,7 @@ USERS = {
     "rich": {"live"},
     "ruamel": {"cards", "importing", "yamledit", "yamlfile"},
     # `demo` holds a scripted agent, which commits as an agent outside gitwaves does.
-    "subprocess": {"demo", "git", "gitcall", "objects", "processes"},
+    "subprocess": {"demo", "git", "gitcall", "objects", "processes", "signing"},
 }
 
 # What the core may import besides itself: computing, and nothing that looks outside.
@@ -185,7 +186,7 @@ def test_every_layer_and_user_is_known() -> None:
         (
             "cli",
             "import subprocess",
-            "1: only demo, git, gitcall, objects, processes may import subprocess",
+            "1: only demo, git, gitcall, objects, processes, signing may import subprocess",
         ),
     ],
 )
