@@ -29,7 +29,7 @@ from gitwaves.model import (
 from gitwaves.state import misfit
 from gitwaves.steps import run_steps
 from gitwaves.store import Snapshot, Store, unknown
-from gitwaves.trust import Trust
+from gitwaves.trust import require_steps
 from gitwaves.worktrees import folder_for, scratch
 from gitwaves.writing import card_path
 
@@ -313,10 +313,9 @@ class _Again:
         return [(s, code) for s, code in zip(steps, exits, strict=True) if s.run is not None]
 
     def require_trust(self, todo: Sequence[Audited]) -> None:
-        steps = [step for audited in todo for step, _ in self._steps(audited)]
-        commands = [s.run for s in (*self.cards.config.setup, *steps) if todo and s.run]
-        trust = Trust(self.repo.common, self.repo.clone_id())
-        trust.require(commands, trust_trunk=self._trust_trunk)
+        nodes = [audited.id for audited in todo]
+        trusting = self._trust_trunk
+        require_steps(self.repo, self.cards, nodes, setup=bool(nodes), trust_trunk=trusting)
 
     def running(self) -> tuple[str, ...]:
         """What runs now, the longest first."""

@@ -28,7 +28,7 @@ from gitwaves.processes import alive, marked
 from gitwaves.receipts import made_files
 from gitwaves.steps import run_steps
 from gitwaves.store import Snapshot, Store
-from gitwaves.trust import Trust
+from gitwaves.trust import require_steps
 from gitwaves.worktrees import mark, place_for, require_clean
 from gitwaves.writing import (
     Side,
@@ -98,13 +98,10 @@ def start(
                     "run `gitwaves next`, or take it over with `--takeover` once its branch stands still",
                 )
             if mine and not takeover:
-                return _again(store, snapshot, task, branch)
+                return _again(store, snapshot, task, branch, trust_trunk=trust_trunk)
             _require_takeable(store, snapshot, task, fact, mine=mine)
         _require_startable(store, snapshot, task)
-        Trust(repo.common, repo.clone_id()).require(
-            [s.run for s in (*cards.config.setup, *cards.tasks[task].verify) if s.run],
-            trust_trunk=trust_trunk,
-        )
+        require_steps(repo, cards, [task], setup=True, trust_trunk=trust_trunk)
         place = place_for(repo, cards, branch)
         if place.worktree is not None:
             if place.worktree.branch != branch:
@@ -181,10 +178,14 @@ def agent_lives(repo: Repo, task: str) -> bool:
         return False
 
 
-def _again(store: Store, snapshot: Snapshot, task: TaskId, branch: Branch) -> Started:
+def _again(
+    store: Store, snapshot: Snapshot, task: TaskId, branch: Branch, *, trust_trunk: bool
+) -> Started:
     """`start` of a task that is mine already: its worktree, remade where it is gone."""
     place = place_for(store.repo, snapshot.cards, branch)
     fresh = place.worktree is None
+    if fresh or _unprepared(store.repo, branch).exists():
+        require_steps(store.repo, snapshot.cards, [], setup=True, trust_trunk=trust_trunk)
     if fresh:
         tip = snapshot.tips[branch]
         if store.repo.branch(branch) is None:

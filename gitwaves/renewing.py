@@ -11,7 +11,7 @@ from gitwaves.model import Evidence, Status, Verdict
 from gitwaves.signing import signer_for
 from gitwaves.steps import run_steps
 from gitwaves.store import Store
-from gitwaves.trust import Trust
+from gitwaves.trust import require_steps
 from gitwaves.verifying import Verified, log_path
 from gitwaves.worktrees import folder_for, scratch
 from gitwaves.writing import land, now, refresh, state_commit
@@ -44,8 +44,7 @@ def renew(
     if other := at_work(snapshot, branch):
         raise NotReady(f"{branch} is at work on {other}", f"wait until {other} is done")
     steps = cards.tasks[task].verify
-    commands = [s.run for s in (*cards.config.setup, *steps) if s.run]
-    Trust(repo.common, repo.clone_id()).require(commands, trust_trunk=trust_trunk)
+    require_steps(repo, cards, [task], setup=True, trust_trunk=trust_trunk)
     tip = snapshot.tips.get(branch)
     commit = bring_in(store, snapshot, task, tip) if fact.landed or tip is None else tip
     absent = [p for p in cards.tasks[task].produces if repo.at(commit, p.rstrip("/")) is None]

@@ -310,7 +310,7 @@ class Runner:
 
     def _say(self, line: str) -> None:
         with self._guard:
-            self._lines.append(line)
+            self._lines += line.splitlines()
 
     @contextlib.contextmanager
     def _only_one(self) -> Iterator[None]:

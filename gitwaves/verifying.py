@@ -30,7 +30,7 @@ from gitwaves.receipts import Receipt, all_for, find, made_files, note_made, sav
 from gitwaves.signing import signer_for
 from gitwaves.steps import Outcome, run_steps
 from gitwaves.store import Snapshot, Store
-from gitwaves.trust import Trust
+from gitwaves.trust import require_steps
 from gitwaves.worktrees import mark
 from gitwaves.writing import (
     card_path,
@@ -262,9 +262,7 @@ def verify(
             "finish or abort it first",
         )
     steps = cards.tasks[task].verify
-    Trust(repo.common, repo.clone_id()).require(
-        [s.run for s in steps if s.run], trust_trunk=trust_trunk
-    )
+    require_steps(repo, cards, [task], trust_trunk=trust_trunk)
     require_plain_index(repo, worktree)
     content = candidate(repo, worktree, made_files(repo, branch))
     code = repo.code_tree(content)
