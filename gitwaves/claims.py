@@ -22,6 +22,7 @@ from gitwaves.model import (
     Status,
     TaskId,
     Tracking,
+    Verdict,
     duration,
 )
 from gitwaves.processes import alive, marked
@@ -31,6 +32,7 @@ from gitwaves.store import Snapshot, Store
 from gitwaves.trust import require_steps
 from gitwaves.worktrees import mark, place_for, require_clean
 from gitwaves.writing import (
+    MergeConflict,
     Side,
     done_commit,
     joined,
@@ -241,7 +243,15 @@ def bring_in(store: Store, snapshot: Snapshot, task: TaskId, tip: Oid | None) ->
 
     def take(side: Side) -> Oid:
         message = f"gitwaves: {task} brings in {side.name}\n"
-        return settled_merge(store, snapshot, base, side, own=branch, message=message)
+        try:
+            return settled_merge(store, snapshot, base, side, own=branch, message=message)
+        except MergeConflict as conflict:
+            what = side.name if side.name == snapshot.trunk else side.commit[:10]
+            conflict.hint = (
+                f"on {branch}, run `git merge {what}`, resolve the files and commit them, "
+                "then run the same command again"
+            )
+            raise
 
     if not repo.is_ancestor(trunk, base):
         base = take(Side(trunk, snapshot.trunk))
@@ -249,7 +259,7 @@ def bring_in(store: Store, snapshot: Snapshot, task: TaskId, tip: Oid | None) ->
     for need in reversed(needs_of(snapshot, task)):  # the last one first: it holds those before it
         fact = snapshot.facts[need]
         evidence = fact.tracking.evidence
-        if not fact.landed and fact.tracking.status is Status.DONE and evidence:
+        if not fact.landed and fact.verdict is Verdict.HOLDS and evidence:
             verified[need] = evidence.commit
     while missing := repo.missing_from(verified.values(), [base]):
         need = next(t for t, oid in verified.items() if oid in missing)

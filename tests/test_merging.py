@@ -667,3 +667,19 @@ def test_a_branch_that_fails_stops_no_other(ready: Plan) -> None:
     assert ready.fact("C1").landed
     assert not ready.fact("A2").landed
     ready.sound()
+
+
+def test_what_start_cannot_merge_says_how_to_go_on(ready: Plan) -> None:
+    """The hint is followed to the letter."""
+    ready.repo.commit("Trunk has its own", **{"a/a1.txt": "trunk\n"})
+    done = ready.repo.gw("--trust-trunk", "start", "A2")
+    assert done.err == (
+        "Error: main does not merge: a/a1.txt\n"
+        "Hint: on ws/A, run `git merge main`, resolve the files and commit them, "
+        "then run the same command again\n"
+    )
+    worktree = ready.repo.at("../repo.worktrees/ws-A")
+    worktree.git("merge", "-q", "main", check=False)
+    worktree.commit("Both", **{"a/a1.txt": "both\n"})
+    ready.repo.gw_ok("--trust-trunk", "start", "A2")
+    assert worktree.read("a/a1.txt") == "both\n"
