@@ -19,6 +19,7 @@ from gitwaves import auditing, merging
 from gitwaves.auditing import Audited, Outcome
 from gitwaves.cards import with_tracking
 from gitwaves.model import Evidence, Oid, Run, Status, Tracking
+from gitwaves.render import show_text, status_text
 from gitwaves.renewing import renew
 from gitwaves.resources import schema_text
 from gitwaves.verifying import advance, verify
@@ -259,9 +260,9 @@ def test_what_is_forged_on_a_branch_does_not_hold(plan: Plan, forger: Forger) ->
     assert states["A1"] == state
     if state != "done":
         assert (states["A2"], states["MP1"]) == ("blocked", "blocked")
-        shown = plan.repo.gw_ok("status").out
-        assert found["A1"].reason in shown.partition("NOT PROVEN")[2]
-        assert found["A1"].reason in plan.repo.gw_ok("show", "A1").out
+        shown = plan.store.progress()
+        assert found["A1"].reason in status_text(shown).partition("NOT PROVEN")[2]
+        assert found["A1"].reason in show_text(shown, "A1")
 
 
 def test_a_perfect_forgery_is_found_by_running_it_again(plan: Plan) -> None:
@@ -568,7 +569,8 @@ def test_interrupted_it_stops_what_runs_and_leaves_nothing(plan: Plan, tmp_path:
     mark = tmp_path / "running"
     text = plan.repo.read(card("A1"))
     # passes when it is verified, and hangs when it is run again
-    step = f"test ! -e {tmp_path}/hang || {{ sleep 300 & echo $! >{mark}; wait; }}"
+    hang = f'sh -c "echo \\$\\$ >{mark}; exec sleep 300"; false'
+    step = f"test ! -e {tmp_path}/hang || {{ {hang}; }}"
     plan.repo.write(card("A1"), text.replace("run: test -f a/a1.txt", f"run: '{step}'"))
     plan.repo.commit("A step that hangs")
     plan.do("A1")

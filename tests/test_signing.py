@@ -106,6 +106,7 @@ def test_what_is_signed_counts_from_branch_to_trunk(plan: Plan) -> None:
     done = plan.repo.gw_ok("audit", "--json")
     assert {e["signer"] for e in json.loads(done.out)["evidence"]} == {"ada@example.com"}
     assert "signed by ada@example.com" in plan.repo.gw_ok("audit").out
+    assert "  signed  by ada@example.com\n" in plan.repo.gw_ok("show", "A1").out
 
 
 def test_nothing_is_signed_where_nobody_asks_for_it(tmp_path: Path, keys: Path) -> None:
