@@ -275,6 +275,15 @@ def test_a_perfect_forgery_is_found_by_running_it_again(plan: Plan) -> None:
     assert found.reason == f"`test -f a/a1.txt` exits 1 on {plan.repo.oid('ws/A~1')[:10]}"
 
 
+def test_evidence_that_was_edited_after_it_was_recorded(plan: Plan) -> None:
+    worktree = plan.do("A1")
+    held = plan.fact("A1").tracking
+    assert held.evidence is not None
+    longer = replace(held.evidence.runs[0], seconds=99.0)
+    forge(worktree, "A1", replace(held, evidence=replace(held.evidence, runs=(longer,))))
+    assert "no done commit stands on" in audited(plan)["A1"].reason
+
+
 def test_work_that_changed_nothing_is_noted(plan: Plan) -> None:
     worktree = plan.start("A1")
     forge(worktree, "A1", fake(plan, "A1", "ws/A"))
@@ -578,10 +587,13 @@ def test_interrupted_it_stops_what_runs_and_leaves_nothing(plan: Plan, tmp_path:
     before = everything(plan.repo)
     argv = [sys.executable, "-m", "gitwaves", "--trust-trunk", "audit", "--rerun"]
     with subprocess.Popen(argv, cwd=plan.repo.path, stderr=subprocess.PIPE) as process:
-        until(lambda: mark.exists() and mark.read_text().strip() != "")
-        sleeper = int(mark.read_text())
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        try:
+            until(lambda: mark.exists() and mark.read_text().strip() != "")
+            sleeper = int(mark.read_text())
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130
+        finally:
+            process.kill()
     until(lambda: not running(sleeper))
     assert everything(plan.repo) == before
     assert not list(plan.repo.path.parent.glob("repo.worktrees/audit-*"))

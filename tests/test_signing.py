@@ -327,6 +327,16 @@ def test_what_landed_before_signatures_were_asked_for_stays_done(
     assert states["A2"] == "unproven"
     plan.repo.gw_ok("--trust-trunk", "verify", "A2")
     assert plan.states()["A2"] == "done"
+    # what landed then is done as it stood, and not as somebody has it since
+    path = plan.repo.path / card("A1")
+    landed = plan.fact("A1").tracking
+    assert landed.evidence is not None
+    longer = replace(landed.evidence, runs=(replace(landed.evidence.runs[0], seconds=99.0),))
+    path.write_bytes(with_tracking(path.read_bytes(), replace(landed, evidence=longer)))
+    plan.repo.commit("A1 took longer")
+    assert plan.fact("A1").reason == "its evidence is not signed"
+    plan.repo.git("revert", "--no-edit", "HEAD")
+    assert plan.states()["A1"] == "done"
     # done by hand on trunk, unsigned, is not
     path = plan.repo.path / card("B2")
     said = Tracking("B2", Status.DONE, evidence=plan.fact("A1").tracking.evidence)
