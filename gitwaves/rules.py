@@ -423,7 +423,6 @@ def _steps(cards: Cards) -> Iterator[Finding]:
 def _not_in_force(config: Config) -> Iterator[Finding]:
     """What the configuration asks for and this version does not do: said, never passed over."""
     asked = {
-        "on_event": (config.on_event, "nothing is run on events yet"),
         "merge": (
             config.merge == "pull-request" or None,
             "landing by pull request is not there yet, and `merge` refuses until it is",
