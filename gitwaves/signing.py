@@ -138,7 +138,7 @@ class Signer:
                 (s for s in reversed(said) if not s.startswith("Signing")), "no reason given"
             )
             raise GitwavesError(
-                f"evidence cannot be signed with {self._key[:60]}: {why}",
+                f"evidence cannot be signed with {self._key}: {why}",
                 "load it with `ssh-add`, or name another key: git config user.signingKey PATH",
             )
         lines = done.stdout.decode("ascii").splitlines()
