@@ -17,6 +17,7 @@ from gitwaves.model import Branch, Evidence, Gap, Oid, Status, TaskId, Tracking
 from gitwaves.receipts import made_files
 from gitwaves.steps import Outcome
 from gitwaves.store import Snapshot, Store
+from gitwaves.trust import Trust, profile_command
 from gitwaves.verifying import Verified, advance, note, said_in, verify
 
 MOST_WAITS = 24  # for the end of a usage limit, a task
@@ -116,6 +117,10 @@ class Work:
         """
         snapshot = self.store.snapshot()
         name, profile = profile_for(snapshot, self.task, self.agent)
+        if name in snapshot.cards.config.profiles:  # trunk may have changed it since `run` began
+            trusted = Trust(self.store.repo.common, self.store.repo.clone_id())
+            command = {f"profile {name}": (profile_command(profile),)}
+            trusted.require(command, trust_trunk=self.trust_trunk)
         who = f"{name}-{self.slot}"
         started = start(self.store, self.task, agent=who, trust_trunk=self.trust_trunk)
         began()

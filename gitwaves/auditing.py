@@ -29,7 +29,7 @@ from gitwaves.model import (
 from gitwaves.state import misfit
 from gitwaves.steps import run_steps
 from gitwaves.store import Snapshot, Store, unknown
-from gitwaves.trust import Trust
+from gitwaves.trust import require_steps
 from gitwaves.worktrees import folder_for, scratch
 from gitwaves.writing import card_path
 
@@ -68,6 +68,7 @@ class Audited:
     evidence: Evidence | None
     reason: str = ""
     notes: tuple[str, ...] = ()
+    signer: str | None = None  # where trunk asks for signatures
     rerun: Rerun | None = None
 
     @property
@@ -126,7 +127,7 @@ class _History:
         evidence = fact.tracking.evidence
         state = {Verdict.STALE: "stale", Verdict.UNPROVEN: "unproven"}.get(fact.verdict, "done")
         state = "unproven" if fact.misplaced else state
-        found = Audited(node, Outcome.HOLDS, state, fact.landed, evidence)
+        found = Audited(node, Outcome.HOLDS, state, fact.landed, evidence, signer=fact.signer)
         if fact.misplaced or evidence is None or fact.verdict is Verdict.NONE:
             return replace(found, outcome=Outcome.FALSE, reason=fact.reason)
         here = self.repo.commit(evidence.commit) is not None
@@ -207,7 +208,7 @@ class _History:
 
     def _notes(self, fact: Fact) -> tuple[str, ...]:
         evidence, claim = fact.tracking.evidence, fact.tracking.claim
-        notes = []
+        notes = [f"signed by {fact.signer}"] if fact.signer else []
         if fact.verdict is Verdict.STALE:
             notes.append("the spec changed since it landed")
         if evidence and claim and claim.tree == evidence.tree:
@@ -312,10 +313,9 @@ class _Again:
         return [(s, code) for s, code in zip(steps, exits, strict=True) if s.run is not None]
 
     def require_trust(self, todo: Sequence[Audited]) -> None:
-        steps = [step for audited in todo for step, _ in self._steps(audited)]
-        commands = [s.run for s in (*self.cards.config.setup, *steps) if todo and s.run]
-        trust = Trust(self.repo.common, self.repo.clone_id())
-        trust.require(commands, trust_trunk=self._trust_trunk)
+        nodes = [audited.id for audited in todo]
+        trusting = self._trust_trunk
+        require_steps(self.repo, self.cards, nodes, setup=bool(nodes), trust_trunk=trusting)
 
     def running(self) -> tuple[str, ...]:
         """What runs now, the longest first."""
@@ -446,6 +446,7 @@ def _json(cards: Cards, audited: Audited) -> dict[str, Any]:
         "landed": audited.landed,
         "commit": evidence.commit if evidence else None,
         "tree": evidence.tree if evidence else None,
+        "signer": audited.signer,
         "rerun": again
         and {
             "commit": again.commit,

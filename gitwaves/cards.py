@@ -190,6 +190,7 @@ def load_tracking(
                 for r in evidence.get("runs") or ()
             ),
             tuple(Oid(i) for i in evidence.get("inputs") or ()),
+            evidence.get("signature"),
         )
         if evidence
         else None,
@@ -234,6 +235,7 @@ def tracking_bytes(tracking: Tracking) -> bytes:
                 {"run": r.run, "exit": r.exit, "seconds": r.seconds, "log": r.log}
                 for r in evidence.runs
             ],
+            **({"signature": evidence.signature} if evidence.signature else {}),
         }
     if tracking.learnings:
         body["learnings"] = list(tracking.learnings)

@@ -22,15 +22,17 @@ from gitwaves.model import (
     Status,
     TaskId,
     Tracking,
+    Verdict,
     duration,
 )
 from gitwaves.processes import alive, marked
 from gitwaves.receipts import forget_made, made_files
 from gitwaves.steps import run_steps
 from gitwaves.store import Snapshot, Store
-from gitwaves.trust import Trust
+from gitwaves.trust import require_steps
 from gitwaves.worktrees import alone, mark, place_for, require_clean
 from gitwaves.writing import (
+    MergeConflict,
     Side,
     done_commit,
     joined,
@@ -98,13 +100,10 @@ def start(
                     "run `gitwaves next`, or take it over with `--takeover` once its branch stands still",
                 )
             if mine and not takeover:
-                return _again(store, snapshot, task, branch)
+                return _again(store, snapshot, task, branch, trust_trunk=trust_trunk)
             _require_takeable(store, snapshot, task, fact, mine=mine)
         _require_startable(store, snapshot, task)
-        Trust(repo.common, repo.clone_id()).require(
-            [s.run for s in (*cards.config.setup, *cards.tasks[task].verify) if s.run],
-            trust_trunk=trust_trunk,
-        )
+        require_steps(repo, cards, [task], setup=True, trust_trunk=trust_trunk)
         place = place_for(repo, cards, branch)
         if place.worktree is not None:
             if place.worktree.branch != branch:
@@ -180,7 +179,9 @@ def agent_lives(repo: Repo, task: str) -> bool:
         return False
 
 
-def _again(store: Store, snapshot: Snapshot, task: TaskId, branch: Branch) -> Started:
+def _again(
+    store: Store, snapshot: Snapshot, task: TaskId, branch: Branch, *, trust_trunk: bool
+) -> Started:
     """`start` of a task that is mine already: its worktree, remade where it is gone."""
     repo = store.repo
     place = place_for(repo, snapshot.cards, branch)
@@ -195,6 +196,8 @@ def _again(store: Store, snapshot: Snapshot, task: TaskId, branch: Branch) -> St
         new = settled_merge(store, snapshot, local, side, own=branch, message=message)
         land(store, snapshot.cards, branch, new, local)
     fresh = place.worktree is None
+    if fresh or unprepared(repo, branch).exists():
+        require_steps(repo, snapshot.cards, [], setup=True, trust_trunk=trust_trunk)
     if fresh:
         _make(repo, place.path, tip, branch)
     _prepare_once(repo, snapshot.cards, branch, place.path)
@@ -245,7 +248,15 @@ def bring_in(store: Store, snapshot: Snapshot, task: TaskId, tip: Oid | None) ->
 
     def take(side: Side) -> Oid:
         message = f"gitwaves: {task} brings in {side.name}\n"
-        return settled_merge(store, snapshot, base, side, own=branch, message=message)
+        try:
+            return settled_merge(store, snapshot, base, side, own=branch, message=message)
+        except MergeConflict as conflict:
+            what = side.name if side.name == snapshot.trunk else side.commit[:10]
+            conflict.hint = (
+                f"on {branch}, run `git merge {what}`, resolve the files and commit them, "
+                "then run the same command again"
+            )
+            raise
 
     if not repo.is_ancestor(trunk, base):
         base = take(Side(trunk, snapshot.trunk))
@@ -253,7 +264,7 @@ def bring_in(store: Store, snapshot: Snapshot, task: TaskId, tip: Oid | None) ->
     for need in reversed(needs_of(snapshot, task)):  # the last one first: it holds those before it
         fact = snapshot.facts[need]
         evidence = fact.tracking.evidence
-        if not fact.landed and fact.tracking.status is Status.DONE and evidence:
+        if not fact.landed and fact.verdict is Verdict.HOLDS and evidence:
             verified[need] = evidence.commit
     while missing := repo.missing_from(verified.values(), [base]):
         need = next(t for t, oid in verified.items() if oid in missing)

@@ -308,6 +308,7 @@ def _evidence(evidence: Evidence | None) -> Json | None:
         "tree": evidence.tree,
         "spec": evidence.spec,
         "inputs": list(evidence.inputs),
+        "signature": evidence.signature,
         "runs": [
             {"run": run.run, "exit": run.exit, "seconds": run.seconds, "log": run.log}
             for run in evidence.runs

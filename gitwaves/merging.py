@@ -33,9 +33,10 @@ from gitwaves.model import (
 )
 from gitwaves.ranges import breaches
 from gitwaves.rulebook import Rules
+from gitwaves.signing import signer_for
 from gitwaves.steps import Outcome, run_steps
 from gitwaves.store import Snapshot, Store, unknown
-from gitwaves.trust import Trust
+from gitwaves.trust import require_steps
 from gitwaves.unfinished import discard, own
 from gitwaves.verifying import log_path
 from gitwaves.worktrees import alone, folder_for, scratch
@@ -142,7 +143,7 @@ def _merge(store: Store, name: str, again: bool, resume: bool, trust_trunk: bool
         again = again or (resolved is not None and resolved[1].again)
         _require_open(store, snapshot, point, again)
         steps = snapshot.cards.steps_of(point.id)
-        _require_allowed(store.repo, snapshot.cards, steps, trust_trunk)
+        _require_allowed(store.repo, snapshot.cards, [point.id], trust_trunk)
         sides, restored = _sides(store, snapshot, point, again)
         require_finished(store, snapshot, sides)
         inputs = tuple(s.commit for s in sides) or tuple(
@@ -152,10 +153,13 @@ def _merge(store: Store, name: str, again: bool, resume: bool, trust_trunk: bool
             inputs = inputs_of(store, snapshot, point, sides, restored)
         merged = _merged(store, snapshot, point.id, sides, restored, resolved, again=again)
         code = store.repo.code_tree(merged)
+        signer = signer_for(store.repo, snapshot.cards.config, snapshot.trunk_tip)
         if verified is None or verified[0] != code:
             runs = _verify(store, snapshot, point.id, f"merge point {point.id}", steps, merged)
             verified = (code, runs)
-        evidence = Evidence(merged, code, snapshot.cards.digest(point.id), verified[1], inputs)
+        digest, ran = snapshot.cards.digest(point.id), verified[1]
+        signature = signer.sign(point.id, code, digest, ran, inputs) if signer else None
+        evidence = Evidence(merged, code, digest, ran, inputs, signature)
         tracking = Tracking(point.id, Status.DONE, finished=now(), evidence=evidence)
         with store.repo.lock():
             if store.trunk()[1] != snapshot.trunk_tip:
@@ -195,8 +199,8 @@ def _require_open(store: Store, snapshot: Snapshot, point: MergePoint, again: bo
         raise NotReady(f"{point.id} waits for {waits}", f"`gitwaves show {point.id}` says why")
 
 
-def _require_allowed(repo: Repo, cards: Cards, steps: Sequence[Step], trust_trunk: bool) -> None:
-    """Raises unless the plan lets gitwaves land on trunk, and this clone trusts the steps.
+def _require_allowed(repo: Repo, cards: Cards, nodes: Sequence[str], trust_trunk: bool) -> None:
+    """Raises unless the plan lets gitwaves land on trunk, and this clone trusts the nodes' steps.
 
     Raises:
         Refused: trunk is changed by pull request only.
@@ -207,8 +211,7 @@ def _require_allowed(repo: Repo, cards: Cards, steps: Sequence[Step], trust_trun
             f"the plan says `merge: {cards.config.merge}`, which gitwaves cannot do yet",
             "land it through your forge, or set `merge: direct` on trunk",
         )
-    commands = [s.run for s in (*cards.config.setup, *steps) if s.run]
-    Trust(repo.common, repo.clone_id()).require(commands, trust_trunk=trust_trunk)
+    require_steps(repo, cards, nodes, setup=True, trust_trunk=trust_trunk)
 
 
 def _sides(
@@ -607,7 +610,7 @@ def _rest_of(store: Store, branch: Branch, trust_trunk: bool) -> Landed | None:
         _require_not_ahead(store, snapshot, side)
         require_finished(store, snapshot, [side])
         steps = tuple(dict.fromkeys(s for t in tasks for s in cards.tasks[t].verify))
-        _require_allowed(store.repo, cards, steps, trust_trunk)
+        _require_allowed(store.repo, cards, tasks, trust_trunk)
         message = f"gitwaves: land {', '.join(tasks)}\n"
         base = joined(store, snapshot)
         merged = settled_merge(store, snapshot, base, side, own=None, message=message)

@@ -298,6 +298,7 @@ class Evidence:
     spec: str  # the spec digest
     runs: tuple[Run, ...] = ()
     inputs: tuple[Oid, ...] = ()  # a merge point's: the done commits it took
+    signature: str | None = None  # by SSH, of all but `commit`: a line of base64
 
 
 @dataclass(frozen=True, slots=True)
@@ -459,6 +460,7 @@ class Fact:
     tip: Oid | None = None  # of the branch it was read from
     commit: Oid | None = None  # a landed merge point's: the merge commit on trunk
     reverted: bool = False  # a merge point that was landed and taken back
+    signer: str | None = None  # who signed its evidence, where trunk asks for that
 
 
 class State(StrEnum):

@@ -24,6 +24,7 @@ class Receipt:
     runs: tuple[Run, ...]
     attempts: int = 1  # of the agent, this one included
     unchanged: bool = False  # nothing had to change: the tree may be the one it was claimed on
+    signature: str | None = None  # of the evidence that it will be
 
 
 def _folder(repo: Repo, task: str) -> Path:
@@ -61,6 +62,7 @@ def _load(path: Path, task: str, spec: str) -> Receipt | None:
             runs=tuple(Run(**run) for run in raw["runs"]),
             attempts=int(raw.get("attempts", 1)),
             unchanged=bool(raw["unchanged"]),
+            signature=raw.get("signature"),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None  # not there, or half a file: a lost receipt costs a run

@@ -16,6 +16,7 @@ from gitwaves.claims import at_work
 from gitwaves.errors import GitwavesError, LostClaim, Refused
 from gitwaves.events import Events
 from gitwaves.model import Branch, PointState, Progress, State, Status, TaskId, natural
+from gitwaves.signing import signer_for
 from gitwaves.store import Snapshot, Store
 from gitwaves.trust import Trust, commands_of
 from gitwaves.verifying import advance
@@ -128,6 +129,7 @@ class Runner:
         Trust(self.store.repo.common, self.store.repo.clone_id()).require(
             commands_of(cards), trust_trunk=self.trust_trunk
         )
+        signer_for(self.store.repo, cards.config, snapshot.trunk_tip)
         self._events = Events(self.store, cards.config.on_event, self._say)
         return snapshot
 
@@ -350,7 +352,7 @@ class Runner:
 
     def _say(self, line: str) -> None:
         with self._guard:
-            self._lines.append(line)
+            self._lines += line.splitlines()
 
     @contextlib.contextmanager
     def _only_one(self) -> Iterator[None]:

@@ -67,7 +67,6 @@ def judge(
     seen: Seen | None,
     steps: Sequence[Step] | None = None,
     tip: Oid | None = None,
-    signed_only: bool = False,
 ) -> Fact:
     """What history makes of a task's tracking.
 
@@ -75,7 +74,6 @@ def judge(
         digest: the spec digest of trunk's card.
         seen: what history says of the evidence commit; None where there is no evidence.
         steps: what trunk's card runs; None leaves the recorded steps unlooked at.
-        signed_only: `allowed_signers` is set: evidence without a signature counts for nothing.
     """
     misplaced = tracking.task != task
     reason = ""
@@ -93,8 +91,6 @@ def judge(
         ):
             other = misfit(tracking.evidence.runs, steps)
             verdict, reason = (Verdict.UNPROVEN, other) if other else (verdict, reason)
-    if signed_only and verdict in {Verdict.HOLDS, Verdict.UNCHECKED, Verdict.STALE}:
-        verdict, reason = Verdict.UNPROVEN, "its evidence is not signed"
     if misplaced:
         reason = f"its tracking is that of {tracking.task}"
     return Fact(tracking, verdict, reason, misplaced=misplaced, landed=landed, tip=tip)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from gitwaves.model import (
     Branch,
     Cards,
     Config,
+    Evidence,
     Fact,
     MergePoint,
     Oid,
@@ -45,8 +46,10 @@ from gitwaves.model import (
     task_digest,
 )
 from gitwaves.plan import progress, schedule
+from gitwaves.signing import Rule, Signatures, rule_at, rules
 from gitwaves.state import Seen, judge, settle
 
+_GOOD = frozenset({Verdict.HOLDS, Verdict.UNCHECKED, Verdict.STALE})
 ODD_MODES = {"120000": "a symbolic link", "160000": "a submodule"}
 
 
@@ -106,6 +109,7 @@ class Store:
         self.repo = repo
         self.offline = offline  # a hook never uses the network
         self._configured: str | None = None
+        self.signatures = Signatures(repo)
         keep_in(repo.state_dir / "cache")
 
     # --- trunk ---------------------------------------------------------------------------------
@@ -305,6 +309,7 @@ class Store:
         said += [
             line for branch in sorted(tips) for line in self._lost(cards, branch, tip, tips[branch])
         ]
+        facts |= self._signed(cards, tip, facts)
         save_kept()
         return Snapshot(cards, facts, trunk, tip, tips, (*self._warnings(cards, rev), *said))
 
@@ -442,7 +447,6 @@ class Store:
                 seen=seen,
                 steps=cards.steps_of(task),
                 tip=tip,
-                signed_only=cards.config.allowed_signers is not None,
             )
             facts[str(task)] = self._not_for_any_spec(cards, trunk, task, fact)
         return facts
@@ -459,6 +463,52 @@ class Store:
             return fact
         reason = f"its evidence is for a spec that {cards.config.trunk} never had"
         return replace(fact, verdict=Verdict.UNPROVEN, reason=reason)
+
+    # --- signatures ----------------------------------------------------------------------------
+
+    def _signed(self, cards: Cards, trunk: Oid, facts: Mapping[str, Fact]) -> dict[str, Fact]:
+        """The facts whose evidence has to be signed: with the signer, or unproven."""
+        told = rules(self.repo, cards.config, trunk)
+        if told[0][0].path is None:
+            return {}
+        asked: list[tuple[str, Evidence, str | None, Rule]] = []
+        for node, fact in facts.items():
+            evidence = fact.tracking.evidence
+            if evidence is None or fact.verdict not in _GOOD or fact.misplaced:
+                continue
+            rule = self._rule_for(cards, told, node, fact) if fact.landed else told[0][0]
+            if rule.path is not None:
+                asked.append((node, evidence, fact.tracking.finished, rule))
+        found = {}
+        for (node, *_), signed in zip(asked, self.signatures.of(asked), strict=True):
+            fact = facts[node]
+            if not signed.problem:
+                found[node] = replace(fact, signer=signed.who)
+            elif fact.landed and self.repo.shallow():
+                reason = f"landed; which keys counted then is not in this clone: {signed.problem}"
+                found[node] = replace(fact, verdict=Verdict.UNCHECKED, reason=reason)
+            else:
+                found[node] = replace(fact, verdict=Verdict.UNPROVEN, reason=signed.problem)
+        return found
+
+    def _rule_for(
+        self, cards: Cards, told: Sequence[tuple[Rule, Oid | None]], node: str, fact: Fact
+    ) -> Rule:
+        """The rule that landed evidence was held against: the one that trunk had when it landed."""
+        for rule, began in told:
+            before = self.repo.require_commit(began).parents if began else ()
+            said = self.tracking_at(cards, before[0], node) if before else None
+            stood = said is not None and said.status is Status.DONE
+            if not stood or said is None or said.evidence != fact.tracking.evidence:
+                return rule
+        return told[-1][0]
+
+    def unsigned(self, snapshot: Snapshot, node: str, evidence: Evidence) -> str:
+        """Why the signature of evidence that is new does not count; empty where it does."""
+        rule = rule_at(self.repo, snapshot.trunk_tip, snapshot.cards.config)
+        if rule.path is None:
+            return ""
+        return self.signatures.of([(node, evidence, None, rule)])[0].problem
 
     def _had_spec(self, cards: Cards, trunk: Oid, node: str, digest: str) -> bool:
         """Whether a card on trunk ever had a spec digest; True where history is cut short."""

@@ -30,9 +30,10 @@ from gitwaves.model import (
 from gitwaves.ranges import breaches, own_changes
 from gitwaves.receipts import Receipt, all_for, find, made_files, note_made, save
 from gitwaves.rulebook import Rules
+from gitwaves.signing import signer_for
 from gitwaves.steps import Outcome, run_steps
 from gitwaves.store import Snapshot, Store
-from gitwaves.trust import Trust
+from gitwaves.trust import require_steps
 from gitwaves.unfinished import finish_all
 from gitwaves.worktrees import folder_for, mark, marker, place_for
 from gitwaves.writing import (
@@ -231,9 +232,7 @@ def verify(
             "finish or abort it first",
         )
     steps = cards.tasks[task].verify
-    Trust(repo.common, repo.clone_id()).require(
-        [s.run for s in steps if s.run], trust_trunk=trust_trunk
-    )
+    require_steps(repo, cards, [task], trust_trunk=trust_trunk)
     require_plain_index(repo, worktree)
     content = candidate(repo, worktree, made_files(repo, branch))
     code = repo.code_tree(content)
@@ -250,13 +249,16 @@ def verify(
     absent = [p for p in cards.tasks[task].produces if repo.at(content, p.rstrip("/")) is None]
     if absent:
         raise Refused(f"{task} must produce {', '.join(absent)}", "make it, then verify again")
+    signer = signer_for(repo, cards.config, snapshot.trunk_tip)
     outcome = run_steps(steps, worktree.path, log_path(repo, task), cancel=cancel, confirm=confirm)
     changed, made = _aftermath(repo, worktree, content)
     note_made(repo, branch, made)
     result = Verified(task, outcome, made=tuple(made), changed=tuple(changed))
     if not result.passed:
         return result
-    save(repo, Receipt(task, code, cards.digest(task), content, outcome.runs, attempts, unchanged))
+    digest, runs = cards.digest(task), outcome.runs
+    signature = signer.sign(task, code, digest, runs) if signer else None
+    save(repo, Receipt(task, code, digest, content, runs, attempts, unchanged, signature))
     advanced = advance(store, branch)
     head = repo.branch(branch)
     differs = [] if advanced or head is None else _code_paths(repo.changed(head, content))
@@ -387,13 +389,16 @@ def _advance(
             tracking.claim and tracking.claim.tree == tree and not receipt.unchanged
         ):
             continue
+        proof = Evidence(oid, tree, digest, receipt.runs, signature=receipt.signature)
+        if store.unsigned(snapshot, task, proof):
+            continue  # it passed before signatures were asked for: it is to be verified again
         learned, gaps = trailers(repo, since, oid)
         done = replace(
             tracking,
             status=Status.DONE,
             finished=now(),
             attempts=max(tracking.attempts, receipt.attempts),
-            evidence=Evidence(oid, tree, digest, receipt.runs),
+            evidence=proof,
             learnings=tuple(dict.fromkeys((*tracking.learnings, *learned))),
             spec_gaps=(*tracking.spec_gaps, *(g for g in gaps if g not in tracking.spec_gaps)),
         )

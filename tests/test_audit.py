@@ -19,6 +19,7 @@ from gitwaves import auditing, merging
 from gitwaves.auditing import Audited, Outcome
 from gitwaves.cards import with_tracking
 from gitwaves.model import Evidence, Oid, Run, Status, Tracking
+from gitwaves.render import show_text, status_text
 from gitwaves.renewing import renew
 from gitwaves.resources import schema_text
 from gitwaves.verifying import advance, verify
@@ -259,9 +260,9 @@ def test_what_is_forged_on_a_branch_does_not_hold(plan: Plan, forger: Forger) ->
     assert states["A1"] == state
     if state != "done":
         assert (states["A2"], states["MP1"]) == ("blocked", "blocked")
-        shown = plan.repo.gw_ok("status").out
-        assert found["A1"].reason in shown.partition("NOT PROVEN")[2]
-        assert found["A1"].reason in plan.repo.gw_ok("show", "A1").out
+        shown = plan.store.progress()
+        assert found["A1"].reason in status_text(shown).partition("NOT PROVEN")[2]
+        assert found["A1"].reason in show_text(shown, "A1")
 
 
 def test_a_perfect_forgery_is_found_by_running_it_again(plan: Plan) -> None:
@@ -272,6 +273,15 @@ def test_a_perfect_forgery_is_found_by_running_it_again(plan: Plan) -> None:
     found = again(plan)["A1"]
     assert found.outcome is Outcome.FALSE
     assert found.reason == f"`test -f a/a1.txt` exits 1 on {plan.repo.oid('ws/A~1')[:10]}"
+
+
+def test_evidence_that_was_edited_after_it_was_recorded(plan: Plan) -> None:
+    worktree = plan.do("A1")
+    held = plan.fact("A1").tracking
+    assert held.evidence is not None
+    longer = replace(held.evidence.runs[0], seconds=99.0)
+    forge(worktree, "A1", replace(held, evidence=replace(held.evidence, runs=(longer,))))
+    assert "no done commit stands on" in audited(plan)["A1"].reason
 
 
 def test_work_that_changed_nothing_is_noted(plan: Plan) -> None:
@@ -568,7 +578,8 @@ def test_interrupted_it_stops_what_runs_and_leaves_nothing(plan: Plan, tmp_path:
     mark = tmp_path / "running"
     text = plan.repo.read(card("A1"))
     # passes when it is verified, and hangs when it is run again
-    step = f"test ! -e {tmp_path}/hang || {{ sleep 300 & echo $! >{mark}; wait; }}"
+    hang = f'sh -c "echo \\$\\$ >{mark}; exec sleep 300"; false'
+    step = f"test ! -e {tmp_path}/hang || {{ {hang}; }}"
     plan.repo.write(card("A1"), text.replace("run: test -f a/a1.txt", f"run: '{step}'"))
     plan.repo.commit("A step that hangs")
     plan.do("A1")
@@ -576,10 +587,13 @@ def test_interrupted_it_stops_what_runs_and_leaves_nothing(plan: Plan, tmp_path:
     before = everything(plan.repo)
     argv = [sys.executable, "-m", "gitwaves", "--trust-trunk", "audit", "--rerun"]
     with subprocess.Popen(argv, cwd=plan.repo.path, stderr=subprocess.PIPE) as process:
-        until(lambda: mark.exists() and mark.read_text().strip() != "")
-        sleeper = int(mark.read_text())
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        try:
+            until(lambda: mark.exists() and mark.read_text().strip() != "")
+            sleeper = int(mark.read_text())
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130
+        finally:
+            process.kill()
     until(lambda: not running(sleeper))
     assert everything(plan.repo) == before
     assert not list(plan.repo.path.parent.glob("repo.worktrees/audit-*"))

@@ -37,8 +37,8 @@ LAYERS = {
     "agenthooks": "shell",
     "agents": "shell",
     "attempts": "shell",
-    "caches": "shell",
     "auditing": "shell",
+    "caches": "shell",
     "cards": "shell",
     "claims": "shell",
     "clients": "core",
@@ -78,6 +78,7 @@ LAYERS = {
     "resources": "shell",
     "rulebook": "shell",
     "running": "shell",
+    "signing": "shell",
     "steps": "shell",
     "store": "shell",
     "troubles": "shell",
@@ -106,7 +107,7 @@ USERS = {
     "rich": {"live"},
     "ruamel": {"cards", "importing", "yamledit", "yamlfile"},
     # `demo` holds a scripted agent, which commits as an agent outside gitwaves does.
-    "subprocess": {"demo", "git", "gitcall", "objects", "processes"},
+    "subprocess": {"demo", "git", "gitcall", "objects", "processes", "signing"},
 }
 
 # What the core may import besides itself: computing, and nothing that looks outside.
@@ -202,7 +203,7 @@ def test_every_layer_and_user_is_known() -> None:
         (
             "cli",
             "import subprocess",
-            "1: only demo, git, gitcall, objects, processes may import subprocess",
+            "1: only demo, git, gitcall, objects, processes, signing may import subprocess",
         ),
     ],
 )

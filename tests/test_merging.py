@@ -703,3 +703,19 @@ def test_what_a_person_left_beside_a_resolution_is_kept(clashing: Plan) -> None:
     assert landed.note.endswith("holds shared.txt, notes.txt, which did not land")
     assert clashing.repo.read("shared.txt") == "from both\n"
     assert checkout.read("shared.txt") + checkout.read("notes.txt") == "second thoughts\nmine\n"
+
+
+def test_what_start_cannot_merge_says_how_to_go_on(ready: Plan) -> None:
+    """The hint is followed to the letter."""
+    ready.repo.commit("Trunk has its own", **{"a/a1.txt": "trunk\n"})
+    done = ready.repo.gw("--trust-trunk", "start", "A2")
+    assert done.err == (
+        "Error: main does not merge: a/a1.txt\n"
+        "Hint: on ws/A, run `git merge main`, resolve the files and commit them, "
+        "then run the same command again\n"
+    )
+    worktree = ready.repo.at("../repo.worktrees/ws-A")
+    worktree.git("merge", "-q", "main", check=False)
+    worktree.commit("Both", **{"a/a1.txt": "both\n"})
+    ready.repo.gw_ok("--trust-trunk", "start", "A2")
+    assert worktree.read("a/a1.txt") == "both\n"

@@ -745,6 +745,7 @@ def test_show_json() -> None:
             "tree": "7777777777777777777777777777777777777777",
             "spec": "sha256:5bec",
             "inputs": [],
+            "signature": None,
             "runs": [{"run": "make test", "exit": 0, "seconds": 1.25, "log": "sha256:10c"}],
         },
         "reason": None,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def audit(app: App, ids: tuple[str, ...], again: bool, jobs: int | None, as_json: bool) -> None:
     """Hold the evidence of everything that is done against history; name IDs to take only those.
 
-    The commit, its code tree, the spec digest, the steps, the done commit. Forged evidence that is
+    The commit, its code tree, the spec digest, the steps, the signature, the done commit. Forged evidence that is
     right in all of that is found by --rerun. Nothing is changed. Exits 1 when any does not hold.
 
     \b
@@ -45,6 +45,7 @@ def audit(app: App, ids: tuple[str, ...], again: bool, jobs: int | None, as_json
 
     if jobs is not None and not again:
         raise UsageError("--jobs goes with --rerun")
+    app.store.signatures.fresh = True
     snapshot = app.store.snapshot()
     found = auditing.audit(app.store, snapshot, ids)
     if again:

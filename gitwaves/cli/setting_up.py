@@ -103,13 +103,15 @@ def trust(app: App, yes: bool) -> None:
 
     cards = app.store.snapshot().cards
     held = Trust(app.repo.common, app.repo.clone_id())
-    new = held.missing(commands_of(cards))
+    named = commands_of(cards)
+    news = held.news(named)
+    new = [command for one in news for command in one.new]
     if not new:
         echo("nothing new to trust")
         return
-    for command in new:
-        for number, line in enumerate(command.splitlines()):
-            echo(("  $ " if number == 0 else "    ") + printable(line))
+    for one in news:
+        for line in one.lines("  $ "):
+            echo(line)
     if caller := agent_session():
         raise Untrusted(
             f"an agent cannot give trust ({caller} is set)",
@@ -122,7 +124,7 @@ def trust(app: App, yes: bool) -> None:
             )
         if not click.confirm(f"Trust these {len(new)} commands in this clone?"):
             raise Refused("not trusted", "nothing was changed")
-    held.grant(new)
+    held.grant(named)
     echo(f"{len(new)} commands are trusted in this clone")
 
 
