@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gitwaves.agents import profile_for, run_agent, stop_wanted
 from gitwaves.brief import brief
 from gitwaves.claims import at_work, fail, start
-from gitwaves.errors import Conflict, NotReady, Refused
-from gitwaves.model import Branch, Evidence, Oid, Status, TaskId
+from gitwaves.clients import Said
+from gitwaves.errors import Conflict, GitwavesError, NotReady, Refused
+from gitwaves.model import Branch, Evidence, Gap, Oid, Status, TaskId, Tracking
 from gitwaves.receipts import made_files, write_file
 from gitwaves.steps import Outcome
 from gitwaves.store import Snapshot, Store
-from gitwaves.verifying import Verified, advance, verify
+from gitwaves.verifying import Verified, advance, note, said_in, verify
+
+MOST_WAITS = 24  # for the end of a usage limit, a task
 
 
 def commit_all(store: Store, task: TaskId, message: str) -> Oid | None:
@@ -61,6 +65,25 @@ def last_failure(store: Store, task: TaskId) -> str | None:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What may be spent on one task, or on a whole run; None: as much as it takes.
+
+    Money is what clients report, in US dollars; one that reports nothing spends none.
+    """
+
+    money: float | None = None
+    minutes: float | None = None
+
+    def spent(self, money: float, since: float) -> str | None:
+        """Which part is spent, in words; `since` is of the monotonic clock."""
+        if self.money is not None and money >= self.money:
+            return f"the budget of ${self.money:g} is spent (${money:.2f})"
+        if self.minutes is not None and time.monotonic() - since >= self.minutes * 60:
+            return f"the time of {self.minutes:g} minutes is up"
+        return None
+
+
 @dataclass
 class Work:
     """What an agent is given to do, and what comes of it."""
@@ -73,7 +96,12 @@ class Work:
     cancel: threading.Event  # of the whole run
     agent: str | None = None  # a profile that goes before those of the cards
     trust_trunk: bool = False
+    budget: Budget = Budget()
+    money: float = 0.0  # what was spent on it in this run, US dollars
     stop: threading.Event = field(default_factory=threading.Event)
+    _session: str | None = None
+    _final: str = ""
+    _cost: dict[str, float] = field(default_factory=dict)
 
     def run(self, began: Callable[[], None]) -> str:
         """Attempts the task until it is done or the attempts are spent.
@@ -90,29 +118,100 @@ class Work:
         who = f"{name}-{self.slot}"
         started = start(self.store, self.task, agent=who, trust_trunk=self.trust_trunk)
         began()
-        before = self.store.snapshot().facts[self.task].tracking.attempts
+        snapshot = self.store.snapshot()
+        before = snapshot.facts[self.task].tracking.attempts
         tries = snapshot.cards.config.retries + 1
         failure: str | None = None
         evidence: Evidence | None = None
-        for attempt in range(before + 1, before + tries + 1):
+        attempt = before + 1
+        waited = 0
+        since = time.monotonic()
+        while attempt <= before + tries:
+            if over := self.budget.spent(self.money, since):
+                self.say(f"{self.task}  no further attempt: {over}")
+                break
             again = f", attempt {attempt}" if attempt > 1 else ""
             self.say(f"{self.task}  started by {who}{again}")
             text = brief_for(self.store, self.task, attempt=attempt, failure=failure)
             ended = run_agent(
-                self.store, self.task, profile, started.path, text, attempt, self._stopped
+                self.store,
+                snapshot,
+                self.task,
+                profile,
+                started.path,
+                text,
+                attempt,
+                lambda: self._stopped() or self.budget.spent(0, since) is not None,
+                self._session,
             )
+            self._session = ended.said.session or self._session
+            for name, value in ended.said.cost().items():
+                self._cost[name] = self._cost.get(name, 0) + value
+            self.money += ended.said.money
+            self._final = ended.said.final or self._final
             if self._stopped():
+                self._spent()
                 return "stopped"
             failure, evidence = self._judge(attempt)
             if failure is None:
+                self._spent()
                 return "done"
+            if ended.said.limited and waited < MOST_WAITS:
+                waited += 1
+                self._wait(ended.said, waited)
+                if self._stopped():
+                    self._spent()
+                    return "stopped"
+                continue  # refused before it could try: no attempt of the task
             first = next((ln for ln in failure.splitlines() if ln.strip()), "")
-            self.say(f"{self.task}  attempt {attempt} failed: {first[:160]} ({ended})")
-        fail(self.store, self.task, before + tries, evidence)
+            how = "; ".join(filter(None, (ended.how, ended.said.error)))
+            self.say(f"{self.task}  attempt {attempt} failed: {first[:160]} ({how})")
+            if ended.said.denied:
+                self.say(f"{self.task}  it was not allowed: {', '.join(ended.said.denied[:3])}")
+            attempt += 1
+        self._spent()
+        fail(self.store, self.task, attempt - 1, evidence)
+        tried = attempt - 1 - before
         self.say(
-            f"{self.task}  failed after {tries} attempts; `gitwaves logs {self.task}` shows the last"
+            f"{self.task}  failed after {tried} attempt{'s' * (tried != 1)}; "
+            f"`gitwaves logs {self.task}` shows the last"
         )
         return "failed"
+
+    def _wait(self, said: Said, times: int) -> None:
+        """Waits until a usage limit ends: as it was told, else longer each time."""
+        now = time.time()
+        end = said.until if said.until and said.until > now else now + min(60 * 2**times, 3600)
+        at = time.strftime("%H:%M", time.localtime(end))
+        self.say(f"{self.task}  usage limit: it goes on at {at} ({said.error})")
+        while time.time() < end and not self._stopped():
+            self.cancel.wait(0.2)
+
+    def _spent(self) -> None:
+        """Records the client's session, its cost and what its last words teach, if it said any."""
+        told = list(said_in("\n\n" + self._final.strip().rpartition("\n\n")[2]))
+        learned = [text for key, text in told if key == "learned"]
+        gaps = [Gap(text) for key, text in told if key == "spec-gap"]
+        if not (self._session or self._cost or told):
+            return
+
+        def known(tracking: Tracking) -> Tracking:
+            cost = dict(tracking.cost)
+            for name, value in self._cost.items():
+                cost[name] = cost.get(name, 0) + value
+            return replace(
+                tracking,
+                session=self._session or tracking.session,
+                cost=cost,
+                learnings=tuple(dict.fromkeys((*tracking.learnings, *learned))),
+                spec_gaps=(*tracking.spec_gaps, *(g for g in gaps if g not in tracking.spec_gaps)),
+            )
+
+        try:
+            note(self.store, self.task, known)
+        except GitwavesError as error:
+            self.say(f"{self.task}  its cost is not recorded: {error.message}")
+        self._cost = {}
 
     def _stopped(self) -> bool:
         if stop_wanted(self.store, self.task):
@@ -140,7 +239,7 @@ class Work:
             if result.done:
                 self._done()
                 return None, None
-            failure = _failure_text(result)
+            failure = failure_text(result)
             evidence = self._evidence(snapshot, result.outcome)
         except (Refused, NotReady, Conflict) as error:
             failure = error.message + (f"\n{error.hint}" if error.hint else "")
@@ -161,7 +260,8 @@ class Work:
         self.say(f"{self.task}  done")
 
 
-def _failure_text(result: Verified) -> str:
+def failure_text(result: Verified) -> str:
+    """What is wrong with a verification that did not make its task done."""
     outcome = result.outcome
     if result.changed:
         return f"the verification changed files: {', '.join(result.changed[:8])}"

@@ -363,6 +363,9 @@ def _profile(raw: Mapping[str, Any]) -> Profile:
         command=tuple(raw["command"]),
         env=raw.get("env") or {},
         timeout=seconds(raw["timeout"]) if raw.get("timeout") else None,
+        client=raw.get("client") or "text",
+        resume=tuple(raw.get("resume") or ()),
+        open=tuple(raw.get("open") or ()),
     )
 
 

@@ -229,11 +229,18 @@ class MergePoint:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """How an agent is launched: a command that gets the brief on standard input."""
+    """How an agent is launched: a command that gets the brief on standard input.
+
+    Arguments may hold placeholders (`clients.filled`): {brief}, {settings}, {session}, {task},
+    {worktree}, and the lists {path}, {step}, {git_dir}, {setting}.
+    """
 
     command: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     timeout: int | None = None  # seconds
+    client: str = "text"  # the dialect that it speaks: one of `clients.CLIENTS`
+    resume: tuple[str, ...] = ()  # the command that goes on with a session
+    open: tuple[str, ...] = ()  # the command for a session with a person in it
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from gitwaves import merging
 from gitwaves.agents import profile_for
-from gitwaves.attempts import Work
+from gitwaves.attempts import Budget, Work
 from gitwaves.claims import at_work
 from gitwaves.errors import GitwavesError, LostClaim, Refused
+from gitwaves.events import Events
 from gitwaves.model import Branch, PointState, Progress, State, Status, TaskId, natural
 from gitwaves.store import Snapshot, Store
 from gitwaves.trust import Trust, commands_of
@@ -52,8 +54,17 @@ class Runner:
         agents: int | None = None,
         agent: str | None = None,
         trust_trunk: bool = False,
+        budget: Budget | None = None,
+        task_budget: Budget | None = None,
     ) -> None:
         self.store = store
+        self._budget = budget or Budget()
+        self._task_budget = task_budget or Budget()
+        self._money = 0.0  # of agents that ended, US dollars
+        self._since = time.monotonic()
+        self._spent: str | None = None
+        self._events = Events(store, None, self._say)
+        self._ready: set[str] = set()  # merge points that were told of
         self.agent = agent
         self.trust_trunk = trust_trunk
         self._agents = agents
@@ -96,8 +107,11 @@ class Runner:
             with contextlib.suppress(KeyboardInterrupt):
                 advance(self.store)
                 snapshot = refresh(self.store)
+            ended = self._ended(snapshot, interrupted)
+            self._events.tell("all_done" if ended.complete else "stopped", said=list(ended.said))
+            self._events.wait()
             tick()
-            return self._ended(snapshot, interrupted)
+            return ended
 
     # --- the loop ------------------------------------------------------------------------------
 
@@ -114,6 +128,7 @@ class Runner:
         Trust(self.store.repo.common, self.store.repo.clone_id()).require(
             commands_of(cards), trust_trunk=self.trust_trunk
         )
+        self._events = Events(self.store, cards.config.on_event, self._say)
         return snapshot
 
     def _loop(self, tick: Callable[[], None]) -> None:
@@ -122,8 +137,10 @@ class Runner:
             self._reap()
             snapshot = self.store.snapshot()
             shown = self.progress = self.store.progress(snapshot)
+            self._tell_of(shown)
             self._land_ready(shown)
-            self._dispatch(snapshot, shown)
+            if not self._over():
+                self._dispatch(snapshot, shown)
             if not self._jobs and self._landing is None:
                 if rested:
                     return
@@ -139,10 +156,31 @@ class Runner:
                 if self._wake.wait(0.1):
                     break
 
+    def _over(self) -> bool:
+        """Whether the run's budget is spent: nothing more is started, and time stops what runs."""
+        money = self._money + sum(job.work.money for job in self._jobs.values())
+        over = self._budget.spent(money, self._since)
+        if over and self._spent is None:
+            self._spent = over
+            self._say(f"nothing more is started: {over}")
+        if over and self._budget.spent(0, self._since):
+            for job in self._jobs.values():
+                job.work.stop.set()
+        return over is not None
+
+    def _tell_of(self, shown: Progress) -> None:
+        for point in shown.merge_points.values():
+            if point.state is PointState.READY and point.id not in self._ready:
+                self._ready.add(point.id)
+                self._events.tell("merge_point_ready", merge_point=point.id)
+
     def _reap(self) -> None:
         for branch, job in list(self._jobs.items()):
             if not job.thread.is_alive():
                 del self._jobs[branch]
+                self._money += job.work.money
+                if job.result == "failed" or job.result.startswith("error"):
+                    self._events.tell("task_failed", task=job.task, reason=job.result)
                 if job.result in {"failed", "lost", "stopped"} or job.result.startswith("error"):
                     self._given_up.add(job.task)
                     self._why[job.task] = job.result
@@ -171,6 +209,7 @@ class Runner:
                 self._cancel,
                 self.agent,
                 self.trust_trunk,
+                self._task_budget,
             )
             job = Job(work, threading.Thread())
             job.thread = threading.Thread(target=self._work, args=(job,), name=f"agent-{task}")
@@ -221,6 +260,7 @@ class Runner:
             self._say(f"{name}  not landed: {type(error).__name__}: {error}")
         else:
             self._say(f"{name}  landed as {landed.commit[:10]}")
+            self._events.tell("merge_point_landed", merge_point=name, commit=landed.commit)
         finally:
             self._wake.set()
 
@@ -293,6 +333,8 @@ class Runner:
             for point in sorted(waiting, key=natural)
             if point in self._why
         ]
+        if self._spent:
+            said.append(self._spent)
         if unlanded:
             said.append(
                 f"not on {snapshot.trunk} yet: {' '.join(unlanded)}; `gitwaves merge --rest`"

@@ -137,13 +137,14 @@ def commands_of(cards: Cards, nodes: Iterable[str] | None = None) -> tuple[str, 
 
 
 def profile_command(profile: Profile) -> str:
-    """The text that is trusted for an agent's profile: its command, after what it sets.
+    """The text that is trusted for an agent's profile: its commands, after what they get set.
 
     >>> profile_command(Profile(("claude", "-p"), {"MODEL": "a b"}))
     "MODEL='a b' claude -p"
     """
     sets = [f"{name}={shlex.quote(value)}" for name, value in sorted(profile.env.items())]
-    return " ".join([*sets, shlex.join(profile.command)])
+    commands = [profile.command, profile.resume, profile.open]
+    return "; ".join(" ".join([*sets, shlex.join(c)]) for c in commands if c)
 
 
 def agent_session(env: Mapping[str, str] | None = None) -> str | None:

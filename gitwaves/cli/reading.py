@@ -12,9 +12,9 @@ import click
 from gitwaves import jsonout, pages, render
 from gitwaves.cards import load_cards
 from gitwaves.cli import App, colored, echo, pass_app
-from gitwaves.errors import CycleError, ExitCode, GitwavesError, NotReady
+from gitwaves.errors import CycleError, ExitCode, GitwavesError, NotReady, UsageError
 from gitwaves.graph import graph_of
-from gitwaves.model import DASHBOARD_PATH, Cards, Finding, Progress, Severity
+from gitwaves.model import DASHBOARD_PATH, Cards, Finding, Progress, Severity, printable
 from gitwaves.plan import progress, schedule
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON; the fields are stable.")
@@ -63,9 +63,10 @@ def plain_progress(cards: Cards) -> Progress:
 @click.option(
     "--write", is_flag=True, help=f"Also write {DASHBOARD_PATH}, on trunk's worktree only."
 )
+@click.option("--watch", is_flag=True, help="Show it live, with what agents do, until Ctrl-C.")
 @as_json
 @pass_app
-def status(app: App, rev: str | None, write: bool, as_json: bool) -> None:
+def status(app: App, rev: str | None, write: bool, watch: bool, as_json: bool) -> None:
     """Show where everything stands.
 
     With REV, everything is read from that commit's tree.
@@ -73,8 +74,16 @@ def status(app: App, rev: str | None, write: bool, as_json: bool) -> None:
     \b
     Examples:
       gitwaves status
+      gitwaves status --watch
       gitwaves status --json | jq .counts
     """
+    if watch:
+        if rev or write or as_json:
+            raise UsageError("--watch goes with nothing else")
+        from gitwaves.live import follow
+
+        follow(app.store)
+        return
     snapshot = app.store.snapshot(rev)
     shown = app.store.progress(snapshot, local=rev is None)
     if write:
@@ -290,6 +299,8 @@ def logs(app: App, id: str, follow: bool) -> None:
     """
     import time
 
+    from gitwaves.clients import readable
+
     snapshot = app.store.snapshot()
     if id not in snapshot.cards.merge_points:
         snapshot.require_task(id)
@@ -300,13 +311,13 @@ def logs(app: App, id: str, follow: bool) -> None:
             f"{id} has no log yet", f"`gitwaves verify {id}` or `gitwaves run` makes one"
         )
     with found[-1].open(errors="replace") as file:
+        torn = ""
         while True:
-            for line in file:
-                echo(
-                    "".join(
-                        c if c.isprintable() or c in "\t\n" else repr(c)[1:-1] for c in line
-                    ).rstrip("\n")
-                )
+            whole, newline, torn = (torn + file.read()).rpartition("\n")
+            if not follow:
+                whole, torn = whole + newline + torn, ""
+            for line in readable(whole):
+                echo("\t".join(map(printable, line.split("\t"))))
             if not follow:
                 return
             time.sleep(0.3)

@@ -157,6 +157,16 @@ def uninstall(app: App) -> None:
         echo(line)
 
 
+@hooks.command()
+def agent() -> None:
+    """Answer what Claude Code or Codex asks on standard input; they call it, people do not."""
+    from gitwaves import agenthooks
+
+    said = agenthooks.answer(sys.stdin.read())
+    if said:
+        echo(said)
+
+
 @click.command(hidden=True, context_settings={"ignore_unknown_options": True})
 @click.argument("name")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
