@@ -31,7 +31,7 @@ from gitwaves.model import (
     natural,
 )
 from gitwaves.receipts import write_file
-from gitwaves.steps import Outcome, run_steps
+from gitwaves.steps import Confirm, Outcome, run_steps
 from gitwaves.store import Snapshot, Store, unknown
 from gitwaves.trust import Trust
 from gitwaves.verifying import log_path, own_changes, tampered, trespasses
@@ -110,6 +110,7 @@ def merge(
     again: bool = False,
     resume: bool = False,
     trust_trunk: bool = False,
+    confirm: Confirm | None = None,
 ) -> Landed:
     """Lands a merge point: its tasks' done commits, merged in memory, verified, then one commit.
 
@@ -121,10 +122,17 @@ def merge(
     """
     require_point(store.snapshot(), name)
     with alone(store.repo, f"merge of {name}"):
-        return _merge(store, name, again, resume, trust_trunk)
+        return _merge(store, name, again, resume, trust_trunk, confirm)
 
 
-def _merge(store: Store, name: str, again: bool, resume: bool, trust_trunk: bool) -> Landed:
+def _merge(
+    store: Store,
+    name: str,
+    again: bool,
+    resume: bool,
+    trust_trunk: bool,
+    confirm: Confirm | None,
+) -> Landed:
     verified: tuple[Oid, tuple[Run, ...]] | None = None
     resolved = _resolved(store, name) if resume else None
     for _ in range(20):
@@ -144,7 +152,8 @@ def _merge(store: Store, name: str, again: bool, resume: bool, trust_trunk: bool
         merged = _merged(store, snapshot, point.id, sides, restored, resolved, again=again)
         code = store.repo.code_tree(merged)
         if verified is None or verified[0] != code:
-            runs = _verify(store, snapshot, point.id, f"merge point {point.id}", steps, merged)
+            what = f"merge point {point.id}"
+            runs = _verify(store, snapshot, point.id, what, steps, merged, confirm)
             verified = (code, runs)
         evidence = Evidence(merged, code, snapshot.cards.digest(point.id), verified[1], inputs)
         tracking = Tracking(point.id, Status.DONE, finished=now(), evidence=evidence)
@@ -291,7 +300,13 @@ def _with_restored(
 
 
 def _verify(
-    store: Store, snapshot: Snapshot, node: str, what: str, steps: Sequence[Step], commit: Oid
+    store: Store,
+    snapshot: Snapshot,
+    node: str,
+    what: str,
+    steps: Sequence[Step],
+    commit: Oid,
+    confirm: Confirm | None,
 ) -> tuple[Run, ...]:
     """Runs steps on exactly `commit`, in a checkout of its own.
 
@@ -302,7 +317,9 @@ def _verify(
     path = folder_for(repo, snapshot.cards, f"merge-{node.replace('/', '-')}")
     with scratch(repo, path, commit) as checkout:
         prepare(repo, snapshot.cards, checkout)
-        outcome = run_steps(steps, checkout, log_path(repo, node.replace("/", "-")))
+        outcome = run_steps(
+            steps, checkout, log_path(repo, node.replace("/", "-")), confirm=confirm
+        )
         changed = [
             p
             for p in repo.paths("diff", "--name-only", "-z", "HEAD", cwd=checkout)
@@ -458,7 +475,7 @@ def _forget(store: Store, name: str) -> None:
 
 
 def rest(
-    store: Store, *, trust_trunk: bool = False
+    store: Store, *, trust_trunk: bool = False, confirm: Confirm | None = None
 ) -> tuple[list[Landed], list[NotReady | Conflict]]:
     """Lands done work that no merge point takes, a branch at a time, each with its tasks' steps.
 
@@ -470,7 +487,7 @@ def rest(
         {store.snapshot().cards.branch_of(t) for t in store.snapshot().cards.tasks}
     ):
         try:
-            result = _rest_of(store, branch, trust_trunk)
+            result = _rest_of(store, branch, trust_trunk, confirm)
         except (NotReady, Conflict) as error:
             failed.append(error)
             continue
@@ -541,7 +558,9 @@ def _require_not_ahead(store: Store, snapshot: Snapshot, side: Side) -> None:
             )
 
 
-def _rest_of(store: Store, branch: Branch, trust_trunk: bool) -> Landed | None:
+def _rest_of(
+    store: Store, branch: Branch, trust_trunk: bool, confirm: Confirm | None
+) -> Landed | None:
     verified: Oid | None = None
     for _ in range(20):
         snapshot = store.snapshot()
@@ -568,7 +587,7 @@ def _rest_of(store: Store, branch: Branch, trust_trunk: bool) -> Landed | None:
             merged = store.repo.commit_tree(tree, [snapshot.trunk_tip, merged], message)
         code = store.repo.code_tree(merged)
         if verified != code:
-            _verify(store, snapshot, branch, f"what {branch} brings", steps, merged)
+            _verify(store, snapshot, branch, f"what {branch} brings", steps, merged, confirm)
             verified = code
         with store.repo.lock():
             if store.trunk()[1] != snapshot.trunk_tip:
