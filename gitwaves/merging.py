@@ -280,6 +280,8 @@ def _merged(
         try:
             current = settled_merge(store, snapshot, current, side, own=None, message=message)
         except MergeConflict as conflict:
+            if resolved is not None:
+                _forget(store, node)  # what was resolved there stands in `current`
             left = [[s.commit, s.name] for s in todo[index + 1 :]]
             taken = [s for s in sides if s not in todo[index:]]
             taken.append(Side(snapshot.trunk_tip, snapshot.trunk))

@@ -455,6 +455,25 @@ def test_a_resolved_conflict_lands(clashing: Plan, committed: bool) -> None:
     clashing.sound()
 
 
+def test_a_second_conflict_waits_in_its_turn(clashing: Plan) -> None:
+    clashing.repo.commit("Trunk too", **{"shared.txt": "from trunk\n"})
+    before = clashing.repo.oid("main")
+    checkout = left_in(clashing)
+    checkout.write("shared.txt", "from trunk and A\n")
+    checkout.git("add", "shared.txt")
+    with pytest.raises(Conflict, match="^B1 does not merge: shared.txt") as caught:
+        clashing.merge(resume=True)
+    assert "from an earlier try" not in caught.value.message
+    assert "from trunk and A" in checkout.read("shared.txt")
+    checkout.write("shared.txt", "from all\n")
+    checkout.git("add", "shared.txt")
+    clashing.merge(resume=True)
+    assert clashing.trunk_line(before) == LANDING
+    assert clashing.repo.read("shared.txt") == "from all\n"
+    assert not checkout.path.exists()
+    clashing.sound()
+
+
 def test_a_resolution_survives_a_trunk_that_goes_on(clashing: Plan) -> None:
     checkout = left_in(clashing)
     clashing.repo.commit("Trunk goes on", **{"README.md": "Hello\n"})
