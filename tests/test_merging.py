@@ -461,7 +461,7 @@ def test_a_second_conflict_waits_in_its_turn(clashing: Plan) -> None:
     checkout = left_in(clashing)
     checkout.write("shared.txt", "from trunk and A\n")
     checkout.git("add", "shared.txt")
-    with pytest.raises(Conflict, match="^B1 does not merge: shared.txt") as caught:
+    with pytest.raises(Conflict, match=r"^B1 does not merge: shared\.txt") as caught:
         clashing.merge(resume=True)
     assert "from an earlier try" not in caught.value.message
     assert "from trunk and A" in checkout.read("shared.txt")
