@@ -16,6 +16,7 @@ from gitwaves.caches import Cache, key_of
 from gitwaves.halves import SEPARATOR, join, planned, split
 from gitwaves.model import (
     POINTS_DIR,
+    RESERVED_IDS,
     ROOT,
     BatchId,
     Branch,
@@ -135,7 +136,8 @@ def load_card(data: bytes, path: str) -> Card:
     findings = [*document.findings]
     ident = name.removesuffix(".yaml")
     if not is_id(ident):
-        findings.append(_error(path, f"{ident!r} cannot be an id: letters, digits, single . _ -"))
+        why = "it is reserved" if ident.lower() in RESERVED_IDS else "letters, digits, single . _ -"
+        findings.append(_error(path, f"{ident!r} cannot be an id: {why}"))
     said = document.value.get("id") if isinstance(document.value, dict) else None
     if isinstance(said, str) and is_id(said) and said != ident:
         place = document.places.get("id", (1, 1))

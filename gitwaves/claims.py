@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gitwaves.errors import GitwavesError, LostClaim, NotReady, Refused
 from gitwaves.git import Repo
+from gitwaves.graph import graph_of
 from gitwaves.model import (
     Branch,
     Cards,
@@ -18,6 +19,7 @@ from gitwaves.model import (
     Evidence,
     Fact,
     Oid,
+    PointState,
     State,
     Status,
     TaskId,
@@ -220,6 +222,17 @@ def _require_startable(store: Store, snapshot: Snapshot, task: TaskId) -> None:
         raise NotReady(
             f"{task} is {view.state}: it waits for {waits}", f"`gitwaves show {task}` says why"
         )
+    if view.state in {State.STALE, State.UNPROVEN}:
+        needs = graph_of(snapshot.cards).needs(task)
+        met = {
+            *(t for t, v in shown.tasks.items() if v.state is State.DONE),
+            *(p for p, v in shown.merge_points.items() if v.state is PointState.DONE),
+        }
+        if unmet := [n for n in needs if n not in met]:
+            raise NotReady(
+                f"{task} is {view.state}, and waits for {', '.join(unmet)}",
+                f"have {unmet[0]} done first: `gitwaves show {unmet[0]}`",
+            )
     if not card.verify:
         raise NotReady(
             f"{task} has no verify steps, so it could never be done",

@@ -34,7 +34,7 @@ from gitwaves.model import (
 from gitwaves.ranges import breaches
 from gitwaves.rulebook import Rules
 from gitwaves.signing import signer_for
-from gitwaves.steps import Outcome, run_steps
+from gitwaves.steps import Confirm, Outcome, run_steps
 from gitwaves.store import Snapshot, Store, unknown
 from gitwaves.trust import require_steps
 from gitwaves.unfinished import discard, own
@@ -114,6 +114,7 @@ def merge(
     again: bool = False,
     resume: bool = False,
     trust_trunk: bool = False,
+    confirm: Confirm | None = None,
 ) -> Landed:
     """Lands a merge point: its tasks' done commits, merged in memory, verified, then one commit.
 
@@ -125,10 +126,17 @@ def merge(
     """
     require_point(store.snapshot(), name)
     with alone(store.repo, f"merge of {name}"):
-        return _merge(store, name, again, resume, trust_trunk)
+        return _merge(store, name, again, resume, trust_trunk, confirm)
 
 
-def _merge(store: Store, name: str, again: bool, resume: bool, trust_trunk: bool) -> Landed:
+def _merge(
+    store: Store,
+    name: str,
+    again: bool,
+    resume: bool,
+    trust_trunk: bool,
+    confirm: Confirm | None,
+) -> Landed:
     verified: tuple[Oid, tuple[Run, ...]] | None = None
     now_there = store.snapshot()
     fact = now_there.facts[require_point(now_there, name).id]
@@ -155,7 +163,8 @@ def _merge(store: Store, name: str, again: bool, resume: bool, trust_trunk: bool
         code = store.repo.code_tree(merged)
         signer = signer_for(store.repo, snapshot.cards.config, snapshot.trunk_tip)
         if verified is None or verified[0] != code:
-            runs = _verify(store, snapshot, point.id, f"merge point {point.id}", steps, merged)
+            what = f"merge point {point.id}"
+            runs = _verify(store, snapshot, point.id, what, steps, merged, confirm)
             verified = (code, runs)
         digest, ran = snapshot.cards.digest(point.id), verified[1]
         signature = signer.sign(point.id, code, digest, ran, inputs) if signer else None
@@ -313,7 +322,13 @@ def _with_restored(
 
 
 def _verify(
-    store: Store, snapshot: Snapshot, node: str, what: str, steps: Sequence[Step], commit: Oid
+    store: Store,
+    snapshot: Snapshot,
+    node: str,
+    what: str,
+    steps: Sequence[Step],
+    commit: Oid,
+    confirm: Confirm | None,
 ) -> tuple[Run, ...]:
     """Runs steps on exactly `commit`, in a checkout of its own.
 
@@ -324,7 +339,9 @@ def _verify(
     path = folder_for(repo, snapshot.cards, f"merge-{node.replace('/', '-')}")
     with scratch(repo, path, commit) as checkout:
         prepare(repo, snapshot.cards, checkout)
-        outcome = run_steps(steps, checkout, log_path(repo, node.replace("/", "-")))
+        outcome = run_steps(
+            steps, checkout, log_path(repo, node.replace("/", "-")), confirm=confirm
+        )
         changed = [
             p
             for p in repo.paths("diff", "--name-only", "-z", "HEAD", cwd=checkout)
@@ -509,7 +526,7 @@ def _clear(repo: Repo, path: Path, *, needed: bool = True) -> str | None:
 
 
 def rest(
-    store: Store, *, trust_trunk: bool = False
+    store: Store, *, trust_trunk: bool = False, confirm: Confirm | None = None
 ) -> tuple[list[Landed], list[NotReady | Conflict]]:
     """Lands done work that no merge point takes, a branch at a time, each with its tasks' steps.
 
@@ -521,7 +538,7 @@ def rest(
         {store.snapshot().cards.branch_of(t) for t in store.snapshot().cards.tasks}
     ):
         try:
-            result = _rest_of(store, branch, trust_trunk)
+            result = _rest_of(store, branch, trust_trunk, confirm)
         except (NotReady, Conflict) as error:
             failed.append(error)
             continue
@@ -592,7 +609,9 @@ def _require_not_ahead(store: Store, snapshot: Snapshot, side: Side) -> None:
             )
 
 
-def _rest_of(store: Store, branch: Branch, trust_trunk: bool) -> Landed | None:
+def _rest_of(
+    store: Store, branch: Branch, trust_trunk: bool, confirm: Confirm | None
+) -> Landed | None:
     verified: Oid | None = None
     for _ in range(20):
         snapshot = store.snapshot()
@@ -619,7 +638,7 @@ def _rest_of(store: Store, branch: Branch, trust_trunk: bool) -> Landed | None:
             merged = store.repo.commit_tree(tree, [snapshot.trunk_tip, merged], message)
         code = store.repo.code_tree(merged)
         if verified != code:
-            _verify(store, snapshot, branch, f"what {branch} brings", steps, merged)
+            _verify(store, snapshot, branch, f"what {branch} brings", steps, merged, confirm)
             verified = code
         with store.repo.lock():
             if store.trunk()[1] != snapshot.trunk_tip:

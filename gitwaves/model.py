@@ -24,7 +24,7 @@ POINTS_DIR = "merge-points"
 CONFIG_PATH = f"{ROOT}/config.yaml"
 DASHBOARD_PATH = f"{ROOT}/DASHBOARD.txt"
 DASHBOARD_BRANCH = Branch("gitwaves/dashboard")
-RESERVED_IDS = frozenset({"dashboard", "rescued", "archive"})
+RESERVED_IDS = frozenset({"dashboard", "rescued", "archive", "workstream"})
 DEFAULT_VERIFY_TIMEOUT = 30 * 60  # seconds
 DEFAULT_ESTIMATE = 60 * 60  # seconds
 

@@ -262,6 +262,8 @@ class Runner:
             self._say(f"{name}  not landed: {type(error).__name__}: {error}")
         else:
             self._say(f"{name}  landed as {landed.commit[:10]}")
+            if landed.note:
+                self._say(f"{name}  {landed.note}")
             self._events.tell("merge_point_landed", merge_point=name, commit=landed.commit)
         finally:
             self._wake.set()
@@ -272,6 +274,8 @@ class Runner:
             landed, failed = merging.rest(self.store, trust_trunk=self.trust_trunk)
             for one in landed:
                 self._say(f"{one.node}  landed {' '.join(one.tasks)}")
+                if one.note:
+                    self._say(f"{one.node}  {one.note}")
             for error in failed:
                 self._why["--rest"] = error.message.splitlines()[0]
                 self._say(f"not landed: {error.message}")

@@ -428,6 +428,10 @@ class Store:
             before = [self.tracking_of(self.repo.read(base, path), path) for base in bases]
             at_tip = self.tracking_of(self.repo.blob(theirs.oid), path)
             settled[task] = settle(task, on_trunk, at_tip, before)
+            if settled[task][1] or trunk in bases:
+                continue
+            if self._taken_back(trunk, tip, path, at_tip):
+                settled[task] = settle(task, on_trunk, at_tip, [at_tip])
         wanted = {
             tracking.evidence.commit
             for tracking, landed in settled.values()
@@ -534,6 +538,22 @@ class Store:
         if node not in cards.tasks and node not in cards.merge_points:
             return None
         return cards.steps_of(node) if cards.digest(node) == digest else None
+
+    def _taken_back(self, trunk: Oid, tip: Oid, path: str, said: Tracking | None) -> bool:
+        """Whether trunk once said that a task is done just as its branch does, and no longer does.
+
+        No merge base shows it where the landing was a squash, or an amend made the done commit
+        another one since: without this look a revert on trunk would not count.
+        """
+        if said is None or said.status is not Status.DONE:
+            return False
+        for oid in self.repo.rev_list("--first-parent", trunk, f"^{tip}", paths=[path]):
+            was = self.tracking_of(self.repo.read(oid, path), path)
+            if was and (was.status, was.evidence, was.claim) == (
+                said.status, said.evidence, said.claim,
+            ):  # fmt: skip
+                return True
+        return False
 
     def _seen(self, tracking: Tracking, missing: set[Oid]) -> Seen | None:
         evidence = tracking.evidence

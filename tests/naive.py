@@ -133,6 +133,10 @@ def read(
         before = [said(tracking_of(repo, base, path)) for base in bases]
         if said(theirs) not in before and said(theirs) != said(ours):
             chosen, landed = theirs, False
+        if not landed and said(theirs)[0] == "done":  # what trunk had and has no more is reverted
+            once = (fixed(repo, "rev-list", "--first-parent", trunk, f"^{tip}") or "").split()
+            if said(theirs) in [said(tracking_of(repo, commit, path)) for commit in once]:
+                chosen, landed = ours, True
     status, evidence, _ = said(chosen)
     if chosen and chosen.get("task") != task:
         return Plain("unproven", evidence, landed)
@@ -155,6 +159,24 @@ def read(
     return Plain("done", evidence, landed)
 
 
+def content(repo: Path, commit: str) -> str:
+    """A digest of the paths and contents of a commit outside `.workstreams/`."""
+    listed = fixed(repo, "ls-tree", "-r", "-z", commit) or ""
+    files = {}
+    for entry in listed.split("\0"):
+        kind, _, path = entry.partition("\t")
+        if path and not path.startswith(".workstreams/"):
+            files[path] = kind.split()[2]
+    names = sorted(files, key=str.encode)
+    text = "".join(f"{line}\n" for line in (*names, *(files[n] for n in names)))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def spec_of(repo: Path, commit: str, path: str) -> str:
+    """The spec half of a card, as text."""
+    return (fixed(repo, "show", f"{commit}:{path}") or "").split(SEPARATOR)[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Whole:
     """What the plain reader says of a plan: the state of each task and of each merge point."""
@@ -164,9 +186,9 @@ class Whole:
 
 
 def read_all(repo: Path, trunk: str = "refs/heads/main") -> Whole:
-    """The state of everything on trunk, blocked and runnable told apart.
+    """The state of everything on trunk, blocked, held and runnable told apart.
 
-    For plans without gaps and without batches. The branch of WS-A is ws/A.
+    For plans without batches. The branch of WS-A is ws/A.
     """
     trunk = commit_of(repo, trunk)
     listed = fixed(repo, "ls-tree", "-r", "--name-only", trunk, "--", ".workstreams") or ""
@@ -187,13 +209,38 @@ def read_all(repo: Path, trunk: str = "refs/heads/main") -> Whole:
     states = {task: plain.state for task, plain in found.items()}
     for point, (_, card) in points.items():
         states[point] = _point(repo, trunk, point, [states[t] for t in card["requires"]])
+    held = _held(repo, trunk, cards)
     for task, (_, card) in cards.items():
         needs = set(card.get("depends_on") or [])
         needs |= {p for p, (_, other) in points.items() if task in (other.get("unlocks") or [])}
         if states[task] == "other":
             met = all(states.get(need) == "done" for need in needs)
-            states[task] = "runnable" if met else "blocked"
+            states[task] = "held" if task in held else "runnable" if met else "blocked"
     return Whole(states, {task: plain.landed for task, plain in found.items()})
+
+
+def _held(repo: Path, trunk: str, cards: dict[str, tuple[str, Any]]) -> set[str]:
+    """The tasks that an open gap names whose spec is still the one it was found with."""
+    held = set()
+    for task, (folder, _) in cards.items():
+        path = f".workstreams/{folder}/{task}.yaml"
+        tip = commit_of(repo, f"refs/heads/ws/{folder.removeprefix('WS-')}")
+        copies = [tracking_of(repo, commit, path) for commit in (trunk, tip) if commit]
+        gaps = [gap for copy in copies if copy for gap in copy.get("spec_gaps") or ()]
+        over = {gap["text"] for gap in gaps if gap.get("resolved")}
+        for gap in gaps:
+            for name, found in (gap.get("affects") or {}).items():
+                if gap["text"] not in over and found == _digest_on(repo, trunk, cards, name):
+                    held.add(name)
+    return held
+
+
+def _digest_on(repo: Path, trunk: str, cards: dict[str, tuple[str, Any]], task: str) -> str | None:
+    if task not in cards:
+        return None
+    folder, card = cards[task]
+    stream = load(fixed(repo, "show", f"{trunk}:.workstreams/{folder}/workstream.yaml") or "")
+    return digest(card, list(stream["paths"]))
 
 
 def _point(repo: Path, trunk: str, point: str, required: list[str]) -> str:

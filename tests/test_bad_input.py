@@ -205,6 +205,13 @@ def test_a_card_of_any_bytes_is_a_finding(plan: Repo, text: bytes) -> None:
     assert states(plan)["A1"] == "runnable"
 
 
+def test_a_name_that_is_a_file_of_ours(plan: Repo) -> None:
+    plan.write(".workstreams/WS-A/Workstream.yaml", plan.read(A2).replace("A2", "Workstream"))
+    done = plan.gw("check")
+    assert done.code == 1
+    assert "error: 'Workstream' cannot be an id: it is reserved" in done.out
+
+
 def test_a_cycle(plan: Repo) -> None:
     edit(plan, A1, "depends_on: []\n", "depends_on: [A2]\n")
     done = plan.gw("check")

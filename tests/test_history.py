@@ -706,6 +706,41 @@ def test_a_rebase_merge_by_a_forge(ready: World) -> None:
     ready.holds(A1="done", A2="done", MP1="done")
 
 
+@pytest.mark.parametrize("how", ["squash", "amend"])
+def test_a_revert_of_what_no_merge_base_shows(ready: World, how: str) -> None:
+    if how == "squash":
+        ready.repo.git("merge", "-q", "--squash", "ws/A")
+        ready.repo.commit("All of A (#1)")
+        ready.holds(A1="done", MP1="ready")
+        ready.repo.git("revert", "--no-edit", "HEAD")
+        ready.holds(A1="runnable", MP1="blocked", B1="done")
+    else:
+        ready.merge()
+        ready.tree().write("a/a1.txt", "amended after it landed\n")
+        ready.tree().git("commit", "-q", "-a", "--amend", "--no-edit")
+        ready.holds(A1="done", MP1="done")
+        ready.revert_landing()
+        ready.holds(A1="runnable", MP1="reverted", B1="runnable")
+    tree = ready.tree()
+    if how == "squash":  # the code stands on the branch, and its owner says that it is right so
+        ready.start("A1")
+        ready.gw_ok("verify", "--unchanged", at=tree)
+        ready.merge()
+        ready.holds(A1="done", B1="done", MP1="done")
+        assert ready.repo.read("a/a1.txt") == "A1\n"
+
+
+def test_a_stale_task_does_not_start_before_what_it_needs(ready: World) -> None:
+    ready.do("A2")
+    ready.respec("A1")
+    ready.respec("A2")
+    ready.holds(A1="stale", A2="stale")
+    assert ready.gw("start", "A2").error == "A2 is stale, and waits for A1"
+    ready.gw_ok("verify", "A1")
+    ready.gw_ok("verify", "A2")
+    ready.holds(A1="done", A2="done")
+
+
 def test_a_squash_of_unfinished_work(world: World) -> None:
     tree = world.start("A1")
     tree.commit("Half of A1", **{"a/half.txt": "x\n"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -203,6 +204,33 @@ def test_untrusted_steps_do_not_run(ready: Plan) -> None:
     assert said.code == 1
     assert "does not trust" in said.err
     assert runs_of(ready) == 0
+
+
+def test_a_person_confirms_what_no_command_can(ready: Plan) -> None:
+    path = ".workstreams/merge-points/MP1.yaml"
+    head, mark, rest = ready.repo.read(path).partition("# --- tracking")
+    ready.repo.write(path, f"{head}verify:\n  - manual: It looks right\n{mark}{rest}")
+    ready.repo.commit("Somebody looks at MP1")
+    said = ready.repo.gw("--trust-trunk", "merge", "MP1")
+    assert said.code == 1  # nobody can be asked
+    assert ready.states()["MP1"] == "ready"
+    # on a terminal somebody can
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "gitwaves", "--trust-trunk", "merge", "MP1"]
+    asked = subprocess.Popen(
+        command, cwd=ready.repo.path, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    os.write(ours, b"y\n")
+    out, err = asked.communicate(timeout=100)
+    os.close(theirs)
+    os.close(ours)
+    assert asked.returncode == 0, err
+    assert b"Confirm: It looks right" in err
+    assert b"landed MP1" in out
+    evidence = ready.tracking("MP1").evidence
+    assert evidence is not None
+    assert evidence.runs[0].run.startswith("manual: It looks right (confirmed by ")
+    ready.sound()
 
 
 # --- other people's work -----------------------------------------------------------------------
@@ -676,6 +704,17 @@ def test_rest_lands_what_no_merge_point_takes(ready: Plan) -> None:
     assert "nothing is left to land" in ready.repo.gw_ok("--trust-trunk", "merge", "--rest").out
     assert ready.repo.oid("main") == tip
     ready.sound()
+
+
+def test_rest_says_what_it_left_undone(ready: Plan) -> None:
+    ready.merge()
+    ready.do("C1")
+    verifying.note(ready.store, "C1", lambda t: replace(t, learnings=("Cents.",)))
+    ready.repo.write("CLAUDE.md", "# My draft\n")
+    said = ready.repo.gw_ok("--trust-trunk", "merge", "--rest")
+    assert "landed C1" in said.out
+    assert "the dashboard on trunk is not renewed: " in said.err
+    assert "CLAUDE.md" in said.err
 
 
 def test_a_branch_that_fails_stops_no_other(ready: Plan) -> None:

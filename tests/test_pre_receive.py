@@ -19,7 +19,7 @@ from gitwaves.git import Repo as Git
 from gitwaves.importing import reimport
 from gitwaves.model import Claim, Evidence, Run, Status, Tracking
 from gitwaves.plaintext import Odd
-from tests import test_truth
+from tests import histories
 from tests.landing import Plan, planned
 from tests.repo import Repo
 from tests.test_guards import A1, A2, B1, DEEDS, NO_HOOKS, edit, record, slip, worktree
@@ -430,27 +430,34 @@ def test_ids_in_the_order_of_people(ids: list[str]) -> None:
 # --- whatever is pushed, the glance lets nothing by ---------------------------------------------
 
 
+def ending(plan: histories.Plan) -> list[histories.Deed]:
+    """What chance seldom reaches: whatever went before, work lands, is reverted, and goes on."""
+    work: list[histories.Deed] = [("do", number, 0, 1) for number in range(len(plan.tasks))]
+    back: list[histories.Deed] = [(name, 0, 0, 1) for name in ("tidy", "merge", "rest", "revert")]
+    return [*work, *back, ("do", 0, 1, 1), ("again", 0, 0, 1), ("revert", 0, 0, 1)]
+
+
 def pushed_histories(seed: int, length: int, tmp_path: Path) -> tuple[int, int]:
     """Plays a random history, offering every branch after each step; pushes, and told at a glance."""
     chance = random.Random(seed)
     bits = tuple(chance.choice([0, 0, 1, 2, 4]) for _ in range(9))
-    world = test_truth.World.make(
-        tmp_path, test_truth.Plan((2, 2), bits, chance.randint(1, 7), True, False)
+    world = histories.World.make(
+        tmp_path, histories.Plan((2, 2), bits, chance.randint(1, 7), True, False)
     )
     bare = Repo.clone(world.top, tmp_path / "server.git", "--bare")
     stands = {"main": bare.oid("main")}
     offered = glances = 0
     deeds = [
         (
-            chance.choice(test_truth.NAMES),
+            chance.choice(histories.NAMES),
             chance.randint(0, 8),
             chance.randint(0, 13),
             chance.randint(0, 4),
         )
         for _ in range(length)
     ]
-    for deed in [*deeds, *test_truth.ending(world.plan)]:
-        test_truth.act(world, deed)
+    for deed in [*deeds, *ending(world.plan)]:
+        histories.act(world, deed)
         for name, new in world.heads().items():
             old = stands.get(name, "0" * 40)
             if new == old or name.startswith("gitwaves/"):

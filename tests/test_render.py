@@ -481,6 +481,9 @@ def test_show_unknown(show: Callable[[Progress, str], object]) -> None:
     with pytest.raises(UsageError, match="no task, merge point or batch is called 'mp1'") as error:
         show(small(), "mp1")
     assert error.value.hint == "did you mean MP1?"
+    with pytest.raises(UsageError) as error:
+        show(small(), "nothing-like-it")
+    assert error.value.hint == "`gitwaves status` lists them all"
 
 
 # --- plan ---

@@ -183,9 +183,11 @@ def merge(app: App, id: str | None, resume: bool, again: bool, rest_: bool) -> N
         raise UsageError("name one merge point, or say --rest", "gitwaves merge MP1")
     advance(app.store)
     if rest_:
-        landed, failed = merging.rest(app.store, trust_trunk=app.trust_trunk)
+        landed, failed = merging.rest(app.store, trust_trunk=app.trust_trunk, confirm=_confirm)
         for one in landed:
             echo(f"landed {' '.join(one.tasks)} from {one.node} as {one.commit[:10]}")
+            if one.note:
+                echo(one.note, err=True)
         if not landed and not failed:
             echo("nothing is left to land")
         for error in failed[:-1]:
@@ -194,7 +196,12 @@ def merge(app: App, id: str | None, resume: bool, again: bool, rest_: bool) -> N
             raise failed[-1]
         return
     done = merging.merge(
-        app.store, id or "", again=again, resume=resume, trust_trunk=app.trust_trunk
+        app.store,
+        id or "",
+        again=again,
+        resume=resume,
+        trust_trunk=app.trust_trunk,
+        confirm=_confirm,
     )
     echo(f"landed {done.node} ({' '.join(done.tasks)}) as {done.commit[:10]}")
     if done.note:
