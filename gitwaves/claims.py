@@ -237,19 +237,23 @@ def bring_in(store: Store, snapshot: Snapshot, task: TaskId, tip: Oid | None) ->
     branch = cards.branch_of(task)
     trunk = joined(store, snapshot)
     base = trunk if tip is None else tip
-    sides = [] if tip is None else [Side(trunk, snapshot.trunk)]
-    for need in needs_of(snapshot, task):
+
+    def take(side: Side) -> Oid:
+        message = f"gitwaves: {task} brings in {side.name}\n"
+        return settled_merge(store, snapshot, base, side, own=branch, message=message)
+
+    if not repo.is_ancestor(trunk, base):
+        base = take(Side(trunk, snapshot.trunk))
+    verified: dict[TaskId, Oid] = {}
+    for need in reversed(needs_of(snapshot, task)):  # the last one first: it holds those before it
         fact = snapshot.facts[need]
-        if (
-            not fact.landed
-            and fact.tracking.status is Status.DONE
-            and cards.branch_of(need) != branch
-        ):
-            sides.append(Side(done_commit(store, snapshot, need), str(need)))
-    for side in sides:
-        if not repo.is_ancestor(side.commit, base):
-            message = f"gitwaves: {task} brings in {side.name}\n"
-            base = settled_merge(store, snapshot, base, side, own=branch, message=message)
+        evidence = fact.tracking.evidence
+        if not fact.landed and fact.tracking.status is Status.DONE and evidence:
+            verified[need] = evidence.commit
+    while missing := repo.missing_from(verified.values(), [base]):
+        need = next(t for t, oid in verified.items() if oid in missing)
+        base = take(Side(done_commit(store, snapshot, need), str(need)))
+        del verified[need]
     return base
 
 

@@ -295,13 +295,14 @@ class Repo:
         """
         return self._write("tree", tree_data(entries))
 
-    def with_files(self, tree: Oid, files: Mapping[str, bytes | None]) -> Oid:
+    def with_files(self, tree: Oid, files: Mapping[str, bytes | Oid | None]) -> Oid:
         """A tree like `tree` with other contents for some files; None removes one.
 
-        Modes of files that were there stay; empty folders vanish.
+        A content is given as bytes, or as the id of a blob that is here. Modes of files that were
+        there stay; empty folders vanish.
         """
         entries = self.tree(tree)
-        inner: dict[str, dict[str, bytes | None]] = {}
+        inner: dict[str, dict[str, bytes | Oid | None]] = {}
         for path, data in files.items():
             head, _, rest = path.partition("/")
             if rest:
@@ -311,7 +312,8 @@ class Repo:
             else:
                 old = entries.get(head)
                 mode = old.mode if old and old.mode.startswith("100") else "100644"
-                entries[head] = Entry(mode, self.write_blob(data))
+                oid = self.write_blob(data) if isinstance(data, bytes) else data
+                entries[head] = Entry(mode, oid)
         for head, below in inner.items():
             old = entries.get(head)
             base = old.oid if old and old.is_tree else self.empty_tree()

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, NewType
 
 TaskId = NewType("TaskId", str)
@@ -46,6 +47,7 @@ def is_batch_name(text: str) -> bool:
     return bool(_BATCH.fullmatch(text)) and len(text) <= 64
 
 
+@lru_cache(maxsize=1 << 16)
 def natural(text: str) -> tuple[tuple[int, int | str], ...]:
     """A sort key for ids as people count: `A2` before `A10`, `P1-B2` before `P1.5-B1`.
 

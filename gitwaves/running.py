@@ -4,52 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
-import os
-import re
-import secrets
-import shutil
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from gitwaves import merging
-from gitwaves.brief import brief
-from gitwaves.claims import at_work, fail, start
-from gitwaves.errors import Conflict, GitwavesError, LostClaim, NotReady, Refused
-from gitwaves.git import clean_env
-from gitwaves.model import (
-    Branch,
-    Evidence,
-    Oid,
-    PointState,
-    Profile,
-    Progress,
-    Run,
-    State,
-    Status,
-    TaskId,
-    natural,
-)
-from gitwaves.processes import alive, marked, spawn, stop_tree
-from gitwaves.receipts import made_files, write_file
-from gitwaves.steps import Outcome
+from gitwaves.agents import profile_for
+from gitwaves.attempts import Work
+from gitwaves.claims import at_work
+from gitwaves.errors import GitwavesError, LostClaim, Refused
+from gitwaves.model import Branch, PointState, Progress, State, Status, TaskId, natural
 from gitwaves.store import Snapshot, Store
 from gitwaves.trust import Trust, commands_of
-from gitwaves.verifying import Verified, advance, verify
+from gitwaves.verifying import advance
 from gitwaves.writing import refresh
-
-# What people have; each is data, so a project's own profiles are no second-class ones.
-BUILT_IN: Mapping[str, Profile] = {
-    "claude": Profile(
-        ("claude", "-p", "--permission-mode", "acceptEdits", "--allowedTools", "Bash")
-    ),
-    "codex": Profile(("codex", "exec", "--sandbox", "workspace-write", "-")),
-    "gemini": Profile(("gemini", "--approval-mode", "auto_edit", "--skip-trust", "-p", "")),
-    "opencode": Profile(("opencode", "run", "--auto")),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,80 +33,13 @@ class Ended:
 class Job:
     """One agent at work on one task, in a thread of its own."""
 
-    task: TaskId
-    branch: Branch
-    slot: int
+    work: Work
     thread: threading.Thread
-    stop: threading.Event = field(default_factory=threading.Event)
     result: str = ""  # done, failed, stopped, lost, or an error
 
-
-def commit_all(store: Store, task: TaskId, message: str) -> Oid | None:
-    """Commits everything in a task's worktree but what verification steps made; None: nothing to.
-
-    Raises:
-        NotReady: the task has no worktree here.
-    """
-    snapshot = store.snapshot()
-    branch = snapshot.cards.branch_of(task)
-    holder = store.repo.holder(branch)
-    if holder is None or at_work(snapshot, branch) != task:
-        raise NotReady(f"{task} is not at work here", f"run `gitwaves start {task}` first")
-    if busy := holder.busy():
-        raise Refused(f"{holder.path} is in the middle of {busy}", "finish or abort it first")
-    made = made_files(store.repo, branch)
-    if not [p for p in store.repo.status(holder.path) if p not in made]:
-        return None
-    store.repo.git("add", "-A", cwd=holder.path)
-    if made:
-        store.repo.try_git("reset", "-q", "--", *sorted(made), cwd=holder.path)
-    if store.repo.try_git("diff", "--cached", "--quiet", cwd=holder.path).returncode == 0:
-        return None
-    store.repo.git("commit", "--quiet", "-m", message, cwd=holder.path)
-    return store.repo.branch(branch)
-
-
-def brief_for(store: Store, task: TaskId, *, attempt: int = 1, failure: str | None = None) -> str:
-    """The brief of a task as it stands now."""
-    shown = store.progress()
-    branch = shown.cards.branch_of(task)
-    path = next((w.path for w in shown.worktrees if w.branch == branch), None)
-    if failure is None:
-        failure = last_failure(store, task)
-    return brief(shown, task, attempt=attempt, failure=failure, worktree=path)
-
-
-def last_failure(store: Store, task: TaskId) -> str | None:
-    """The end of the last failed verification of a task, kept beside its logs."""
-    path = store.repo.state_dir / "logs" / task / "failure.txt"
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return None
-
-
-def profile_for(snapshot: Snapshot, task: TaskId, override: str | None) -> tuple[str, Profile]:
-    """The name and profile of the agent that a task asks for.
-
-    Raises:
-        GitwavesError: there is no such profile, or its command is not installed.
-    """
-    cards = snapshot.cards
-    name = (
-        override or cards.tasks[task].agent or cards.workstream_of(task).agent or cards.config.agent
-    )
-    profile = cards.config.profiles.get(name) or BUILT_IN.get(name)
-    if profile is None:
-        known = ", ".join(sorted({*cards.config.profiles, *BUILT_IN}))
-        raise GitwavesError(
-            f"no agent profile {name!r}", f"known are: {known}; add one under `profiles:`"
-        )
-    if shutil.which(profile.command[0]) is None:
-        raise GitwavesError(
-            f"the agent command {profile.command[0]!r} (profile {name}) is not found",
-            "install it, or name another with `gitwaves run --agent NAME`",
-        )
-    return name, profile
+    @property
+    def task(self) -> TaskId:
+        return self.work.task
 
 
 class Runner:
@@ -259,9 +160,19 @@ class Runner:
             other = at_work(snapshot, branch)
             if other is not None and other != task:
                 continue
-            used = {job.slot for job in self._jobs.values()}
+            used = {job.work.slot for job in self._jobs.values()}
             slot = next(n for n in range(1, limit + 1) if n not in used)
-            job = Job(task, branch, slot, threading.Thread(), threading.Event())
+            work = Work(
+                self.store,
+                task,
+                branch,
+                slot,
+                self._say,
+                self._cancel,
+                self.agent,
+                self.trust_trunk,
+            )
+            job = Job(work, threading.Thread())
             job.thread = threading.Thread(target=self._work, args=(job,), name=f"agent-{task}")
             self._jobs[branch] = job
             job.thread.start()
@@ -332,7 +243,7 @@ class Runner:
 
     def _work(self, job: Job) -> None:
         try:
-            job.result = self._attempts(job)
+            job.result = job.work.run(self._wake.set)
         except LostClaim as error:
             job.result = "lost"
             self._say(f"{job.task}  lost: {error.message}")
@@ -344,115 +255,6 @@ class Runner:
             self._say(f"{job.task}  {type(error).__name__}: {error}")
         finally:
             self._wake.set()
-
-    def _attempts(self, job: Job) -> str:
-        snapshot = self.store.snapshot()
-        name, profile = profile_for(snapshot, job.task, self.agent)
-        started = start(
-            self.store, job.task, agent=f"{name}-{job.slot}", trust_trunk=self.trust_trunk
-        )
-        self._wake.set()
-        before = self.store.snapshot().facts[job.task].tracking.attempts
-        tries = snapshot.cards.config.retries + 1
-        failure: str | None = None
-        evidence: Evidence | None = None
-        for attempt in range(before + 1, before + tries + 1):
-            self._say(
-                f"{job.task}  started by {name}-{job.slot}"
-                + (f", attempt {attempt}" if attempt > 1 else "")
-            )
-            ended = self._agent(job, profile, started.path, attempt, failure)
-            if self._cancel.is_set() or job.stop.is_set():
-                return "stopped"
-            failure, evidence = self._judge(job, attempt)
-            if failure is None:
-                return "done"
-            first = next((ln for ln in failure.splitlines() if ln.strip()), "")
-            self._say(f"{job.task}  attempt {attempt} failed: {first[:160]} ({ended})")
-        fail(self.store, job.task, before + tries, evidence)
-        self._say(
-            f"{job.task}  failed after {tries} attempts; `gitwaves logs {job.task}` shows the last"
-        )
-        return "failed"
-
-    def _agent(
-        self, job: Job, profile: Profile, path: Path, attempt: int, failure: str | None
-    ) -> str:
-        """Runs the agent once; its exit code is told and never believed."""
-        text = brief_for(self.store, job.task, attempt=attempt, failure=failure)
-        folder = self.store.repo.state_dir / "logs" / job.task
-        folder.mkdir(parents=True, exist_ok=True)
-        marker = f"{job.task}-{secrets.token_hex(6)}"
-        env = {
-            **clean_env(),
-            **profile.env,
-            "GITWAVES_TASK": job.task,
-            "GITWAVES_ATTEMPT": str(attempt),
-        }
-        log = folder / f"agent-{attempt}.log"
-        process = spawn(profile.command, path, env, text.encode(), log, marker)
-        note = _note(self.store, job.task)
-        note.parent.mkdir(parents=True, exist_ok=True)
-        write_file(note, json.dumps({"marker": marker, "runner": os.getpid()}).encode())
-        deadline = time.monotonic() + profile.timeout if profile.timeout else None
-        try:
-            while process.poll() is None:
-                if _stop_wanted(self.store, job.task):
-                    job.stop.set()
-                late = deadline is not None and time.monotonic() > deadline
-                if self._cancel.is_set() or job.stop.is_set() or late:
-                    stop_tree(process, marker)
-                    return "timed out" if late else "stopped"
-                with contextlib.suppress(Exception):
-                    process.wait(timeout=0.1)
-            if marked(marker):  # what it left running, in sessions of its own
-                stop_tree(process, marker, grace=(1.0, 1.0))
-            return f"exit {process.returncode}"
-        finally:
-            note.unlink(missing_ok=True)
-            _stop_file(self.store, job.task).unlink(missing_ok=True)
-
-    def _judge(self, job: Job, attempt: int) -> tuple[str | None, Evidence | None]:
-        """Commits what was left, verifies, and says what failed; None when the task is done."""
-        advance(self.store, job.branch)
-        snapshot = self.store.snapshot()
-        if snapshot.facts[job.task].tracking.status is Status.DONE:
-            self._done(job.task)
-            return None, None
-        failure: str
-        evidence: Evidence | None = None
-        try:
-            commit_all(self.store, job.task, f"{job.task}: what the agent left uncommitted")
-            result = verify(
-                self.store,
-                job.task,
-                attempts=attempt,
-                trust_trunk=self.trust_trunk,
-                cancel=self._cancel,
-            )
-            if result.done:
-                self._done(job.task)
-                return None, None
-            failure = _failure_text(result)
-            evidence = self._evidence(snapshot, job, result.outcome)
-        except (Refused, NotReady, Conflict) as error:
-            failure = error.message + (f"\n{error.hint}" if error.hint else "")
-        path = self.store.repo.state_dir / "logs" / job.task / "failure.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, failure.encode(errors="replace"))
-        return failure, evidence
-
-    def _evidence(self, snapshot: Snapshot, job: Job, outcome: Outcome) -> Evidence | None:
-        tip = self.store.repo.branch(job.branch)
-        if tip is None:
-            return None
-        runs: tuple[Run, ...] = outcome.runs
-        tree = self.store.repo.code_tree(tip)
-        return Evidence(tip, tree, snapshot.cards.digest(job.task), runs)
-
-    def _done(self, task: TaskId) -> None:
-        (self.store.repo.state_dir / "logs" / task / "failure.txt").unlink(missing_ok=True)
-        self._say(f"{task}  done")
 
     # --- the end -------------------------------------------------------------------------------
 
@@ -521,64 +323,3 @@ class Runner:
                     "wait for it, or stop it with Ctrl-C",
                 ) from None
             yield
-
-
-def _failure_text(result: Verified) -> str:
-    outcome = result.outcome
-    if result.changed:
-        return f"the verification changed files: {', '.join(result.changed[:8])}"
-    if outcome.failed is None:
-        return "verified, but what was verified is not what is committed: " + ", ".join(
-            result.differs[:8]
-        )
-    ended = "timed out" if outcome.timed_out else f"exit {outcome.exit}"
-    return f"step {outcome.failed} failed, {ended}\n{outcome.tail}"
-
-
-def _note(store: Store, task: TaskId) -> Path:
-    return store.repo.state_dir / "agents" / f"{task}.json"
-
-
-def _stop_file(store: Store, task: TaskId) -> Path:
-    return store.repo.state_dir / "agents" / f"{task}.stop"
-
-
-def _stop_wanted(store: Store, task: TaskId) -> bool:
-    return _stop_file(store, task).exists()
-
-
-def stop_agent(store: Store, task: TaskId) -> None:
-    """Stops the agent at work on a task, through its runner, or by itself where that is dead.
-
-    Raises:
-        NotReady: no agent is at work on it here.
-    """
-    note = _note(store, task)
-    try:
-        held = json.loads(note.read_bytes())
-    except (OSError, ValueError):
-        raise NotReady(
-            f"no agent is at work on {task} here", "`gitwaves status` shows who is"
-        ) from None
-    if alive(int(held["runner"])):
-        _stop_file(store, task).touch()
-        for _ in range(300):
-            if not note.exists():
-                return
-            time.sleep(0.1)
-        raise GitwavesError(f"the agent of {task} does not stop", "see `gitwaves logs`")
-    sweep(str(held["marker"]))
-    note.unlink(missing_ok=True)
-
-
-def sweep(marker: str) -> None:
-    """Kills whatever carries a run's marker."""
-    import signal
-
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", marker):
-        return
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in marked(marker):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, number)
-        time.sleep(0.5)

@@ -343,9 +343,10 @@ class Store:
         """What the tracking half of a card says in one commit; None where it says nothing."""
         task = cards.tasks.get(TaskId(node))
         path = task_path(task.workstream, node) if task else point_path(node)
-        return self._tracking(self.repo.read(commit, path), path)
+        return self.tracking_of(self.repo.read(commit, path), path)
 
-    def _tracking(self, data: bytes | None, path: str) -> Tracking | None:
+    def tracking_of(self, data: bytes | None, path: str) -> Tracking | None:
+        """What the tracking half of a card's bytes says; None where there is none."""
         if data is None:
             return None
         half = split(data)[1]
@@ -371,8 +372,8 @@ class Store:
                 continue
             if bases is None:
                 bases = self.repo.merge_bases(trunk, tip)
-            before = [self._tracking(self.repo.read(base, path), path) for base in bases]
-            at_tip = self._tracking(self.repo.blob(theirs.oid), path)
+            before = [self.tracking_of(self.repo.read(base, path), path) for base in bases]
+            at_tip = self.tracking_of(self.repo.blob(theirs.oid), path)
             settled[task] = settle(task, on_trunk, at_tip, before)
         wanted = {
             tracking.evidence.commit

@@ -10,6 +10,7 @@ from gitwaves.cards import point_path, task_path, with_tracking
 from gitwaves.errors import Conflict, GitError, LostClaim, NotReady, Refused
 from gitwaves.git import Entry
 from gitwaves.graph import graph_of
+from gitwaves.halves import split
 from gitwaves.model import (
     DASHBOARD_BRANCH,
     DASHBOARD_PATH,
@@ -154,7 +155,7 @@ def settled_cards(
         t: e.commit for t in unlanded if (e := snapshot.facts[t].tracking.evidence) is not None
     }
     missing = repo.missing_from(evidence.values(), parents) if evidence else set()
-    changes: dict[str, bytes | None] = {}
+    changes: dict[str, bytes | Oid | None] = {}
     for task in unlanded:
         fact = snapshot.facts[task]
         mine = own is not None and cards.branch_of(task) == own
@@ -163,9 +164,23 @@ def settled_cards(
             continue
         path = cards.tasks[task].path
         data = repo.read(snapshot.trunk_tip, path)
-        if data is not None:
-            changes[path.removeprefix(ROOT + "/")] = with_tracking(data, fact.tracking)
+        if data is None:
+            continue
+        written = (repo.at(parent, path) for parent in parents)
+        changes[path.removeprefix(ROOT + "/")] = next(
+            (e.oid for e in written if e and _says(store, e, path, data, fact.tracking)), None
+        ) or with_tracking(data, fact.tracking)
     return repo.with_files(top.oid, changes) if changes else top.oid
+
+
+def _says(store: Store, entry: Entry, path: str, card: bytes, tracking: Tracking) -> bool:
+    """Whether a blob is the card with just that tracking: then it need not be written again."""
+    data = store.repo.blob(entry.oid)
+    return (
+        data is not None
+        and split(data)[0] == split(card)[0]
+        and store.tracking_of(data, path) == tracking
+    )
 
 
 def joined(store: Store, snapshot: Snapshot) -> Oid:
@@ -322,7 +337,7 @@ def refresh(store: Store) -> Snapshot:
     with store.repo.lock():
         snapshot = store.snapshot()
         shown = store.progress(snapshot, local=False)
-        files: dict[str, bytes | None] = {
+        files: dict[str, bytes | Oid | None] = {
             "DASHBOARD.txt": dashboard(shown).encode("ascii"),
             "LEARNINGS.md": ("# Learnings\n\n" + learnings_lines(snapshot)).encode(),
         }
@@ -357,7 +372,7 @@ def _record_on_trunk(store: Store) -> None:
         repo = store.repo
         trunk = snapshot.trunk_tip
         shown = store.progress(snapshot, local=False)
-        files: dict[str, bytes | None] = {DASHBOARD_PATH: dashboard(shown).encode("ascii")}
+        files: dict[str, bytes | Oid | None] = {DASHBOARD_PATH: dashboard(shown).encode("ascii")}
         lines = learnings_lines(snapshot)
         for path in snapshot.cards.config.learnings:
             entry = repo.at(trunk, path)
@@ -376,6 +391,7 @@ def _record_on_trunk(store: Store) -> None:
 
 
 def needs_of(snapshot: Snapshot, task: TaskId) -> list[TaskId]:
-    """The tasks that a task builds on, directly or not, in natural order."""
-    closure = graph_of(snapshot.cards).closure([task])
-    return [t for t in sorted(snapshot.cards.tasks, key=natural) if t in closure]
+    """The tasks that a task builds on, directly or not, each after what it needs itself."""
+    graph = graph_of(snapshot.cards)
+    closure = graph.closure([task])
+    return [TaskId(t) for t in graph.order() if t in closure and t in snapshot.cards.tasks]

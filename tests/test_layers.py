@@ -34,6 +34,7 @@ LAYERS = {
     "words": "core",
     # Meets files, Git, processes and the clock.
     "agents": "shell",
+    "attempts": "shell",
     "caches": "shell",
     "cards": "shell",
     "claims": "shell",

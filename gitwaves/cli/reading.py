@@ -279,7 +279,7 @@ def brief(app: App, id: str) -> None:
     Examples:
       gitwaves brief A1 | claude -p
     """
-    from gitwaves.running import brief_for
+    from gitwaves.attempts import brief_for
 
     snapshot = app.store.snapshot()
     task = snapshot.require_task(id)

@@ -69,8 +69,8 @@ def verify(app: App, id: str | None, commit_: bool, message: str | None, unchang
       gitwaves verify
       gitwaves verify A1 --commit -m "Add the ledger schema"
     """
+    from gitwaves.attempts import commit_all
     from gitwaves.renewing import renew
-    from gitwaves.running import commit_all
     from gitwaves.verifying import advance, task_here
     from gitwaves.verifying import verify as run
 
@@ -215,7 +215,7 @@ def stop(app: App, id: str) -> None:
     Examples:
       gitwaves stop A1
     """
-    from gitwaves.running import stop_agent
+    from gitwaves.agents import stop_agent
 
     task = app.store.snapshot().require_task(id)
     stop_agent(app.store, task)
