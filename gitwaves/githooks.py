@@ -10,7 +10,7 @@ from gitwaves.claims import at_work
 from gitwaves.errors import Refused
 from gitwaves.git import GIT_HOOK_INDEX, Repo, Worktree
 from gitwaves.guards import Change, breaches_of
-from gitwaves.model import Branch, Oid, closest
+from gitwaves.model import Branch, Oid, closest, printable
 from gitwaves.ranges import breaches_of_next
 from gitwaves.rulebook import Rules
 from gitwaves.store import Snapshot, Store
@@ -112,4 +112,4 @@ def post(store: Store, branch: Branch) -> None:
 
 
 def _say(line: str) -> None:
-    sys.stderr.write(f"gitwaves: {line}\n")
+    sys.stderr.write(f"gitwaves: {printable(line)}\n")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from gitwaves.again import brings, brought_before, inputs_of
 from gitwaves.claims import BEGUN, prepare
@@ -32,6 +34,7 @@ from gitwaves.model import (
     natural,
 )
 from gitwaves.ranges import breaches
+from gitwaves.receipts import read_json
 from gitwaves.rulebook import Rules
 from gitwaves.signing import signer_for
 from gitwaves.steps import Confirm, Outcome, run_steps
@@ -462,12 +465,9 @@ def _settle_cards_in(store: Store, path: Path, cards: Oid | None) -> None:
 def _resolved(store: Store, name: str) -> tuple[Oid, Resolution]:
     """The merge that a person finished in its checkout, as a commit."""
     repo = store.repo
-    try:
-        resolution = Resolution(**json.loads(_file(repo, name).read_bytes()))
-    except (OSError, ValueError, TypeError):
-        raise NotReady(
-            f"no merge of {name} is waiting to go on", f"run `gitwaves merge {name}`"
-        ) from None
+    resolution = _waiting(repo, name)
+    if resolution is None:
+        raise NotReady(f"no merge of {name} is waiting to go on", f"run `gitwaves merge {name}`")
     path = Path(resolution.path)
     if not path.is_dir():
         forget(store, name, resumed=True)
@@ -492,17 +492,37 @@ def _resolved(store: Store, name: str) -> tuple[Oid, Resolution]:
     return commit, resolution
 
 
+def _waiting(repo: Repo, name: str) -> Resolution | None:
+    """The merge of `name` that waits for a person, as it was noted; None where there is none.
+
+    Only a checkout that was made for it is looked at: it will be removed with all that is in it.
+    """
+    raw: Any = read_json(_file(repo, name))
+    try:
+        held = Resolution(**raw)
+        sides: list[Any] = [[raw["theirs"], raw["name"]], *raw.get("left", [])]
+        oids = [raw["ours"], *(oid for oid, _ in sides)]
+        texts = [raw["path"], raw["node"], *(text for _, text in sides)]
+        sound = all(re.fullmatch("[0-9a-f]{40,64}", oid) for oid in oids)
+        sound = sound and all(isinstance(text, str) for text in texts)
+        return (
+            held
+            if sound and Path(raw["path"]).name.removesuffix("+2") == f"resolve-{name}"
+            else None
+        )
+    except (TypeError, ValueError):
+        return None
+
+
 def forget(store: Store, name: str, *, resumed: bool = False) -> str | None:
     """Removes the checkout of a resolved conflict; says so where it holds what did not land."""
     repo = store.repo
     target = _file(repo, name)
-    try:
-        path = Path(json.loads(target.read_bytes())["path"])
-    except (OSError, ValueError, KeyError):
-        target.unlink(missing_ok=True)
-        return None
-    first = path.with_name(path.name.removesuffix("+2"))
-    said = [_clear(repo, each, needed=resumed) for each in dict.fromkeys((first, path))]
+    said: list[str | None] = []
+    if (resolution := _waiting(repo, name)) is not None:
+        path = Path(resolution.path)
+        first = path.with_name(path.name.removesuffix("+2"))
+        said = [_clear(repo, each, needed=resumed) for each in dict.fromkeys((first, path))]
     target.unlink(missing_ok=True)
     return "\n".join(filter(None, said)) or None
 
@@ -573,7 +593,8 @@ def _taken(snapshot: Snapshot) -> set[str]:
     for point in snapshot.cards.merge_points.values():
         fact = snapshot.facts.get(point.id)
         if fact is None or fact.tracking.status is not Status.DONE:
-            taken |= {*point.requires, *graph.closure(point.requires)}
+            known = [task for task in point.requires if task in graph.number]
+            taken |= {*known, *graph.closure(known)}
     return taken
 
 

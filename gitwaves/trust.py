@@ -158,7 +158,7 @@ class Trust:
             raise GitwavesError(
                 f"cannot read {self.path}: {error.strerror}", "make that file yours and readable"
             ) from error
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}  # what cannot be read trusts nothing
         return held if isinstance(held, dict) else {}
 

@@ -418,7 +418,7 @@ def test_an_interactive_rebase(ready: World, todo: str, now: str, then: str) -> 
         ready.gw_ok("verify", "--unchanged", at=tree)
     ready.holds(A1="done", MP1="ready")
     if todo == SQUASH:  # state and code in one commit look like what is typed by hand
-        with pytest.raises(Refused, match="`status: done` in a commit that also changes a/a1.txt"):
+        with pytest.raises(Refused, match=r"`status: done` in a commit that also changes a/a1.txt"):
             ready.merge()
         ready.holds(A1="done", MP1="ready")
         return
@@ -652,7 +652,7 @@ def test_anothers_unfinished_branch_merged_by_hand(world: World) -> None:
     b1.commit("Half of B1", **{"b/half.txt": "x\n"})
     a1.commit("Do A1", **{"a/a1.txt": "A1\n"})
     before = a1.oid()
-    with pytest.raises(AssertionError, match="B1.yaml was active on ws/B when it was merged"):
+    with pytest.raises(AssertionError, match=r"B1.yaml was active on ws/B when it was merged"):
         a1.git("merge", "-q", "--no-edit", "ws/B")
     a1.git("merge", "--abort")
     a1.git(*NO_HOOKS, "merge", "-q", "--no-edit", "ws/B")

@@ -200,7 +200,7 @@ def hook(app: App, name: str, args: tuple[str, ...]) -> None:
         if isinstance(error, Refused) and not after:
             raise  # nothing else stops a commit
         later = "sync` catches up" if after else "verify` looks again"
-        echo(f"gitwaves: {error}; `gitwaves {later}", err=True)
+        echo(printable(f"gitwaves: {error}; `gitwaves {later}"), err=True)
 
 
 @click.command()
