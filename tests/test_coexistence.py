@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -376,6 +377,31 @@ def test_a_commit_is_refused_and_a_task_done_through_them(
     worktree.commit("Do A1")
     assert plan.tracking("A1", "ws/A").status == "done"  # by the hook: nothing else has run
     assert f"{name} post-commit" in (tmp_path / "calls").read_text()
+
+
+def test_a_plan_that_cannot_be_read_stops_no_commit(tmp_path: Path) -> None:
+    plan = planned(tmp_path / "repo")
+    hooks.install(plan.store.repo)
+    worktree = plan.start("A1")
+    plan.repo.git("branch", "-m", "main", "old")
+    worktree.write("top.txt", "outside")
+    worktree.git("add", "-A")
+    before = worktree.oid()
+    done = subprocess.run(
+        ["git", "commit", "-q", "-m", "x"], cwd=worktree.path, capture_output=True, text=True
+    )
+    assert done.stderr.startswith("gitwaves: the trunk branch 'main' does not exist")
+    assert done.stderr.endswith("; `gitwaves verify` looks again\n")
+    assert worktree.oid() != before
+    plan.repo.git("branch", "-m", "old", "main")
+    assert "outside the boundary" in worktree.gw("--trust-trunk", "verify").err
+
+
+def test_what_others_hooks_call_is_silent_where_nothing_is_at_work(repo: Repo) -> None:
+    repo.commit("A repository without a plan")
+    for hook in hooks.HOOKS:
+        done = repo.gw("hook", hook, "x")
+        assert (done.code, done.out, done.err) == (0, "", "")
 
 
 # --- clients that run no hooks -----------------------------------------------------------------
