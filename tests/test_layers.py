@@ -19,6 +19,8 @@ LAYERS = {
     "batches": "core",
     "boundary": "core",
     "brief": "core",
+    "drawing": "core",
+    "drawing_formats": "core",
     "errors": "core",
     "events": "shell",
     "graph": "core",
