@@ -21,6 +21,8 @@ LAYERS = {
     "brief": "core",
     "drawing": "core",
     "drawing_formats": "core",
+    "forecast": "core",
+    "simulation": "core",
     "errors": "core",
     "events": "shell",
     "graph": "core",
@@ -101,7 +103,7 @@ CORE_LIBRARIES = {
     *("__future__", "abc", "bisect", "collections", "copy", "dataclasses", "datetime", "difflib"),
     *("enum", "fnmatch", "fractions", "functools", "graphlib", "hashlib", "heapq", "html"),
     *("itertools", "json", "math", "operator", "posixpath", "re", "string"),
-    *("textwrap", "types", "typing", "unicodedata"),
+    *("statistics", "textwrap", "types", "typing", "unicodedata"),
 }
 
 # Calls that the core may not make, though it may import where they come from.

@@ -244,14 +244,19 @@ def _fix(app: App) -> None:
 
 @click.command()
 @click.argument("rev", required=False)
+@click.option("--agents", metavar="N,N,...", help="Play it forward with so many agents at once.")
 @as_json
 @pass_app
-def plan(app: App, rev: str | None, as_json: bool) -> None:
+def plan(app: App, rev: str | None, agents: str | None, as_json: bool) -> None:
     """Show the plan of the working tree, or of REV: batches, waves, merge points, critical path.
+
+    With --agents: when it would end with so many agents, how much each has to do, what barriers
+    between batches cost, and what limits it most; estimates learn from the tasks that are done.
 
     \b
     Examples:
       gitwaves plan
+      gitwaves plan --agents 1,2,4,8
       gitwaves plan main --json
     """
     cards, _ = _read_cards(app, rev)
@@ -262,8 +267,18 @@ def plan(app: App, rev: str | None, as_json: bool) -> None:
     if cycle := graph.cycle():
         raise CycleError(cycle)
     shown = plain_progress(cards)
-    if as_json:
-        _dump(jsonout.plan_json(shown))
+    shown_json = jsonout.plan_json(shown)
+    if agents is not None:
+        from gitwaves.cli.foresight import foreseen
+        from gitwaves.forecast import forecast_json, forecast_text
+
+        found = foreseen(app, cards, rev, agents)
+        if as_json:
+            _dump({**shown_json, "forecast": forecast_json(found)})
+        else:
+            click.echo(forecast_text(found), nl=False)
+    elif as_json:
+        _dump(shown_json)
     else:
         click.echo(pages.plan_text(shown), nl=False)
     sys.exit(ExitCode.REFUSED if errors else ExitCode.FINE)
