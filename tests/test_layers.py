@@ -33,6 +33,8 @@ LAYERS = {
     "pages": "core",
     "plan": "core",
     "render": "core",
+    "review_formats": "core",
+    "reviewing": "core",
     "rules": "core",
     "schedule": "core",
     "state": "core",

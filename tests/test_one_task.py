@@ -165,7 +165,7 @@ def test_init_in_an_empty_repository(repo: Repo) -> None:
     assert repo.read(".workstreams/config.yaml") == (
         "version: 1\ntitle: Repo\ntrunk: main\nagents: 8\nagent: claude\n"
     )
-    assert repo.read(".workstreams/.gitattributes") == "* -text\n"
+    assert repo.read(".workstreams/.gitattributes") == "* -text\n*.yaml diff=gitwaves\n"
     repo.commit("Plan")
     assert repo.gw_ok("check").out == ""
 
