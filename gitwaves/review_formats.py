@@ -30,7 +30,7 @@ from gitwaves.reviewing import (
 LIMIT = 65_000  # characters: forges take 65,536
 _LONG = 12  # lines: beyond it, Markdown is collapsed
 _HOW = {ADDED: "new", REMOVED: "removed", CHANGED: "changed", UNREADABLE: "unreadable"}
-_NOTHING = "The plan does not change."
+_NOTHING = "the plan does not change"
 
 
 def summary(review: Review) -> str:
@@ -48,9 +48,9 @@ def summary(review: Review) -> str:
             said.append(f"{count} {kind}{'s' * (count != 1)} {how}")
     commands = sum(bool(change.code) for change in review.changes)
     said += [f"{commands} with other commands than before"] * bool(commands)
-    text = ", ".join(said) or ("" if review.findings or review.settled else _NOTHING)
-    errors = "the plan is broken" * review.broken
-    return "; ".join(filter(None, (text, errors))) or "findings changed"
+    if not said:
+        said.append("only findings change" if review.findings or review.settled else _NOTHING)
+    return ", ".join(said) + "; the plan is broken" * review.broken
 
 
 # --- text ---

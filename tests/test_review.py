@@ -221,6 +221,17 @@ def test_what_people_wrote_cannot_break_out(text: str) -> None:
     assert not re.search(r"[@#]\w|https?:|www\.", words)
 
 
+def test_a_fence_that_stays_in_a_spec_closes_none_of_ours() -> None:
+    old = cards_of("A1")
+    task = replace(old.tasks[TaskId("A1")], spec="```\n# a heading\n```\nold")
+    new = replace(task, spec="```\n# a heading\n```\nnew")
+    was, now = (replace(old, tasks={t.id: t}) for t in (task, new))
+    tokens = MarkdownIt("commonmark").parse(review_markdown(between(was, now)))
+    assert [t.content for t in tokens if t.type == "fence" and t.info == "diff"] == [
+        "  ...\n  # a heading\n  ```\n- old\n+ new\n"
+    ]
+
+
 def test_a_comment_stays_below_the_limit_with_the_commands_first() -> None:
     old = cards_of("; ".join(f"A{n}" for n in range(1, 300)))
     tasks = {
@@ -297,12 +308,12 @@ def run(repo: Repo, *args: str) -> tuple[int, str]:
 
 
 def test_which_sides_are_compared(plan: Repo) -> None:
-    assert run(plan)[1] == "The plan does not change.\n"
+    assert run(plan)[1] == "the plan does not change\n"
     plan.git("switch", "-qc", "change")
     edit(plan, "WS-A/A1.yaml", "estimate: 2h", "estimate: 4h")
     for args in ([], ["main"], ["HEAD"]):
         assert "estimate 2h -> 4h" in run(plan, *args)[1]
-    assert run(plan, "--staged")[1] == "The plan does not change.\n"
+    assert run(plan, "--staged")[1] == "the plan does not change\n"
     plan.git("add", "-A")
     assert "estimate 2h -> 4h" in run(plan, "--staged")[1]
     plan.commit("Change")
