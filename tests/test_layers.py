@@ -46,6 +46,7 @@ LAYERS = {
     "caches": "shell",
     "cards": "shell",
     "claims": "shell",
+    "conflicts": "shell",
     "clients": "core",
     "cleaning": "shell",
     "demo": "shell",

@@ -15,6 +15,7 @@ from gitwaves.cli import App, colored, pass_app
 from gitwaves.cli.reading import _color as color
 from gitwaves.cli.reading import _dump as dump
 from gitwaves.cli.reading import as_json
+from gitwaves.conflicts import conflicts_json, conflicts_text, look
 from gitwaves.drawing import FOLDS, picture, picture_json
 from gitwaves.drawing_formats import FORMATS, ascii_text
 from gitwaves.errors import ExitCode, GitwavesError, NotReady, UsageError
@@ -224,4 +225,27 @@ def _card_text(data: bytes) -> str:
     return card_text(value)
 
 
-COMMANDS: dict[str, click.Command] = {c.name or "": c for c in (graph, review)}
+@click.command()
+@as_json
+@pass_app
+def conflicts(app: App, as_json: bool) -> None:
+    """Find the branches in flight that will not merge, before their merge point is reached.
+
+    Every two of them, and each with trunk, are merged in memory; what is not committed is not seen.
+    Says which files, whose tasks, and which merge point it will stop. Exits 1 where there are any.
+
+    \b
+    Examples:
+      gitwaves conflicts
+      gitwaves conflicts --json | jq '.conflicts[].files'
+    """
+    found = look(app.store, app.store.snapshot())
+    assert found is not None
+    if as_json:
+        dump(conflicts_json(found))
+    else:
+        click.echo(conflicts_text(found), nl=False)
+    sys.exit(ExitCode.REFUSED if found.collisions else ExitCode.FINE)
+
+
+COMMANDS: dict[str, click.Command] = {c.name or "": c for c in (graph, review, conflicts)}

@@ -84,6 +84,8 @@ def status(app: App, rev: str | None, write: bool, watch: bool, as_json: bool) -
 
         follow(app.store)
         return
+    from gitwaves.conflicts import ahead
+
     snapshot = app.store.snapshot(rev)
     shown = app.store.progress(snapshot, local=rev is None)
     if write:
@@ -100,6 +102,8 @@ def status(app: App, rev: str | None, write: bool, watch: bool, as_json: bool) -
         _dump(jsonout.status_json(shown))
     else:
         click.echo(render.status_text(shown, color=_color if colored() else None), nl=False)
+        if rev is None and (line := ahead(app.store, snapshot)):
+            echo(line)
         if rev is None and app.repo.top is not None:
             _say_uncommitted(app)
 
