@@ -1,1 +1,1 @@
-"""Measurements: run by hand, not by the tests."""
+"""Benchmarks: run each as `python -m bench.NAME`."""
