@@ -83,7 +83,7 @@ def init(
                 "agent": agent,
             }
         ),
-        f"{ROOT}/.gitattributes": b"* -text\n",
+        f"{ROOT}/.gitattributes": b"* -text\n*.yaml diff=gitwaves\n",
     }
     for path, data in files.items():
         if not (top / path).exists():

@@ -19,6 +19,10 @@ LAYERS = {
     "batches": "core",
     "boundary": "core",
     "brief": "core",
+    "drawing": "core",
+    "drawing_formats": "core",
+    "forecast": "core",
+    "simulation": "core",
     "errors": "core",
     "events": "shell",
     "graph": "core",
@@ -29,6 +33,8 @@ LAYERS = {
     "pages": "core",
     "plan": "core",
     "render": "core",
+    "review_formats": "core",
+    "reviewing": "core",
     "rules": "core",
     "schedule": "core",
     "state": "core",
@@ -41,6 +47,7 @@ LAYERS = {
     "caches": "shell",
     "cards": "shell",
     "claims": "shell",
+    "conflicts": "shell",
     "clients": "core",
     "cleaning": "shell",
     "demo": "shell",
@@ -115,7 +122,7 @@ CORE_LIBRARIES = {
     *("__future__", "abc", "bisect", "collections", "copy", "dataclasses", "datetime", "difflib"),
     *("enum", "fnmatch", "fractions", "functools", "graphlib", "hashlib", "heapq", "html"),
     *("itertools", "json", "math", "operator", "posixpath", "re", "string"),
-    *("textwrap", "types", "typing", "unicodedata"),
+    *("statistics", "textwrap", "types", "typing", "unicodedata"),
 }
 
 # Calls that the core may not make, though it may import where they come from.

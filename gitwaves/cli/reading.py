@@ -92,6 +92,8 @@ def status(app: App, rev: str | None, write: bool, watch: bool, as_json: bool) -
 
         follow(app.store)
         return
+    from gitwaves.conflicts import ahead
+
     snapshot = app.store.snapshot(rev)
     shown = app.store.progress(snapshot, local=rev is None)
     if write:
@@ -108,6 +110,8 @@ def status(app: App, rev: str | None, write: bool, watch: bool, as_json: bool) -
         _dump(jsonout.status_json(shown))
     else:
         click.echo(render.status_text(shown, color=_color if colored() else None), nl=False)
+        if rev is None and (line := ahead(app.store, snapshot)):
+            echo(line)
         if rev is None and app.repo.top is not None:
             _say_uncommitted(app)
 
@@ -265,14 +269,19 @@ def _fix(app: App) -> None:
 
 @click.command()
 @click.argument("rev", required=False)
+@click.option("--agents", metavar="N,N,...", help="Play it forward with so many agents at once.")
 @as_json
 @pass_app
-def plan(app: App, rev: str | None, as_json: bool) -> None:
+def plan(app: App, rev: str | None, agents: str | None, as_json: bool) -> None:
     """Show the plan of the working tree, or of REV: batches, waves, merge points, critical path.
+
+    With --agents: when it would end with so many agents, how much each has to do, what barriers
+    between batches cost, and what limits it most; estimates learn from the tasks that are done.
 
     \b
     Examples:
       gitwaves plan
+      gitwaves plan --agents 1,2,4,8
       gitwaves plan main --json
     """
     cards, _ = _read_cards(app, rev)
@@ -283,8 +292,18 @@ def plan(app: App, rev: str | None, as_json: bool) -> None:
     if cycle := graph.cycle():
         raise CycleError(cycle)
     shown = plain_progress(cards)
-    if as_json:
-        _dump(jsonout.plan_json(shown))
+    shown_json = jsonout.plan_json(shown)
+    if agents is not None:
+        from gitwaves.cli.foresight import foreseen
+        from gitwaves.forecast import forecast_json, forecast_text
+
+        found = foreseen(app, cards, rev, agents)
+        if as_json:
+            _dump({**shown_json, "forecast": forecast_json(found)})
+        else:
+            click.echo(forecast_text(found), nl=False)
+    elif as_json:
+        _dump(shown_json)
     else:
         click.echo(pages.plan_text(shown), nl=False)
     sys.exit(ExitCode.REFUSED if errors else ExitCode.FINE)

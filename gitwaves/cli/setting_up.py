@@ -51,6 +51,12 @@ def init(
     if done.hooks_refused is not None:
         echo(f"no hooks: {done.hooks_refused.message}", err=True)
         echo(f"Hint: {done.hooks_refused.hint}", err=True)
+    if done.said and app.repo.config("diff.gitwaves.textconv") is None:
+        echo(
+            "to see in `git diff` what changed in a card, and not its quoting and order:", err=True
+        )
+        echo('  git config diff.gitwaves.textconv "gitwaves review --textconv"', err=True)
+        echo("  git config diff.gitwaves.cachetextconv true", err=True)
     echo("next: commit a design doc, then `gitwaves import docs/design.md`", err=True)
 
 
