@@ -15,6 +15,7 @@ from gitwaves.attempts import Budget, Work
 from gitwaves.claims import at_work
 from gitwaves.errors import GitwavesError, LostClaim, Refused
 from gitwaves.events import Events
+from gitwaves.graph import graph_of
 from gitwaves.model import Branch, PointState, Progress, State, Status, TaskId, natural
 from gitwaves.store import Snapshot, Store
 from gitwaves.trust import Trust, commands_of
@@ -231,8 +232,12 @@ class Runner:
     def _land_ready(self, shown: Progress) -> None:
         if self._landing is not None:
             return
+        graph = graph_of(shown.cards)
         for point in shown.merge_points.values():
             if point.state is PointState.READY and point.id not in self._given_up:
+                # an agent's last words, what it cost and what it learned, are to land with its work
+                if any(job.task in graph.closure([point.id]) for job in self._jobs.values()):
+                    continue
                 self._start_landing(self._merge, point.id)
                 return
 

@@ -153,6 +153,9 @@ if how == "sandboxed":  # it may not commit
 hooks = ["-c", "core.hooksPath=/dev/null"] if how == "hookless" else []
 subprocess.run(["git", "add", "-A"], check=True)
 subprocess.run(["git", *hooks, "commit", "-qm", "work"], check=True)
+if how == "lingers":
+    subprocess.run([sys.executable, "-m", "gitwaves", "verify"], check=True)
+    time.sleep(3 if os.environ["GITWAVES_TASK"] == "A1" else 0)
 if how == "teaches" and os.environ["GITWAVES_TASK"] == "A1":
     result(result="Done.\\n\\nLearned: cents, not euros\\nSpec-gap: it says euros")
 elif how != "torn":
@@ -204,6 +207,16 @@ def test_session_and_cost_stand_in_the_card(plan: Repo, seen: Path) -> None:
     assert shown["session"] == "s-1"
     assert shown["cost"] == {"turns": 3, "tokens": 15, "money": 0.5}
     assert calls(seen, "A1") == [["A1"]]
+
+
+def test_nothing_lands_before_an_agent_has_said_its_last_words(
+    plan: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BEHAVE", "lingers")  # done long before it ends and says what it cost
+    done = plan.gw("run")
+    assert done.code == 0, done.out + done.err
+    for task, stream in (("A1", "WS-A"), ("B1", "WS-B")):
+        assert "money: 0.5" in plan.git("show", f"main:.workstreams/{stream}/{task}.yaml")
 
 
 @pytest.mark.parametrize("behave", ["hookless", "sandboxed", "torn", "asks"])
@@ -286,6 +299,8 @@ def test_a_budget_ends_attempts_and_the_run(
     assert over.code == 1
     assert "nothing more is started: the budget of $0.4 is spent" in over.out
     assert plan.gw("run").code == 0
+    shown = json.loads(plan.gw_ok("show", "A1", "--json").out)
+    assert shown["cost"]["money"] == 1  # what the failed attempt cost is not forgotten
 
 
 def test_time_is_a_budget_too(plan: Repo, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ LAYERS = {
     "pages": "core",
     "plan": "core",
     "render": "core",
+    "retro": "core",
     "rules": "core",
     "schedule": "core",
     "state": "core",
