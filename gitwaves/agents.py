@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gitwaves.clients import BUILT_IN, Limits, Said, filled, overrides, read, settings
+from gitwaves.clients import BUILT_IN, GIVEN, Limits, Said, filled, overrides, read, settings
 from gitwaves.errors import GitwavesError, NotReady
 from gitwaves.gitcall import clean_env
 from gitwaves.model import Profile, TaskId
@@ -152,7 +152,9 @@ def launch(
         "git_dir": [str(path) for path in (*own, *common)],
         "setting": overrides(profile.client, limits),
     }
-    env = {**clean_env(), **{k: filled([v], words, {})[0] for k, v in profile.env.items()}}
+    given = any("{setting}" in arg or "{settings}" in arg for arg in args)
+    env = {**clean_env(), **({GIVEN: "given"} if given else {})}
+    env |= {k: filled([v], words, {})[0] for k, v in profile.env.items()}
     if shutil.which("gitwaves") is None:  # the brief says to call it
         env["PATH"] = os.pathsep.join(
             [env.get("PATH", os.defpath), os.path.dirname(sys.executable)]

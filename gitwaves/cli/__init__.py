@@ -34,7 +34,7 @@ SECTIONS = {
         "gap",
     ),
     "Setting up": ("init", "import", "check", "plan", "trust", "hooks", "demo"),
-    "Now and then": ("sync", "retro", "clean"),
+    "Now and then": ("sync", "retro", "export", "clean"),
 }
 
 
