@@ -12,6 +12,7 @@ from gitwaves.brief import brief
 from gitwaves.claims import at_work, fail, start
 from gitwaves.clients import Said
 from gitwaves.errors import Conflict, GitwavesError, NotReady, Refused
+from gitwaves.lessons import taught
 from gitwaves.model import Branch, Evidence, Gap, Oid, Status, TaskId, Tracking
 from gitwaves.receipts import made_files, write_file
 from gitwaves.steps import Outcome
@@ -199,13 +200,8 @@ class Work:
             cost = dict(tracking.cost)
             for name, value in self._cost.items():
                 cost[name] = cost.get(name, 0) + value
-            return replace(
-                tracking,
-                session=self._session or tracking.session,
-                cost=cost,
-                learnings=tuple(dict.fromkeys((*tracking.learnings, *learned))),
-                spec_gaps=(*tracking.spec_gaps, *(g for g in gaps if g not in tracking.spec_gaps)),
-            )
+            session = self._session or tracking.session
+            return replace(taught(tracking, learned, gaps), session=session, cost=cost)
 
         try:
             note(self.store, self.task, known)

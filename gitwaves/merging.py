@@ -394,6 +394,9 @@ def _left_for_a_person(
     _settle_cards_in(
         store, path, settled_cards(store, snapshot, [ours, conflict.side.commit], None)
     )
+    for name, data in conflict.compiled.items():
+        (path / name).write_bytes(data)
+        repo.git("add", "--", name, cwd=path)
     resolution = Resolution(
         node, str(path), ours, conflict.side.commit, conflict.side.name, left, again
     )

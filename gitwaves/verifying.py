@@ -13,6 +13,7 @@ from gitwaves.claims import at_work, write
 from gitwaves.errors import NotReady, Refused
 from gitwaves.git import Repo, Worktree
 from gitwaves.halves import split
+from gitwaves.lessons import taught
 from gitwaves.model import (
     ROOT,
     Branch,
@@ -384,13 +385,11 @@ def _advance(
             continue
         learned, gaps = trailers(repo, since, oid)
         done = replace(
-            tracking,
+            taught(tracking, learned, gaps),
             status=Status.DONE,
             finished=now(),
             attempts=max(tracking.attempts, receipt.attempts),
             evidence=Evidence(oid, tree, digest, receipt.runs),
-            learnings=tuple(dict.fromkeys((*tracking.learnings, *learned))),
-            spec_gaps=(*tracking.spec_gaps, *(g for g in gaps if g not in tracking.spec_gaps)),
         )
         return _record_done(store, snapshot, done, oid, branch, tip)
     return None

@@ -24,6 +24,7 @@ LAYERS = {
     "halves": "core",
     "jsonout": "core",
     "layout": "core",
+    "lessons": "core",
     "model": "core",
     "pages": "core",
     "plan": "core",

@@ -297,15 +297,14 @@ def learn(app: App, id: str, text: str) -> None:
     Examples:
       gitwaves learn A1 "The API returns cents"
     """
+    from gitwaves.lessons import lesson, taught
     from gitwaves.verifying import advance, note
 
+    if not lesson(text):
+        raise UsageError("there is nothing in that text", f'gitwaves learn {id} "…"')
     advance(app.store)
-    task = note(
-        app.store,
-        id,
-        lambda t: replace(t, learnings=tuple(dict.fromkeys((*t.learnings, text.strip())))),
-    )
-    echo(f"{task} taught: {printable(text.strip())}")
+    task = note(app.store, id, lambda t: taught(t, [text]))
+    echo(f"{task} taught: {lesson(text)}")
 
 
 @click.command()
@@ -322,6 +321,7 @@ def gap(app: App, id: str, text: str | None, affects: str | None, resolve: bool)
       gitwaves gap A3 "The API returns cents, the spec says euros" --affects B5
       gitwaves gap A3 --resolve
     """
+    from gitwaves.lessons import taught
     from gitwaves.verifying import advance, note
 
     advance(app.store)
@@ -338,8 +338,8 @@ def gap(app: App, id: str, text: str | None, affects: str | None, resolve: bool)
     if not text:
         raise UsageError("say what is wrong, or --resolve", f'gitwaves gap {task} "…" --affects B5')
     named = [snapshot.require_task(a.strip()) for a in (affects or "").split(",") if a.strip()]
-    new = Gap(text.strip(), {t: snapshot.cards.digest(t) for t in named})
-    note(app.store, task, lambda t: replace(t, spec_gaps=(*t.spec_gaps, new)))
+    new = Gap(text, {t: snapshot.cards.digest(t) for t in named})
+    note(app.store, task, lambda t: taught(t, [], [new]))
     held = f"; it holds {' '.join(named)}" if named else ""
     echo(f"{task} found a gap{held}")
 
