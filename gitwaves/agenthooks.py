@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gitwaves.attempts import failure_text
+from gitwaves.attempts import failure_text, news
 from gitwaves.claims import at_work, start
 from gitwaves.clients import SPAWNS
 from gitwaves.dispatching import before_spawn, stream_of, take
@@ -91,6 +91,8 @@ def _before_write(store: Store, here: Worktree, asked: Mapping[str, Any]) -> str
         return _denied(stray)
     if task is None:
         return ""
+    if fresh := news(store, store.progress(snapshot), task):
+        return _denied(". ".join(fresh) + ". You are told this once; go on with it in mind.")
     said = []
     for path in _written(asked):
         full = Path(os.path.realpath(here.path / path))  # links lead elsewhere
@@ -150,6 +152,8 @@ def _before_end(store: Store, here: Worktree, session: str) -> str:
     task = at_work(store.snapshot(), here.branch)
     if task is None or not _may_return(store, task, session):
         return ""
+    if fresh := news(store, store.progress(), task):
+        return _say({"decision": "block", "reason": f"{task} is not done. {'. '.join(fresh)}"})
     try:
         result = verify(store, task)
     except (Untrusted, NotReady):

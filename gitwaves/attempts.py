@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from gitwaves.agents import profile_for, run_agent, stop_wanted
 from gitwaves.brief import brief
@@ -13,7 +15,17 @@ from gitwaves.claims import at_work, fail, start
 from gitwaves.clients import Said
 from gitwaves.errors import Conflict, GitwavesError, NotReady, Refused
 from gitwaves.lessons import taught
-from gitwaves.model import Branch, Evidence, Gap, Oid, Status, TaskId, Tracking
+from gitwaves.model import (
+    Branch,
+    Evidence,
+    Gap,
+    Oid,
+    Progress,
+    Status,
+    TaskId,
+    Tracking,
+    printable,
+)
 from gitwaves.receipts import made_files, write_file
 from gitwaves.steps import Outcome
 from gitwaves.store import Snapshot, Store
@@ -47,14 +59,79 @@ def commit_all(store: Store, task: TaskId, message: str) -> Oid | None:
     return store.repo.branch(branch)
 
 
-def brief_for(store: Store, task: TaskId, *, attempt: int = 1, failure: str | None = None) -> str:
-    """The brief of a task as it stands now."""
+def brief_for(
+    store: Store,
+    task: TaskId,
+    *,
+    attempt: int = 1,
+    failure: str | None = None,
+    agent: bool = True,
+) -> str:
+    """The brief of a task as it stands now.
+
+    Args:
+        agent: an agent reads it, who need not be told again what stands in it.
+    """
     shown = store.progress()
+    if agent:
+        told_by_brief(store, shown, task)
     branch = shown.cards.branch_of(task)
     path = next((w.path for w in shown.worktrees if w.branch == branch), None)
     if failure is None:
         failure = last_failure(store, task)
     return brief(shown, task, attempt=attempt, failure=failure, worktree=path)
+
+
+def _told_path(store: Store, task: TaskId) -> Path:
+    return store.repo.state_dir / "agents" / f"{task}.told"
+
+
+def _news(progress: Progress, task: TaskId) -> dict[str, str]:
+    """What an agent at work on a task has to know of others, a sentence each, by what it is."""
+    fact = progress.facts.get(task)
+    digest = progress.cards.digest(task)
+    said = {
+        f"gap {gap.task} {gap.text}": (
+            f"{gap.task} found a gap in the spec that affects {task}: {printable(gap.text)}"
+        )
+        for gap in progress.gaps
+        if task in gap.affects and gap.task != task
+    }
+    claim = fact.tracking.claim if fact else None
+    if claim is not None and claim.spec != digest:
+        said[f"spec {digest}"] = (
+            f"the spec of {task} changed on trunk since it was begun; read `gitwaves brief {task}` again"
+        )
+    return said
+
+
+def news(store: Store, progress: Progress, task: TaskId) -> list[str]:
+    """What the agent at work on a task was not told yet; from now on it was."""
+    known = _told(store, task)
+    fresh = {key: text for key, text in _news(progress, task).items() if key not in known}
+    if fresh:
+        _tell(store, task, known | set(fresh))
+    return list(fresh.values())
+
+
+def told_by_brief(store: Store, progress: Progress, task: TaskId) -> None:
+    """Notes that an agent has read the brief of a task, in which all news stand."""
+    known, now = _told(store, task), set(_news(progress, task))
+    if now - known:
+        _tell(store, task, known | now)
+
+
+def _told(store: Store, task: TaskId) -> set[str]:
+    try:
+        return set(map(str, json.loads(_told_path(store, task).read_bytes())))
+    except (OSError, ValueError, TypeError):
+        return set()
+
+
+def _tell(store: Store, task: TaskId, keys: set[str]) -> None:
+    path = _told_path(store, task)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, json.dumps(sorted(keys)).encode())
 
 
 def last_failure(store: Store, task: TaskId) -> str | None:

@@ -242,7 +242,8 @@ class Runner:
                 return
 
     def _land_rest(self, snapshot: Snapshot) -> None:
-        if merging.left_over(snapshot) and "--rest" not in self._given_up:
+        left = merging.left_over(snapshot) or merging.untold(snapshot)
+        if left and "--rest" not in self._given_up:
             self._given_up.add("--rest")
             self._start_landing(self._rest, "")
 

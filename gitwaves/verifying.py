@@ -510,6 +510,8 @@ def note(store: Store, name: str, tracking: Callable[[Tracking], Tracking]) -> T
         fact = snapshot.facts[task]
         branch = snapshot.cards.branch_of(task)
         other = at_work(snapshot, branch)
+        if fact.tip is None and fact.tracking.status is not Status.PLANNED:
+            fact = replace(fact, tip=snapshot.trunk_tip)  # it landed, and its branch was removed
         if fact.tip is None:
             raise NotReady(f"{task} was never begun", f"run `gitwaves start {task}` first")
         if other not in {None, task}:

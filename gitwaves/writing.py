@@ -202,7 +202,7 @@ def settled_cards(
     }
     missing = repo.missing_from(evidence.values(), parents) if evidence else set()
     # what a landed task taught since, which only its branch says
-    told = [t for t in known if t not in unlanded and _says_more(snapshot, t)]
+    told = [t for t in known if t not in unlanded and says_more(snapshot, t)]
     changes: dict[str, bytes | Oid | None] = {}
     for task in (*unlanded, *told):
         fact = snapshot.facts[task]
@@ -220,10 +220,22 @@ def settled_cards(
     return repo.with_files(top.oid, changes) if changes else top.oid
 
 
-def _says_more(snapshot: Snapshot, task: TaskId) -> bool:
+def says_more(snapshot: Snapshot, task: TaskId) -> bool:
     """Whether a landed task's tracking, as it is read, is more than what trunk's card says."""
     fact, card = snapshot.facts[task], snapshot.cards.tracking.get(task)
     return card is not None and not fact.misplaced and card != fact.tracking
+
+
+def only_state(repo: Repo, tip: Oid, trunk: Oid) -> bool:
+    """Whether trunk holds a branch, but for commits that only tell of state.
+
+    A merge is somebody's work where it says something that none of its parents says.
+    """
+    for oid in repo.rev_list(f"{trunk}..{tip}"):
+        code = repo.code_tree(oid)
+        if all(repo.code_tree(parent) != code for parent in repo.require_commit(oid).parents):
+            return False
+    return True
 
 
 def _says(store: Store, entry: Entry, path: str, card: bytes, tracking: Tracking) -> bool:
