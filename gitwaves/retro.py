@@ -434,7 +434,7 @@ def _time_section(found: Retro) -> _Section:
         for t in far
         if t.actual > t.estimate
     ]
-    lead += f" ({ratio:.1f} times). " + (
+    lead += f" ({ratio:.2g} times). " + (
         f"{len(rows)} took longer than estimated:" if rows else "None took longer than estimated."
     )
     return _Section(title, lead, ("task", "estimate", "actual", "ratio"), rows)

@@ -18,7 +18,7 @@ and in it a list of moves:
     {"calls": [MOVE, ...]}               several of these at once
     {"say": TEXT}                        end the turn; whatever is said to it next, it goes on after this
     {"error": STATUS, "times": N}        answer so N times (1), then go on
-    {"limit": SECONDS, "times": N}       refuse for too much use (429)
+    {"limit": SECONDS, "times": N}       refuse for too much use (429), and say when that ends
 
 Moves that are used up end in "Done.". What was played is read off the conversation in each request,
 so any number of clients can share one server; only failures are counted here.
@@ -30,6 +30,7 @@ import json
 import re
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -146,7 +147,8 @@ class Dialect:
 
     @staticmethod
     def error(status: int, text: str) -> Json:
-        return {"type": "error", "error": {"type": "api_error", "message": text, "code": status}}
+        kind = "rate_limit_error" if status == 429 else "api_error"
+        return {"type": "error", "error": {"type": kind, "message": text, "code": status}}
 
 
 def _texts(content: object) -> str:
@@ -411,8 +413,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(status, dialect.error(status, f"the script says {status}"))
             return
         if isinstance(move, dict) and "limit" in move:
-            after = str(move["limit"])
-            self._json(429, dialect.error(429, "usage limit reached"), {"retry-after": after})
+            end = int(time.time()) + int(move["limit"])
+            self._json(429, dialect.error(429, f"usage limit reached|{end}"), {"retry-after": "1"})
             return
         text = str(move["say"]) if isinstance(move, dict) and "say" in move else None
         calls = [] if text is not None else calls_of(move, asked.played, dialect)
