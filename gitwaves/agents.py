@@ -79,14 +79,15 @@ def run_agent(
     env |= {"GITWAVES_TASK": task, "GITWAVES_ATTEMPT": str(attempt)}
     log = agent_log(store, task, attempt)
     start = log.stat().st_size if log.exists() else 0
-    process = spawn(argv, worktree, env, text.encode(), log, marker)
     note = _note(store, task)
     note.parent.mkdir(parents=True, exist_ok=True)
     known = {"marker": marker, "runner": os.getpid(), "started": time.time(), "log": str(log)}
+    # before it is there: killed in between, a run is to find what it left behind
     write_file(note, json.dumps({**known, "from": start, "client": profile.client}).encode())
     deadline = time.monotonic() + profile.timeout if profile.timeout else None
     how = ""
     try:
+        process = spawn(argv, worktree, env, text.encode(), log, marker)
         while process.poll() is None and not how:
             if deadline is not None and time.monotonic() > deadline:
                 how = "timed out"
@@ -103,6 +104,26 @@ def run_agent(
     finally:
         note.unlink(missing_ok=True)
         _stop_file(store, task).unlink(missing_ok=True)
+
+
+def orphans(store: Store) -> dict[TaskId, Said]:
+    """Stops the agents whose `run` was killed, and says what each had said by then.
+
+    Nobody would hear them out, and the next agent of the task works in the same worktree.
+    """
+    found = {}
+    for note in sorted((store.repo.state_dir / "agents").glob("*.json")):
+        try:
+            held = json.loads(note.read_bytes())
+            if alive(int(held["runner"])):
+                continue
+            _sweep(str(held["marker"]))
+            said = read(str(held["client"]), _tail(Path(held["log"]), int(held["from"])))
+            found[TaskId(note.stem)] = said
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # half a note: of what was not started yet
+        note.unlink(missing_ok=True)
+    return found
 
 
 def launch(
@@ -259,7 +280,11 @@ def _sweep(marker: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9._-]+", marker):
         return
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in marked(marker):
+        found = marked(marker)
+        for pid in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
-        time.sleep(0.5)
+        for _ in range(20 * bool(found)):  # Git takes its locks away when it is asked to go
+            if not marked(marker):
+                return
+            time.sleep(0.05)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -175,6 +175,7 @@ class Work:
     agent: str | None = None  # a profile that goes before those of the cards
     trust_trunk: bool = False
     budget: Budget = Budget()
+    before: Said = field(default_factory=Said)  # what an agent of a run that was killed had said
     money: float = 0.0  # what was spent on it in this run, US dollars
     stop: threading.Event = field(default_factory=threading.Event)
     _session: str | None = None
@@ -202,6 +203,7 @@ class Work:
         failure: str | None = None
         evidence: Evidence | None = None
         attempt = before + 1
+        self._heard(self.before)
         waited = 0
         since = time.monotonic()
         while attempt <= before + tries:
@@ -222,11 +224,7 @@ class Work:
                 lambda: self._stopped() or self.budget.spent(0, since) is not None,
                 self._session,
             )
-            self._session = ended.said.session or self._session
-            for name, value in ended.said.cost().items():
-                self._cost[name] = self._cost.get(name, 0) + value
-            self.money += ended.said.money
-            self._final = ended.said.final or self._final
+            self._heard(ended.said)
             if self._stopped():
                 self._spent()
                 return "stopped"
@@ -256,6 +254,13 @@ class Work:
         )
         return "failed"
 
+    def _heard(self, said: Said) -> None:
+        self._session = said.session or self._session
+        for name, value in said.cost().items():
+            self._cost[name] = self._cost.get(name, 0) + value
+        self.money += said.money
+        self._final = said.final or self._final
+
     def _wait(self, said: Said, times: int) -> None:
         """Waits until a usage limit ends: as it was told, else longer each time."""
         now = time.time()
@@ -267,21 +272,8 @@ class Work:
 
     def _spent(self) -> None:
         """Records the client's session, its cost and what its last words teach, if it said any."""
-        told = list(said_in("\n\n" + self._final.strip().rpartition("\n\n")[2]))
-        learned = [text for key, text in told if key == "learned"]
-        gaps = [Gap(text) for key, text in told if key == "spec-gap"]
-        if not (self._session or self._cost or told):
-            return
-
-        def known(tracking: Tracking) -> Tracking:
-            cost = dict(tracking.cost)
-            for name, value in self._cost.items():
-                cost[name] = cost.get(name, 0) + value
-            session = self._session or tracking.session
-            return replace(taught(tracking, learned, gaps), session=session, cost=cost)
-
         try:
-            note(self.store, self.task, known)
+            record(self.store, self.task, self._session, self._cost, self._final)
         except GitwavesError as error:
             self.say(f"{self.task}  its cost is not recorded: {error.message}")
         self._cost = {}
@@ -331,6 +323,28 @@ class Work:
     def _done(self) -> None:
         (self.store.repo.state_dir / "logs" / self.task / "failure.txt").unlink(missing_ok=True)
         self.say(f"{self.task}  done")
+
+
+def record(
+    store: Store, task: TaskId, session: str | None, cost: Mapping[str, float], final: str
+) -> None:
+    """Writes to a card what its agent was, cost, and taught with its last words; if it said any.
+
+    Raises:
+        NotReady: another task is at work in its worktree.
+    """
+    told = list(said_in("\n\n" + final.strip().rpartition("\n\n")[2]))
+    learned = [text for key, text in told if key == "learned"]
+    gaps = [Gap(text) for key, text in told if key == "spec-gap"]
+    if not (session or cost or told):
+        return
+
+    def known(tracking: Tracking) -> Tracking:
+        total = {**tracking.cost, **{n: tracking.cost.get(n, 0) + v for n, v in cost.items()}}
+        found = taught(tracking, learned, gaps)
+        return replace(found, session=session or tracking.session, cost=total)
+
+    note(store, task, known)
 
 
 def failure_text(result: Verified) -> str:

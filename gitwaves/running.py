@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from gitwaves import merging
-from gitwaves.agents import profile_for
-from gitwaves.attempts import Budget, Work
+from gitwaves.agents import orphans, profile_for
+from gitwaves.attempts import Budget, Work, record
 from gitwaves.claims import at_work
+from gitwaves.clients import Said
 from gitwaves.errors import GitwavesError, LostClaim, Refused
 from gitwaves.events import Events
 from gitwaves.graph import graph_of
@@ -74,6 +75,7 @@ class Runner:
         self._given_up: set[str] = set()  # tasks and merge points that this run does not try again
         self._stopped: set[TaskId] = set()
         self._why: dict[str, str] = {}
+        self._before: dict[TaskId, Said] = {}  # what agents of a run that was killed had said
         self._wake = threading.Event()
         self._cancel = threading.Event()
         self._lines: list[str] = []
@@ -117,8 +119,13 @@ class Runner:
     # --- the loop ------------------------------------------------------------------------------
 
     def _prepare(self) -> Snapshot:
+        self._before = orphans(self.store)
         advance(self.store)
         snapshot = refresh(self.store)
+        for task, said in self._before.items():  # done, and killed before that was written down
+            if task in snapshot.facts and snapshot.facts[task].tracking.status is Status.DONE:
+                with contextlib.suppress(GitwavesError):
+                    record(self.store, task, said.session, said.cost(), said.final)
         cards = snapshot.cards
         open_tasks = [
             t for t in cards.tasks if snapshot.facts[t].tracking.status is not Status.DONE
@@ -211,6 +218,7 @@ class Runner:
                 self.agent,
                 self.trust_trunk,
                 self._task_budget,
+                self._before.pop(task, Said()),
             )
             job = Job(work, threading.Thread())
             job.thread = threading.Thread(target=self._work, args=(job,), name=f"agent-{task}")

@@ -16,7 +16,8 @@ from tests.repo import Repo
 # Nothing else of the caller's environment reaches a test: no GIT_*, PYTHON*, NO_COLOR, CI, nothing
 # that an agent client sets.
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR")
-_ASKED_FOR = ("GITWAVES_CLIENTS",)  # where the real agent clients are, for the tests that run them
+# Where the real agent clients are, for the tests that run them; how long those that kill take.
+_ASKED_FOR = ("GITWAVES_CLIENTS", "GITWAVES_CHAOS")
 _KEPT_PREFIXES = ("COV_", "COVERAGE_", "HYPOTHESIS_", "PYTEST_")
 
 # The same examples on every run, and no verdict that hangs on how busy the machine is.
