@@ -128,6 +128,7 @@ def start(
             clone=repo.clone_id(),
             started=now(),
             attempts=fact.tracking.attempts if fact.tracking.status in BEGUN else 0,
+            cost=fact.tracking.cost,
             learnings=fact.tracking.learnings,
             spec_gaps=fact.tracking.spec_gaps,
         )
@@ -348,9 +349,8 @@ def release(store: Store, name: str) -> TaskId:
             raise Refused(f"{task} is not at work", f"`gitwaves show {task}` says what it is")
         if fact.tracking.clone != store.repo.clone_id():
             raise Refused(f"{task} is not this clone's to give back", "`--takeover` takes it first")
-        tracking = Tracking(
-            task, learnings=fact.tracking.learnings, spec_gaps=fact.tracking.spec_gaps
-        )
+        was = fact.tracking  # what was spent and learned stays so
+        tracking = Tracking(task, cost=was.cost, learnings=was.learnings, spec_gaps=was.spec_gaps)
         write(store, snapshot, fact, tracking)
     refresh(store)
     return task

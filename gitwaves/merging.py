@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gitwaves.again import brings, brought_before, inputs_of
-from gitwaves.claims import BEGUN, prepare
+from gitwaves.claims import BEGUN, at_work, prepare
 from gitwaves.errors import Conflict, GitwavesError, LostClaim, NotReady, Refused
 from gitwaves.files import write_file
 from gitwaves.git import Entry, Repo
@@ -50,8 +51,10 @@ from gitwaves.writing import (
     joined,
     land,
     now,
+    only_state,
     record_on_trunk,
     refresh,
+    says_more,
     settled_cards,
     settled_merge,
     state_commit,
@@ -415,6 +418,9 @@ def _left_for_a_person(
         _settle_cards_in(
             store, path, settled_cards(store, snapshot, [ours, conflict.side.commit], None)
         )
+        for name, data in conflict.compiled.items():
+            (path / name).write_bytes(data)
+            repo.git("add", "--", name, cwd=path)
         resolution = Resolution(
             node, str(path), ours, conflict.side.commit, conflict.side.name, left, again
         )
@@ -567,6 +573,8 @@ def rest(
             continue
         if result is not None:
             landed.append(result)
+        with contextlib.suppress(LostClaim, NotReady, Refused, Conflict):  # for the next time
+            landed += _words_of(store, branch)
     if landed:
         landed[-1] = replace(landed[-1], note=record_on_trunk(store))
         refresh(store)
@@ -584,6 +592,36 @@ def left_over(snapshot: Snapshot) -> list[TaskId]:
         and snapshot.facts[task].verdict is Verdict.HOLDS
         and not snapshot.facts[task].misplaced
     ]
+
+
+def untold(snapshot: Snapshot) -> list[TaskId]:
+    """The landed tasks that taught something since, which their branches alone say."""
+    return [
+        task
+        for task in sorted(snapshot.cards.tasks, key=natural)
+        if snapshot.facts[task].landed and says_more(snapshot, task)
+    ]
+
+
+def _words_of(store: Store, branch: Branch) -> list[Landed]:
+    """Lands what a branch says of its landed tasks, where it holds nothing else any more."""
+    repo = store.repo
+    snapshot = store.snapshot()
+    tip = snapshot.tips.get(branch)
+    told = [t for t in untold(snapshot) if snapshot.cards.branch_of(t) == branch]
+    base = joined(store, snapshot)
+    if not told or tip is None or at_work(snapshot, branch) or not only_state(repo, tip, base):
+        return []
+    message = f"gitwaves: what {', '.join(told)} taught\n"
+    merged = settled_merge(store, snapshot, base, Side(tip, branch), own=None, message=message)
+    tree = repo.require_commit(merged).tree
+    if tree == repo.require_commit(snapshot.trunk_tip).tree:
+        return []
+    with repo.lock():
+        commit = repo.commit_tree(tree, [snapshot.trunk_tip, merged], message)
+        new = merged if base == snapshot.trunk_tip else commit
+        land(store, snapshot.cards, snapshot.trunk, new, snapshot.trunk_tip)
+    return [Landed(branch, new, tuple(told))]
 
 
 def _taken(snapshot: Snapshot) -> set[str]:

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from gitwaves import merging
-from gitwaves.agents import profile_for
-from gitwaves.attempts import Budget, Work
+from gitwaves.agents import orphans, profile_for
+from gitwaves.attempts import Budget, Work, record
 from gitwaves.claims import at_work
+from gitwaves.clients import Said
 from gitwaves.errors import GitwavesError, LostClaim, Refused
 from gitwaves.events import Events
+from gitwaves.graph import graph_of
 from gitwaves.model import Branch, PointState, Progress, State, Status, TaskId, natural
 from gitwaves.signing import signer_for
 from gitwaves.store import Snapshot, Store
@@ -74,6 +76,7 @@ class Runner:
         self._given_up: set[str] = set()  # tasks and merge points that this run does not try again
         self._stopped: set[TaskId] = set()
         self._why: dict[str, str] = {}
+        self._before: dict[TaskId, Said] = {}  # what agents of a run that was killed had said
         self._wake = threading.Event()
         self._cancel = threading.Event()
         self._lines: list[str] = []
@@ -117,8 +120,13 @@ class Runner:
     # --- the loop ------------------------------------------------------------------------------
 
     def _prepare(self) -> Snapshot:
+        self._before = orphans(self.store)
         advance(self.store)
         snapshot = refresh(self.store)
+        for task, said in self._before.items():  # done, and killed before that was written down
+            if task in snapshot.facts and snapshot.facts[task].tracking.status is Status.DONE:
+                with contextlib.suppress(GitwavesError):
+                    record(self.store, task, said.session, said.cost(), said.final)
         cards = snapshot.cards
         open_tasks = [
             t for t in cards.tasks if snapshot.facts[t].tracking.status is not Status.DONE
@@ -212,6 +220,7 @@ class Runner:
                 self.agent,
                 self.trust_trunk,
                 self._task_budget,
+                self._before.pop(task, Said()),
             )
             job = Job(work, threading.Thread())
             job.thread = threading.Thread(target=self._work, args=(job,), name=f"agent-{task}")
@@ -233,13 +242,18 @@ class Runner:
     def _land_ready(self, shown: Progress) -> None:
         if self._landing is not None:
             return
+        graph = graph_of(shown.cards)
         for point in shown.merge_points.values():
             if point.state is PointState.READY and point.id not in self._given_up:
+                # an agent's last words, what it cost and what it learned, are to land with its work
+                if any(job.task in graph.closure([point.id]) for job in self._jobs.values()):
+                    continue
                 self._start_landing(self._merge, point.id)
                 return
 
     def _land_rest(self, snapshot: Snapshot) -> None:
-        if merging.left_over(snapshot) and "--rest" not in self._given_up:
+        left = merging.left_over(snapshot) or merging.untold(snapshot)
+        if left and "--rest" not in self._given_up:
             self._given_up.add("--rest")
             self._start_landing(self._rest, "")
 

@@ -26,7 +26,7 @@ def settle(
 
     `status` and `evidence` come from the branch's tip where they differ there from those at every
     merge base of the two, else from trunk: so a revert on trunk counts, and so does work that a
-    branch did after it. Learnings and gaps are those of both.
+    branch did after it. Learnings and gaps are those of both, and so is one claim's cost.
 
     >>> done, planned = Tracking("A1", Status.DONE), Tracking("A1")
     >>> settle("A1", planned, done, [planned])[0].status
@@ -45,8 +45,12 @@ def settle(
         chosen, other, landed = tip, on_trunk, False
     learnings = tuple(dict.fromkeys((*on_trunk.learnings, *tip.learnings)))
     gaps = _joined((*tip.spec_gaps, *on_trunk.spec_gaps))
-    del other
-    return replace(chosen, learnings=learnings, spec_gaps=gaps), landed
+    known = replace(chosen, learnings=learnings, spec_gaps=gaps)
+    if chosen.claim == other.claim:  # of one claim's cost, which only grows, the later word counts
+        cost = {n: max(chosen.cost.get(n, 0), v) for n, v in other.cost.items()}
+        session = chosen.session or other.session
+        known = replace(known, cost={**chosen.cost, **cost}, session=session)
+    return known, landed
 
 
 def _joined(gaps: Iterable[Gap]) -> tuple[Gap, ...]:

@@ -604,6 +604,15 @@ class Store:
                     found[point] = oid
         return found
 
+    def landing_times(self, snapshot: Snapshot) -> dict[str, int]:
+        """When each merge point landed, by the landing commit: seconds since 1970."""
+        found = {}
+        for point in snapshot.cards.merge_points:
+            commit = snapshot.facts[point].commit
+            if commit is not None and (held := self.repo.commit(commit)) is not None:
+                found[str(point)] = int(held.committer.split(" ")[-2])
+        return found
+
     def _warnings(self, cards: Cards, rev: str | None) -> tuple[str, ...]:
         said = []
         errors = [f for f in cards.findings if f.severity == "error"]

@@ -14,6 +14,7 @@ from gitwaves.errors import NotReady, Refused
 from gitwaves.git import Repo, Worktree
 from gitwaves.gitcall import failed
 from gitwaves.guards import Change, breaches_of
+from gitwaves.lessons import taught
 from gitwaves.model import (
     ROOT,
     Branch,
@@ -397,13 +398,11 @@ def _advance(
             continue  # it passed before signatures were asked for: it is to be verified again
         learned, gaps = trailers(repo, since, oid)
         done = replace(
-            tracking,
+            taught(tracking, learned, gaps),
             status=Status.DONE,
             finished=now(),
             attempts=max(tracking.attempts, receipt.attempts),
             evidence=proof,
-            learnings=tuple(dict.fromkeys((*tracking.learnings, *learned))),
-            spec_gaps=(*tracking.spec_gaps, *(g for g in gaps if g not in tracking.spec_gaps)),
         )
         return _record_done(store, snapshot, done, oid, branch, tip)
     return None
@@ -542,6 +541,8 @@ def note(store: Store, name: str, tracking: Callable[[Tracking], Tracking]) -> T
         fact = snapshot.facts[task]
         branch = snapshot.cards.branch_of(task)
         other = at_work(snapshot, branch)
+        if fact.tip is None and fact.tracking.status is not Status.PLANNED:
+            fact = replace(fact, tip=snapshot.trunk_tip)  # it landed, and its branch was removed
         if fact.tip is None:
             raise NotReady(f"{task} was never begun", f"run `gitwaves start {task}` first")
         if other not in {None, task}:

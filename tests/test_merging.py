@@ -12,9 +12,11 @@ import pytest
 
 from gitwaves import git, merging, verifying
 from gitwaves.errors import Conflict, NotReady, Refused
+from gitwaves.lessons import END as LEARNINGS_END
+from gitwaves.lessons import START as LEARNINGS_START
 from gitwaves.model import Oid, PointId, Status, Tracking, Verdict
 from gitwaves.store import Store
-from gitwaves.writing import LEARNINGS_END, LEARNINGS_START, joined, state_commit
+from gitwaves.writing import joined, state_commit
 from tests.landing import DONE, Plan, planned
 from tests.repo import Repo
 

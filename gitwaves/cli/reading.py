@@ -320,10 +320,11 @@ def brief(app: App, id: str) -> None:
       gitwaves brief A1 | claude -p
     """
     from gitwaves.attempts import brief_for
+    from gitwaves.trust import agent_session
 
     snapshot = app.store.snapshot()
     task = snapshot.require_task(id)
-    click.echo(brief_for(app.store, task), nl=False)
+    click.echo(brief_for(app.store, task, agent=agent_session() is not None), nl=False)
 
 
 @click.command()

@@ -317,16 +317,15 @@ def learn(app: App, id: str, text: str) -> None:
     Examples:
       gitwaves learn A1 "The API returns cents"
     """
+    from gitwaves.lessons import lesson, taught
     from gitwaves.verifying import advance, note
 
     said = _noted(text)
+    if not lesson(said):
+        raise UsageError("there is nothing in that text", f'gitwaves learn {id} "…"')
     advance(app.store)
-    task = note(
-        app.store,
-        id,
-        lambda t: replace(t, learnings=tuple(dict.fromkeys((*t.learnings, said)))),
-    )
-    echo(f"{task} taught: {said}")
+    task = note(app.store, id, lambda t: taught(t, [said]))
+    echo(f"{task} taught: {lesson(said)}")
 
 
 @click.command()
@@ -343,6 +342,7 @@ def gap(app: App, id: str, text: str | None, affects: str | None, resolve: bool)
       gitwaves gap A3 "The API returns cents, the spec says euros" --affects B5
       gitwaves gap A3 --resolve
     """
+    from gitwaves.lessons import taught
     from gitwaves.verifying import advance, note
 
     advance(app.store)
@@ -360,7 +360,7 @@ def gap(app: App, id: str, text: str | None, affects: str | None, resolve: bool)
         raise UsageError("say what is wrong, or --resolve", f'gitwaves gap {task} "…" --affects B5')
     named = [snapshot.require_task(a.strip()) for a in (affects or "").split(",") if a.strip()]
     new = Gap(_noted(text), {t: snapshot.cards.digest(t) for t in named})
-    note(app.store, task, lambda t: replace(t, spec_gaps=(*t.spec_gaps, new)))
+    note(app.store, task, lambda t: taught(t, [], [new]))
     held = f"; it holds {' '.join(named)}" if named else ""
     echo(f"{task} found a gap{held}")
 
