@@ -302,7 +302,7 @@ def _noted(text: str) -> str:
             "say it in a sentence, and write the rest in a document",
         )
     if not text.strip():
-        raise UsageError("there is nothing in the text", "say it in a sentence")
+        raise UsageError("there is nothing in that text", "say it in a sentence")
     return noted(text)
 
 
@@ -321,8 +321,6 @@ def learn(app: App, id: str, text: str) -> None:
     from gitwaves.verifying import advance, note
 
     said = _noted(text)
-    if not lesson(said):
-        raise UsageError("there is nothing in that text", f'gitwaves learn {id} "…"')
     advance(app.store)
     task = note(app.store, id, lambda t: taught(t, [said]))
     echo(f"{task} taught: {lesson(said)}")
