@@ -6,11 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.histories import Plan, World, histories
+from tests.histories import Plan, World, core, histories, live
 
 
 def test_what_is_shown_is_what_a_plain_reader_finds() -> None:
-    histories(2, 8)
+    histories(3, 8, ends=False)
+
+
+def test_what_is_shown_is_so_whatever_chance_would_seldom_do() -> None:
+    plan = Plan((2, 2), (0, 0, 2, *(0,) * 6), 3, True, True)
+    live(plan, core(plan))
 
 
 @pytest.mark.long
