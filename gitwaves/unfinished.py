@@ -214,7 +214,7 @@ def _forget(repo: Repo, path: Path, *, half_made: bool = False) -> None:
     dot = path / ".git"
     for admin in (repo.common / "worktrees").glob("*"):
         with contextlib.suppress(OSError):
-            if Path((admin / "gitdir").read_text().strip()) == dot:
+            if Path(os.fsdecode((admin / "gitdir").read_bytes()).strip()) == dot:
                 if half_made and not _half_made(admin):
                     return
                 shutil.rmtree(admin)

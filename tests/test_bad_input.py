@@ -83,7 +83,8 @@ def test_a_detached_head(plan: Repo) -> None:
     a1 = started(plan, "A1")
     a1.git("checkout", "-q", "--detach")
     assert fails(a1, "verify") == (
-        "Error: no task is at work here\nHint: name one, or run `gitwaves start ID`\n"
+        "Error: no task is at work here: HEAD is detached\n"
+        "Hint: this is the worktree of ws/A: go back with `git switch ws/A`\n"
     )
     assert fails(a1, "verify", "A1") == (
         "Error: A1 is not at work here\nHint: run `gitwaves start A1` first\n"

@@ -565,6 +565,7 @@ def script(path: Path, pwned: Path) -> Path:
 
 def evil_bare(path: Path, pwned: Path) -> None:
     """A bare repository whose configuration and hooks run something, as often as Git lets them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     Repo(path.parent).git("init", "-q", "--bare", "-b", "main", str(path))
     evil = script(path / "evil", pwned)
     for hook in ("pre-receive", "post-receive", "update", "post-update", "post-checkout",
@@ -834,7 +835,7 @@ def test_hostile_trailers(plan: Repo) -> None:
         assert text.endswith("\n<!-- gitwaves: end -->")
         assert text.count("<!--") == text.count("-->") == 2
         assert not STEERING.search(text)
-        assert "caf\ufffd \ufffd" in text
+        assert "caf\ufffd \ufffd" in text, [x for x in text.splitlines() if "caf" in x or "2J" in x]
     assert "- one more (B1" in text
     assert max(map(len, text.splitlines())) < NOTE_LENGTH + 100
     assert states(plan) == {"A1": "done", "B1": "done"}

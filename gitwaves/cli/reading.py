@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -346,7 +347,7 @@ def logs(app: App, id: str, follow: bool) -> None:
     if id not in snapshot.cards.merge_points:
         snapshot.require_task(id)
     folder = app.repo.state_dir / "logs" / id
-    found = sorted(folder.glob("*.log"), key=lambda p: p.stat().st_mtime_ns)
+    found = sorted(filter(Path.is_file, folder.glob("*.log")), key=lambda p: p.stat().st_mtime_ns)
     if not found:
         raise NotReady(
             f"{id} has no log yet", f"`gitwaves verify {id}` or `gitwaves run` makes one"
