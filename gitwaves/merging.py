@@ -146,7 +146,7 @@ def _merge(
     verified: tuple[Oid, tuple[Run, ...]] | None = None
     now_there = store.snapshot()
     fact = now_there.facts[require_point(now_there, name).id]
-    if fact.tracking.status is Status.DONE and fact.commit == now_there.trunk_tip:
+    if fact.verdict is Verdict.HOLDS and fact.commit == now_there.trunk_tip:
         _follow_up(
             store, name, resumed=resume
         )  # killed since: what follows a landing is to be done

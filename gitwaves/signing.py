@@ -85,7 +85,7 @@ def rules(repo: Repo, config: Config, trunk: Oid) -> tuple[tuple[Rule, Oid | Non
     for oid in repo.rev_list("--first-parent", trunk, paths=[CONFIG_PATH]):
         old = rule_at(repo, oid)
         paths |= {old.path} if old.path else set()
-    literal = [f":(literal){path}" for path in (CONFIG_PATH, *sorted(paths))]
+    literal = [CONFIG_PATH, *sorted(paths)]
     found: list[tuple[Rule, Oid | None]] = [(now, None)]
     for oid in repo.rev_list("--first-parent", trunk, paths=literal):
         rule = rule_at(repo, oid)

@@ -47,6 +47,8 @@ from tests.test_repositories import (
     with_plan,
 )
 
+pytestmark = pytest.mark.long  # on the way to a short form
+
 CORPUS = Path(__file__).parent / "hostile"
 CARDS = sorted((CORPUS / "cards").glob("*.yaml"))
 DOCS = sorted((CORPUS / "docs").glob("*.md"))
