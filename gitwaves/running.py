@@ -144,6 +144,7 @@ class Runner:
     def _loop(self, tick: Callable[[], None]) -> None:
         rested = False
         while True:
+            self._wake.clear()
             self._reap()
             snapshot = self.store.snapshot()
             shown = self.progress = self.store.progress(snapshot)
@@ -160,7 +161,6 @@ class Runner:
                     return
             else:
                 rested = rested and self._landing is not None
-            self._wake.clear()
             for _ in range(100):
                 tick()
                 if self._wake.wait(0.1):
@@ -186,6 +186,8 @@ class Runner:
 
     def _reap(self) -> None:
         for branch, job in list(self._jobs.items()):
+            if job.result:
+                job.thread.join(1)  # it has said so, and is about to end
             if not job.thread.is_alive():
                 del self._jobs[branch]
                 self._money += job.work.money
@@ -194,8 +196,10 @@ class Runner:
                 if job.result in {"failed", "lost", "stopped"} or job.result.startswith("error"):
                     self._given_up.add(job.task)
                     self._why[job.task] = job.result
-        if self._landing is not None and not self._landing.is_alive():
-            self._landing = None
+        if self._landing is not None:
+            self._landing.join(0.02)  # it wakes this loop just before it ends
+            if not self._landing.is_alive():
+                self._landing = None
 
     def _dispatch(self, snapshot: Snapshot, shown: Progress) -> None:
         limit = self._agents or snapshot.cards.config.agents
