@@ -69,6 +69,10 @@ LAYERS = {
     "events": "shell",
     "exporting": "shell",
     "git": "shell",
+    "git_database": "shell",
+    "git_history": "shell",
+    "git_lock": "shell",
+    "git_worktrees": "shell",
     "gitcall": "shell",
     "githooks": "shell",
     "guards": "shell",
@@ -118,7 +122,10 @@ USERS = {
     "rich": {"live"},
     "ruamel": {"cards", "importing", "yamledit", "yamlfile"},
     # `demo` holds a scripted agent, which commits as an agent outside gitwaves does.
-    "subprocess": {"demo", "git", "gitcall", "objects", "processes", "signing"},
+    "subprocess": {
+        *("demo", "git", "git_database", "git_worktrees", "gitcall", "objects"),
+        *("processes", "signing"),
+    },
 }
 
 # What the core may import besides itself: computing, and nothing that looks outside.
@@ -214,7 +221,7 @@ def test_every_layer_and_user_is_known() -> None:
         (
             "cli",
             "import subprocess",
-            "1: only demo, git, gitcall, objects, processes, signing may import subprocess",
+            "1: only demo, git, git_database, git_worktrees, gitcall, objects, processes, signing may import subprocess",
         ),
     ],
 )
