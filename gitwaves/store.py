@@ -563,6 +563,21 @@ class Store:
         tree = self.repo.code_tree(evidence.commit) if here else None
         return Seen(tree, reachable=here and evidence.commit not in missing)
 
+    def watched(self, snapshot: Snapshot) -> list[str]:
+        """The commits of evidence that Git may lose, or get, without any reference being moved.
+
+        As `+ID` where one lies in a file of its own, `-ID` where it is not here; what is in a pack
+        goes with the pack.
+        """
+        held = (fact.tracking.evidence for fact in snapshot.facts.values())
+        found = []
+        for oid in sorted({evidence.commit for evidence in held if evidence is not None}):
+            if (self.repo.common / "objects" / oid[:2] / oid[2:]).exists():
+                found.append(f"+{oid}")
+            elif self.repo.commit(oid) is None:
+                found.append(f"-{oid}")
+        return found
+
     def _point_facts(self, cards: Cards, trunk: Oid) -> dict[str, Fact]:
         facts: dict[str, Fact] = {}
         if not cards.merge_points:
