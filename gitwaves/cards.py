@@ -411,7 +411,8 @@ _kept: Cache | None = None
 def _own_version() -> bytes:
     """What a reading depends on besides the bytes read: this very code."""
     said = [__version__]
-    for path in (Path(__file__), Path(yamlfile.__file__), *schema_files()):
+    own = (Path(__file__), Path(yamlfile.__file__), Path(yamlfile.__file__).with_name("yamlbuild.py"))
+    for path in (*own, *schema_files()):
         stat = path.stat()
         said.append(f"{path.name} {stat.st_size} {stat.st_mtime_ns}")
     return "\n".join(said).encode()

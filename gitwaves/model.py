@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NewType
 
 TaskId = NewType("TaskId", str)
@@ -355,7 +355,7 @@ class Tracking:
     spec_gaps: tuple[Gap, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cards:
     """Everything that `.workstreams/` says in one tree, valid or not.
 
@@ -381,7 +381,14 @@ class Cards:
 
     def tasks_on(self, branch: Branch) -> tuple[TaskId, ...]:
         """The tasks that are done on `branch`, in natural order."""
-        return tuple(t for t in sorted(self.tasks, key=natural) if self.branch_of(t) == branch)
+        return self._by_branch.get(branch, ())
+
+    @cached_property
+    def _by_branch(self) -> Mapping[Branch, tuple[TaskId, ...]]:
+        found: dict[Branch, list[TaskId]] = {}
+        for task in sorted(self.tasks, key=natural):
+            found.setdefault(self.branch_of(task), []).append(task)
+        return {branch: tuple(tasks) for branch, tasks in found.items()}
 
     def batch_order(self) -> tuple[BatchId, ...]:
         """The names of the batches that the author gave, in the order they are dispatched."""
