@@ -206,7 +206,7 @@ def default_branch(workstream: str) -> Branch:
     return Branch("ws/" + (workstream[3:] if workstream[:3].upper() == "WS-" else workstream))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Task:
     """The spec half of a task's card."""
 
@@ -227,7 +227,7 @@ class Task:
     places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MergePoint:
     """The spec half of a merge point's card."""
 
@@ -336,7 +336,7 @@ class Gap:
     resolved: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tracking:
     """The tracking half of a card: written by gitwaves alone."""
 
@@ -384,6 +384,11 @@ class Cards:
         return self._by_branch.get(branch, ())
 
     @cached_property
+    def digests(self) -> dict[str, str]:
+        """The spec digests of tasks, as they come to be known (a memo: use `digest`)."""
+        return {}
+
+    @cached_property
     def _by_branch(self) -> Mapping[Branch, tuple[TaskId, ...]]:
         found: dict[Branch, list[TaskId]] = {}
         for task in sorted(self.tasks, key=natural):
@@ -403,7 +408,12 @@ class Cards:
             KeyError: there is no such card.
         """
         if node in self.tasks:
-            return task_digest(self.tasks[TaskId(node)], self.workstream_of(TaskId(node)))
+            known = self.digests.get(node)
+            if known is None:
+                task = self.tasks[TaskId(node)]
+                known = task_digest(task, self.workstream_of(task.id))
+                self.digests[node] = known
+            return known
         point = self.merge_points[PointId(node)]
         return point_digest(point, self.steps_of(node))
 

@@ -74,6 +74,7 @@ LAYERS = {
     "git_lock": "shell",
     "git_worktrees": "shell",
     "gitcall": "shell",
+    "gitenv": "shell",
     "githooks": "shell",
     "guards": "shell",
     "hooks": "shell",
@@ -93,6 +94,7 @@ LAYERS = {
     "resources": "shell",
     "rulebook": "shell",
     "running": "shell",
+    "shelf": "shell",
     "signing": "shell",
     "steps": "shell",
     "store": "shell",
@@ -102,11 +104,13 @@ LAYERS = {
     "verifying": "shell",
     "worktrees": "shell",
     "writing": "shell",
+    "yamlbuild": "shell",
     "yamledit": "shell",
     "yamlfile": "shell",
     # Parses, calls, prints, exits.
     "__main__": "cli",
     "cli": "cli",
+    "quick": "cli",
     # Holds only the version: anything may import it.
     "__init__": "core",
 }
@@ -120,7 +124,7 @@ USERS = {
     "jsonschema": {"cards"},
     "markdown_it": {"design_doc", "design_outline", "design_tables", "design_text", "importing"},
     "rich": {"live"},
-    "ruamel": {"cards", "importing", "yamledit", "yamlfile"},
+    "ruamel": {"cards", "importing", "yamlbuild", "yamledit"},
     # `demo` holds a scripted agent, which commits as an agent outside gitwaves does.
     "subprocess": {
         *("demo", "git", "git_database", "git_worktrees", "gitcall", "objects"),
