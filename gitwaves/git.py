@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import shlex
 import shutil
 import subprocess
@@ -127,6 +126,8 @@ class Repo(Checkouts):
 
     def clone_id(self) -> str:
         """A random id of this clone; names no host."""
+        import secrets  # slow to import, and seldom needed
+
         path = self.state_dir / "clone"
         with self.lock():
             with contextlib.suppress(FileNotFoundError):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gitwaves.caches import Cache, key_of
 from gitwaves.errors import GitError
 from gitwaves.git_database import Database
 from gitwaves.gitcall import failed
@@ -22,6 +23,10 @@ class Merged:
     conflicts: tuple[str, ...] = ()
 
 
+class _Untold(Exception):
+    """Git gave no answer."""
+
+
 class History(Database):
     """A repository as a history; what is a function of object ids is asked once."""
 
@@ -29,7 +34,8 @@ class History(Database):
         super().__init__(common)
         self.top = top  # of the worktree that the command was called in; None in a bare repository
         self._code_trees: dict[Oid, Oid] = {}
-        self._bases: dict[tuple[Oid, Oid], tuple[Oid, ...]] = {}
+        # what is told here is a function of object ids and of where history is cut off
+        self._told = Cache(common / "gitwaves" / "history")
         self._unreached: dict[tuple[frozenset[Oid], frozenset[Oid]], frozenset[Oid]] = {}
         self._lists: dict[tuple[str, ...], tuple[Oid, ...]] = {}
 
@@ -76,12 +82,26 @@ class History(Database):
         """Every best common ancestor; none for unrelated histories."""
         if one == other:
             return (one,)
-        known = self._bases.get((one, other))
-        if known is None:
+
+        def ask() -> tuple[str, ...]:
             done = self.try_git("merge-base", "--all", one, other)
-            known = tuple(Oid(line) for line in done.stdout.decode().split())
-            self._bases[one, other] = known
-        return known
+            if done.returncode not in {0, 1}:  # it could not tell: that is not kept
+                raise _Untold
+            return tuple(done.stdout.decode().split())
+
+        try:
+            return tuple(map(Oid, self._told.value(self._key("bases", one, other), ask)))
+        except _Untold:
+            return ()
+
+    def _key(self, *question: str) -> bytes:
+        shallow = self.common / "shallow"  # a fetch may move where history is cut off
+        cut = shallow.read_bytes() if shallow.is_file() else b""
+        return key_of(cut, *(part.encode() for part in question))
+
+    def keep_told(self) -> None:
+        """Keeps what history was asked, for the processes to come."""
+        self._told.save()
 
     def rev_list(self, *args: str, paths: Sequence[str] = ()) -> tuple[Oid, ...]:
         """The commits of a range given by object ids, in the order `git rev-list` gives them."""

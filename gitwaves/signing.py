@@ -16,7 +16,6 @@ import shlex
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -284,6 +283,8 @@ class Signatures:
         keys = [_key_of(question) for question in asked]
         left = {k: q for k, q in zip(keys, asked, strict=True) if not self._recall(k)}
         if left:
+            from concurrent.futures import ThreadPoolExecutor  # slow to import, and seldom needed
+
             with tempfile.TemporaryDirectory() as folder:
                 checker = _Checker(_program(self._repo), Path(folder), self._names)
                 with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:

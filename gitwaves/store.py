@@ -265,6 +265,7 @@ class Store:
     def _keep(self) -> None:
         """Keeps what was read for the first time, for the processes to come."""
         save_kept()
+        self.repo.keep_told()
         if self._unkept is not None:
             self.shelf.keep(*self._unkept)
             self._unkept = None

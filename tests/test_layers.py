@@ -94,6 +94,7 @@ LAYERS = {
     "resources": "shell",
     "rulebook": "shell",
     "running": "shell",
+    "schemas": "shell",
     "shelf": "shell",
     "signing": "shell",
     "steps": "shell",
@@ -107,6 +108,7 @@ LAYERS = {
     "yamlbuild": "shell",
     "yamledit": "shell",
     "yamlfile": "shell",
+    "yamlplain": "shell",
     # Parses, calls, prints, exits.
     "__main__": "cli",
     "cli": "cli",

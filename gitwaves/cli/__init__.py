@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -154,6 +155,9 @@ def _fail(message: str, hint: str | None, code: int) -> NoReturn:
 
 def main(argv: list[str] | None = None) -> None:
     """Runs one command and exits with its code."""
+    # What is read stays until the end: looking every few hundred objects for what could go costs a
+    # fifth of the time.
+    gc.set_threshold(100_000, 50, 50)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")  # a path may be any bytes
