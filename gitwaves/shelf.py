@@ -67,6 +67,7 @@ class Shelf:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._newest: Plan | None = None
 
     def load(self, tree: Oid) -> Plan | None:
         """The plan of a tree; None where it is not kept."""
@@ -74,14 +75,25 @@ class Shelf:
 
     def newest(self) -> Plan:
         """The plan that was kept last."""
+        if self._newest is None:
+            self._newest = self._find_newest()
+        return self._newest
+
+    def _find_newest(self) -> Plan:
         with contextlib.suppress(OSError):
             for path in reversed(self._kept()):
                 if (found := self._read(path)) is not None:
                     return found
         return _NONE
 
+    def changed(self, files: Mapping[str, Oid]) -> list[Oid]:
+        """The blobs of those files that the newest plan does not hold as read."""
+        known = self.newest()
+        return [o for p, o in files.items() if known.files.get(p) != o or p not in known.rows]
+
     def keep(self, tree: Oid, plan: Plan) -> None:
         """Keeps the plan of a tree; does nothing where that cannot be done."""
+        self._newest = plan
         with contextlib.suppress(OSError, ValueError):
             self._folder.mkdir(parents=True, exist_ok=True)
             said = (dict(plan.files), dict(plan.odd), dict(plan.rows), dict(plan.digests))

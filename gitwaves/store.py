@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gitwaves.cards import (
     WORKSTREAM_FILE,
+    is_card,
     keep_in,
     load_card,
     load_cards,
@@ -220,7 +221,9 @@ class Store:
         pending = [(ROOT, top.oid, 0)]
         while pending:
             folder, oid, depth = pending.pop()
-            for name, entry in self.repo.tree(oid).items():
+            entries = self.repo.tree(oid)
+            self.repo.read_ahead(entry.oid for entry in entries.values() if entry.is_tree)
+            for name, entry in entries.items():
                 path = f"{folder}/{name}"
                 if entry.is_tree:
                     if depth < 3:
@@ -254,10 +257,12 @@ class Store:
         kept = self.shelf.load(tree) if tree is not None else None
         if kept is None:
             files, odd = self._listed(commit)
+            self.repo.read_ahead(self.shelf.changed(files))
             cards, kept = self.shelf.read(files, odd, lambda p: self._blob(commit, p, files[p]))
             self._unkept = (tree, kept) if tree is not None else None
         else:
             files = dict(kept.files)
+            self.repo.read_ahead(oid for path, oid in files.items() if not is_card(path))
             cards = self.shelf.again(kept, lambda p: self._blob(commit, p, files[p]))
         self._last = (tree, cards) if tree is not None else None
         return cards
@@ -339,6 +344,7 @@ class Store:
             self.repo.bring([*tips.values(), *bases], ROOT)
             said += self._unseen(cards.config.remote)
         facts: dict[str, Fact] = {}
+        self._read_ahead(cards, tips)
         for branch in sorted({cards.branch_of(t) for t in cards.tasks}):
             facts |= self._facts_on(cards, branch, tip, tips.get(branch))
         facts |= self._point_facts(cards, tip)
@@ -348,6 +354,16 @@ class Store:
         facts |= self._signed(cards, tip, facts)
         self._keep()
         return Snapshot(cards, facts, trunk, tip, tips, (*self._warnings(cards, rev), *said))
+
+    def _read_ahead(self, cards: Cards, tips: Mapping[Branch, Oid]) -> None:
+        """Reads the trees that the facts of each branch are taken from."""
+        self.repo.read_ahead(tips.values(), ROOT)
+        folders = []
+        for stream in cards.workstreams.values():
+            if stream.branch in tips:
+                folder = self.repo.at(tips[stream.branch], f"{ROOT}/{stream.id}")
+                folders += [folder.oid] if folder is not None else []
+        self.repo.read_ahead(folders)
 
     def _tips(self, cards: Cards) -> tuple[dict[Branch, Oid], list[str]]:
         """The tip of each branch, and what is to be said of those that diverged."""
