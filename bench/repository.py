@@ -38,7 +38,8 @@ def sealed(folder: Path) -> dict[str, str]:
         "GIT_CONFIG_GLOBAL": str(folder / "gitconfig"),
         "GIT_CONFIG_NOSYSTEM": "1",
     }
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
+    # PYTHONDONTWRITEBYTECODE, say, would have every process compile all it imports
+    for name in [name for name in os.environ if name.startswith(("GIT_", "PYTHON"))]:
         del os.environ[name]
     os.environ.update(said)
     return dict(os.environ)
