@@ -41,7 +41,29 @@ if [ -n "$before" ] && [ -f "$before" ] && [ -x "$before" ]; then
 fi
 
 # Nothing to do unless a task is at work on this branch.
-branch=$(git symbolic-ref -q HEAD 2>/dev/null) || exit 0
+own=${GIT_DIR:-.git}
+common=$own
+head=
+# Git's files are read where they say it plainly, as they nearly always do: no process is started.
+if [ -f "$own/HEAD" ] && [ ! -L "$own/HEAD" ]; then
+	IFS= read -r head <"$own/HEAD"
+	if [ -f "$own/commondir" ]; then
+		IFS= read -r common <"$own/commondir"
+		case $common in
+		/*) ;;
+		*) common=$own/$common ;;
+		esac
+	fi
+fi
+case $head in
+'ref: refs/heads/.invalid' | '') # another way to keep references
+	branch=$(git symbolic-ref -q HEAD 2>/dev/null) || exit 0
+	common=$(git rev-parse --git-common-dir 2>/dev/null) || exit 0
+	own=$(git rev-parse --git-dir 2>/dev/null) || exit 0
+	;;
+'ref: '*) branch=${head#ref: } ;;
+*) exit 0 ;; # no branch
+esac
 branch=${branch#refs/heads/}
 while :; do
 	case $branch in
@@ -49,7 +71,6 @@ while :; do
 	*) break ;;
 	esac
 done
-common=$(git rev-parse --git-common-dir 2>/dev/null) || exit 0
 work=$common/gitwaves/at-work/$branch
 unfinished=$common/gitwaves/unfinished/$branch # gitwaves was killed: no commit may take a part of it
 [ "$hook" = pre-commit ] && [ -f "$unfinished" ] || [ -f "$work" ] || exit 0
@@ -71,7 +92,6 @@ commit-msg) # no trailer of ours: nothing to check
 	grep -qiE '^(Task|Learned|Spec-gap):' "$1" 2>/dev/null || exit 0
 	;;
 pre-commit) # Git's own pathspecs can tell that nothing staged lies outside a plain boundary
-	own=$(git rev-parse --git-dir 2>/dev/null) || exit 0
 	if [ -s "$work.paths" ] && [ ! -e "$own/MERGE_HEAD" ] && [ ! -f "$unfinished" ]; then
 		(
 			set --
@@ -91,7 +111,6 @@ esac
 case $hook in
 post-commit | post-merge)
 	# In the middle of something that rewrites or picks commits: `sync` looks when it is over.
-	own=$(git rev-parse --git-dir 2>/dev/null) || exit 0
 	for state in rebase-merge rebase-apply sequencer CHERRY_PICK_HEAD REVERT_HEAD BISECT_LOG; do
 		[ ! -e "$own/$state" ] || exit 0
 	done
