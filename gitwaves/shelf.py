@@ -8,6 +8,7 @@ is read anew; the rest is taken over by blob id. Never needed, and right or abse
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import marshal
 import os
 import tempfile
@@ -23,6 +24,7 @@ from gitwaves.cards import (
     Card,
     joined_cards,
     load_card,
+    load_cards,
     own_version,
 )
 from gitwaves.model import (
@@ -144,6 +146,15 @@ class Shelf:
         cards = joined_cards(files, odd, read, card_at)
         cards.digests.update(_still(known, files, cards))
         return cards, Plan(files, odd, rows, cards.digests)
+
+    def of_bytes(self, files: Mapping[str, bytes], odd: Mapping[str, str]) -> Cards:
+        """The cards of files that lie in a working tree."""
+        width = next((len(oid) for oid in self.newest().files.values()), 0)
+        if not width:
+            return load_cards(files, odd)
+        new = hashlib.sha1 if width == 40 else hashlib.sha256
+        oids = {p: Oid(new(b"blob %d\0" % len(d) + d).hexdigest()) for p, d in files.items()}
+        return self.read(oids, odd, files.__getitem__)[0]
 
     def again(self, plan: Plan, read: Callable[[str], bytes]) -> Cards:
         """The cards of a plan that was kept."""

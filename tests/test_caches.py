@@ -104,3 +104,30 @@ def test_spoiled_files_change_no_answer(repo: Repo) -> None:
     for _ in range(6):
         spoil(folder, rng)
         assert said().out == wanted
+
+
+def test_check_reads_a_changed_card_anew(repo: Repo) -> None:
+    plan(repo, 2, letters="AB")
+    repo.gw_ok("status")
+    kept = repo.path / ".git/gitwaves/plans"
+    assert list(kept.iterdir())
+    card = ".workstreams/WS-A/A2.yaml"
+    for text in (repo.read(card), repo.read(card).replace("title", "titel"), "id: [", ""):
+        repo.write(card, text)
+        said = repo.gw("check")
+        kept.rename(kept.with_name("aside"))
+        assert repo.gw("check") == said
+        kept.with_name("aside").rename(kept)
+
+
+def test_a_spoiled_plan_changes_no_answer(repo: Repo) -> None:
+    plan(repo, 2, letters="AB")
+    repo.gw_ok("trust", "--yes")
+    repo.gw_ok("start", "A1")
+    repo.commit("Trunk goes on", **{"c.txt": "1"})
+    rng = random.Random(2)
+    wanted = repo.gw_ok("next", "--json").out
+    for _ in range(6):
+        spoil(repo.path / ".git/gitwaves/plans", rng)
+        spoil(repo.path / ".git/gitwaves/history", rng)
+        assert repo.gw_ok("next", "--json").out == wanted

@@ -56,12 +56,12 @@ def _read_cards(app: App, rev: str | None) -> tuple[Cards, list[str]]:
                 "there is no .workstreams/ here", "run `gitwaves init`, then `gitwaves import DOC`"
             )
         tracked = app.repo.paths("ls-files", "-z", cwd=app.repo.top)
-    else:
-        commit = app.repo.resolve(rev)
-        if commit is None:
-            raise GitwavesError(f"no commit {rev!r}", "name a branch, a tag or a commit")
-        files, odd = store.files(commit)
-        tracked = app.repo.paths("ls-tree", "-r", "-z", "--name-only", commit)
+        return store.shelf.of_bytes(files, odd), tracked
+    commit = app.repo.resolve(rev)
+    if commit is None:
+        raise GitwavesError(f"no commit {rev!r}", "name a branch, a tag or a commit")
+    files, odd = store.files(commit)
+    tracked = app.repo.paths("ls-tree", "-r", "-z", "--name-only", commit)
     return load_cards(files, odd), tracked
 
 
