@@ -184,7 +184,8 @@ def _resolved(clone: Clone, node: str, resolution: Resolution) -> Trouble:
             raise Refused(f"{path} holds something else than was landed", "see what it is")
         if repo.paths("ls-files", "--others", "--exclude-standard", "-z", cwd=path):
             raise Refused(f"{path} holds files that were not landed", "see what they are")
-        forget(clone.store, node)
+        if kept := forget(clone.store, node, resumed=True):
+            raise Refused(kept, "see what it is")
         return f"removed {path}"
 
     return Trouble(
