@@ -17,7 +17,7 @@ from typing import TypeVar
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from gitwaves import claims, hooks, merging, renewing, verifying
+from gitwaves import claims, hooks, merging, remaining, renewing, verifying
 from gitwaves.errors import Conflict, GitwavesError, LostClaim, NotReady, Refused
 from gitwaves.git import Repo
 from gitwaves.jsonout import status_json
@@ -275,7 +275,7 @@ class World:
         before, old = self.plain(), self.heads()["main"]
         landed: list[tuple[str, Sequence[str]]] = []
         if how == 0:
-            rest = self.ours("merge --rest", lambda: merging.rest(self.store(), trust_trunk=True))
+            rest = self.ours("merge --rest", lambda: remaining.rest(self.store(), trust_trunk=True))
             for one in rest[0] if rest else ():
                 landed.append((one.commit, one.tasks))
                 done = {t: before.states[t] for t in one.tasks}

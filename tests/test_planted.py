@@ -135,7 +135,7 @@ def head_is_noted(patch: Patch) -> None:
 def merged_unverified(patch: Patch) -> None:
     """Merged results land without their steps."""
     passed = (Run("true", 0, 0.1, "sha256:" + "0" * 64),)
-    patch.setattr(merging, "_verify", lambda *_: passed)
+    patch.setattr(merging, "verify_merged", lambda *_: passed)
 
 
 def bare_base(patch: Patch) -> None:
