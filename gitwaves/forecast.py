@@ -118,12 +118,13 @@ def forecast(now: Progress, counts: Sequence[int], since: float | None = None) -
 
 
 def _row(now: Progress, work: Work, draws: Sequence[Work], agents: int) -> Row:
-    plays = sorted((play(draw, agents) for draw in draws), key=lambda played: played.seconds)
+    plays = [play(draw, agents, why=False) for draw in draws]
+    plays.sort(key=lambda played: played.seconds)
     typical = plays[len(plays) // 2]
     ends = [played.seconds for played in plays]
     free: list[int] = []
     if now.schedule.barrier:
-        free = sorted(play(draw.without_barriers(), agents).seconds for draw in draws)
+        free = sorted(play(draw.without_barriers(), agents, why=False).seconds for draw in draws)
     return Row(
         agents,
         typical.seconds,

@@ -483,6 +483,6 @@ def _measures(now: Progress | None) -> Measures | None:
         now.critical_path.ids,
         now.critical_path.seconds,
         work.total,
-        play(work, agents).seconds,
+        play(work, agents, why=False).seconds,
         agents,
     )
