@@ -240,7 +240,6 @@ def conflicts(app: App, as_json: bool) -> None:
       gitwaves conflicts --json | jq '.conflicts[].files'
     """
     found = look(app.store, app.store.snapshot())
-    assert found is not None
     if as_json:
         dump(conflicts_json(found))
     else:
