@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +28,8 @@ from gitwaves.model import ROOT, Branch, Oid, PointId, Status, TaskId, Verdict, 
 from gitwaves.store import Snapshot, Store
 
 UNNAMED = "(not named by git)"
-_PER_PROCESS = 400  # pairs: fewer are not worth a second process
+_PER_PROCESS = 100  # pairs: fewer are not worth a process, more could fill what is written to
+_MEMORY, _ENOUGH = Path("/dev/shm"), 1 << 30  # bytes that must be free there
 _AT_ONCE = 150  # pairs that one `status` merges, in a tenth of a second or so; the next one goes on
 Pair = tuple[Oid, Oid]
 
@@ -155,31 +157,28 @@ def _how_git_merges(repo: Repo) -> bytes:
 
 
 def _merge(repo: Repo, pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
-    """Merges the pairs, in a few processes side by side where there are many."""
-    if not pairs:
-        return []
-    processes = max(1, min(os.cpu_count() or 1, len(pairs) // _PER_PROCESS))
-    size = -(-len(pairs) // processes)
-    parts = [pairs[k : k + size] for k in range(0, len(pairs), size)]
-    if len(parts) == 1:
-        return _batch(repo, parts[0])
+    """Merges the pairs, so many by one process, and a few of these side by side."""
+    parts = [pairs[k : k + _PER_PROCESS] for k in range(0, len(pairs), _PER_PROCESS)]
+    if len(parts) < 2:
+        return [files for part in parts for files in _batch(repo, part)]
     from concurrent.futures import ThreadPoolExecutor  # slow to import, and seldom needed
 
-    with ThreadPoolExecutor(len(parts)) as pool:
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         return [files for found in pool.map(partial(_batch, repo), parts) for files in found]
 
 
 def _batch(repo: Repo, pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
     """One `git merge-tree` for all pairs: a merge takes half a millisecond where a process takes five.
 
-    The trees and files that it writes go to a folder that is thrown away, not into the repository.
+    The trees and files that it writes go to a folder that is thrown away, not into the repository:
+    none of them is synced to the disk, which would take longer than all the merging.
     """
-    repo.state_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=repo.state_dir, prefix="merging-") as name:
+    with tempfile.TemporaryDirectory(dir=_scratch(repo), prefix="gitwaves-merging-") as name:
         folder = Path(name)
         (folder / "info").mkdir()
         (folder / "info" / "alternates").write_bytes(os.fsencode(repo.common / "objects") + b"\n")
         out = repo.git(
+            *("-c", "core.fsync=none", "-c", "core.looseCompression=1"),
             *("merge-tree", "--write-tree", "--stdin", "--name-only", "--no-messages"),
             "--allow-unrelated-histories",  # else one such pair would end the whole process
             cwd=repo.top,
@@ -193,6 +192,15 @@ def _batch(repo: Repo, pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
             "please report it, with what `git version` says",
         )
     return found
+
+
+def _scratch(repo: Repo) -> Path:
+    """Where thousands of small files are best written and removed: in memory, where there is such."""
+    with contextlib.suppress(OSError):
+        if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ENOUGH:
+            return _MEMORY
+    repo.state_dir.mkdir(parents=True, exist_ok=True)
+    return repo.state_dir
 
 
 def _parsed(out: str) -> list[tuple[str, ...]]:
