@@ -21,7 +21,7 @@ from gitwaves.model import Cards, Fact, Progress, State, Status, TaskId, Verdict
 from gitwaves.simulation import Limit, Work, limits, play
 
 FEWEST = 3  # tasks that must have been measured before anything is learnt from them
-_DRAWS, _FEWEST_DRAWS = 60, 15  # how often the plan is played to find the range
+_DRAWS, _FEWEST_DRAWS = 60, 7  # how often the plan is played to find the range
 _PLAYED = 20_000  # tasks in all: a large plan, whose tasks even out, is played less often
 _RANGE = (0.1, 0.9)
 

@@ -24,7 +24,7 @@ from gitwaves.model import BatchId, Branch, PointState, Progress, State, TaskId,
 _OVER = frozenset({State.DONE, State.STALE, State.CANCELLED})
 _BEGUN = frozenset({State.ACTIVE, State.FAILED})
 # How many tasks are played in all to find what limits a plan, and how many limits are tried at least.
-_PLAYED, _FEWEST_TRIED = 200_000, 12
+_PLAYED, _FEWEST_TRIED = 100_000, 12
 
 
 @dataclass(frozen=True, slots=True)
