@@ -181,6 +181,7 @@ class Work:
     money: float = 0.0  # what was spent on it in this run, US dollars
     stop: threading.Event = field(default_factory=threading.Event)
     _session: str | None = None
+    _tokens: dict[str, int] = field(default_factory=dict)  # by session, where they add up
     _final: str = ""
     _cost: dict[str, float] = field(default_factory=dict)
 
@@ -210,6 +211,8 @@ class Work:
         evidence: Evidence | None = None
         attempt = before + 1
         self._heard(self.before)
+        # what another client began is gone on with from what is committed
+        resume = self._session if self.before.client == profile.client else None
         waited = 0
         since = time.monotonic()
         while attempt <= before + tries:
@@ -228,9 +231,11 @@ class Work:
                 text,
                 attempt,
                 lambda: self._stopped() or self.budget.spent(0, since) is not None,
-                self._session,
+                resume,
             )
             self._heard(ended.said)
+            lost = resume is not None and ended.said.error is not None and not ended.said.limited
+            resume = None if lost else ended.said.session or resume
             if self._stopped():
                 self._spent()
                 return "stopped"
@@ -262,6 +267,10 @@ class Work:
 
     def _heard(self, said: Said) -> None:
         self._session = said.session or self._session
+        if said.of_session and said.session:
+            known = self._tokens.get(said.session, 0)
+            self._tokens[said.session] = said.tokens
+            said = replace(said, tokens=max(0, said.tokens - known))
         for name, value in said.cost().items():
             self._cost[name] = self._cost.get(name, 0) + value
         self.money += said.money

@@ -13,7 +13,8 @@ A list for each attempt at a task (a brief says which it is; the last one goes o
 and in it a list of moves:
 
     "COMMAND"                            run in the client's own shell tool
-    {"write": PATH, "text": TEXT}        write a file with the client's own tool for that
+    {"read": PATH}                       read a file with the client's own tool for that
+    {"write": PATH, "text": TEXT}        write one; most want to have read what they write over
     {"call": TOOL, "with": {...}}        call any tool
     {"calls": [MOVE, ...]}               several of these at once
     {"say": TEXT}                        end the turn; whatever is said to it next, it goes on after this
@@ -89,6 +90,8 @@ def calls_of(move: Any, played: int, dialect: Dialect) -> list[Call]:
     for number, one in enumerate(several):
         if isinstance(one, str):
             tool, given = dialect.shell(one)
+        elif "read" in one:
+            tool, given = dialect.read(str(one["read"]))
         elif "write" in one:
             tool, given = dialect.write(str(one["write"]), str(one.get("text", "")))
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,9 @@ class Dialect:
         raise NotImplementedError
 
     def shell(self, command: str) -> tuple[str, Json]:
+        raise NotImplementedError
+
+    def read(self, path: str) -> tuple[str, Json]:
         raise NotImplementedError
 
     def write(self, path: str, text: str) -> tuple[str, Json]:
@@ -104,6 +108,9 @@ class Anthropic(Dialect):
 
     def shell(self, command: str) -> tuple[str, Json]:
         return "Bash", {"command": command, "description": "as the script says"}
+
+    def read(self, path: str) -> tuple[str, Json]:
+        return "Read", {"file_path": path}
 
     def write(self, path: str, text: str) -> tuple[str, Json]:
         return "Write", {"file_path": path, "content": text}
@@ -168,6 +175,9 @@ class Responses(Dialect):
         if "shell_command" in tools:
             return "shell_command", {"command": command}
         return "shell", {"command": ["bash", "-lc", command]}
+
+    def read(self, path: str) -> tuple[str, Json]:
+        return self.shell(f"cat {shlex.quote(path)}")
 
     def write(self, path: str, text: str) -> tuple[str, Json]:
         lines = "".join(f"+{line}\n" for line in text.splitlines())
@@ -243,6 +253,9 @@ class Gemini(Dialect):
     def shell(self, command: str) -> tuple[str, Json]:
         return "run_shell_command", {"command": command, "description": "as the script says"}
 
+    def read(self, path: str) -> tuple[str, Json]:
+        return "read_file", {"file_path": path}
+
     def write(self, path: str, text: str) -> tuple[str, Json]:
         return "write_file", {"file_path": path, "content": text}
 
@@ -296,6 +309,9 @@ class Chat(Dialect):
 
     def shell(self, command: str) -> tuple[str, Json]:
         return "bash", {"command": command, "description": "as the script says"}
+
+    def read(self, path: str) -> tuple[str, Json]:
+        return "read", {"filePath": path}
 
     def write(self, path: str, text: str) -> tuple[str, Json]:
         return "write", {"filePath": path, "content": text}

@@ -132,8 +132,13 @@ def plays_of(task: str) -> list[Moves]:
     """
     whole = script(task)[1]
     moves = moves_of(task)
-    again: Moves = [{"write": path, "text": text} for path, text in whole.items()]
+    again = [move for path, text in whole.items() for move in over(path, text)]
     return [moves, [*again, "git add -A", f"git commit -q -m {task}-again", {"say": "Mended."}]]
+
+
+def over(path: str, text: str) -> Moves:
+    """Writes over a file, which clients do only to one that they have read."""
+    return [{"read": path}, {"write": path, "text": text}]
 
 
 def moves_of(task: str) -> Moves:
@@ -141,7 +146,10 @@ def moves_of(task: str) -> Moves:
     said, whole = script(task)
     tried = files_of(task, 1)
     learned = f"\n\nLearned: {said['learned']}" if "learned" in said else ""
-    moves: Moves = [{"write": path, "text": text} for path, text in tried.items()]
+    moves: Moves = []
+    for path, text in tried.items():
+        there = any(path in script(t)[1] for t in first(1000) if t != task)
+        moves += over(path, text) if there else over(path, text)[1:]
     if "leaves" in said:
         return [*moves, {"say": "Done, I think; I did not commit."}]
     add, commit = "git add -A", f"git commit -q -m {json.dumps(task + ': ' + said['commit'])}"
