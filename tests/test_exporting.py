@@ -16,19 +16,15 @@ from gitwaves.exporting import SETTINGS, SKILLS, files_of, members, memory_files
 from gitwaves.model import Config, TaskId, WorkstreamId
 from tests.plans import cards_of
 from tests.repo import Repo
-from tests.test_run import DESIGN
+from tests.shop import shop
 
 AGENTS = [f".claude/agents/{name}.md" for name in ("WS-A", "WS-B", "gitwaves-lead")]
 ALL = sorted([*AGENTS, *SKILLS, *SETTINGS, "CLAUDE.md"])
 
 
 @pytest.fixture
-def plan(repo: Repo) -> Repo:
-    repo.commit("Approve", **{"docs/design.md": DESIGN})
-    repo.gw_ok("init", "--title", "Shop", "--no-hooks")
-    repo.gw_ok("import", "docs/design.md")
-    repo.commit("Plan")
-    return repo
+def plan(tmp_path: Path) -> Repo:
+    return shop(tmp_path)
 
 
 def front(text: str) -> dict[str, Any]:
@@ -207,6 +203,6 @@ def test_a_memory_file_that_is_none_is_left(plan: Repo) -> None:
 
 
 def test_what_is_learned_goes_where_the_agent_reads_it(repo: Repo) -> None:
-    repo.commit("Approve", **{"docs/design.md": DESIGN})
+    repo.commit("Begin")
     repo.gw_ok("init", "--no-hooks", "--agent", "codex")
     assert "learnings:\n  - AGENTS.md\n" in repo.read(".workstreams/config.yaml")

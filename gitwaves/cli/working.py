@@ -41,6 +41,7 @@ def start(
       gitwaves start A1 --release
     """
     from gitwaves import claims
+    from gitwaves.attempts import hand_over
     from gitwaves.verifying import advance
 
     if release and (agent or takeover or open_):
@@ -53,6 +54,8 @@ def start(
     started = claims.start(
         app.store, id, agent=agent or open_, takeover=takeover, trust_trunk=app.trust_trunk
     )
+    if who := agent or open_:
+        hand_over(app.store, started.task, who)
     if open_:
         _open(app, started.task, open_, started.path)
     path = str(started.path)

@@ -18,7 +18,7 @@ import pytest
 from tests.clients import play
 from tests.clients.api import Server
 from tests.repo import Repo
-from tests.test_run import DESIGN, states
+from tests.shop import shop, states
 
 HERE = play.installed()
 pytestmark = [
@@ -126,13 +126,9 @@ def test_clients_with_hooks_and_without_end_in_the_same_state(
 
 
 @pytest.fixture
-def taught(repo: Repo, home: Path) -> Repo:
+def taught(tmp_path: Path, home: Path) -> Repo:
     """A plan whose repository teaches the clients; the folder is trusted, as by a person's yes."""
-    repo.commit("Approve", **{"docs/design.md": DESIGN})
-    repo.gw_ok("init", "--title", "Shop")
-    repo.gw_ok("import", "docs/design.md")
-    repo.commit("Plan")
-    repo.gw_ok("trust", "--yes")
+    repo = shop(tmp_path)
     repo.gw_ok("export", "claude-agents")
     repo.commit("Agents")
     trees = [repo.path, *(repo.path.parent / f"repo.worktrees/ws-{x}" for x in "AB")]
