@@ -282,9 +282,10 @@ class Work:
     def _wait(self, said: Said, times: int) -> None:
         """Waits until a usage limit ends: as it was told, else longer each time."""
         now = time.time()
-        # one that is over by now is believed once
-        told = said.until if said.until and (said.until > now or times == 1) else None
-        end = told or now + min(60 * 2**times, 3600)
+        if said.until and said.until > now - 600:  # it may have ended while we were busy
+            end = max(said.until, now + 5 * (times - 1))
+        else:
+            end = now + min(60 * 2**times, 3600)
         at = time.strftime("%H:%M", time.localtime(end))
         self.say(f"{self.task}  usage limit: it goes on at {at} ({said.error})")
         while time.time() < end and not self._stopped():

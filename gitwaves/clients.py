@@ -353,12 +353,26 @@ def settings(client: str, limits: Limits) -> str | None:
         case "opencode":
             bash = {"*": "deny", **{f"{command}*": "allow" for command in commands}}
             bash.update(dict.fromkeys(limits.steps, "allow"))
-            return json.dumps({"permission": {"edit": "allow", "bash": bash}}, indent=1)
+            edit = _editable(limits.paths)
+            return json.dumps({"permission": {"edit": edit, "bash": bash}}, indent=1)
         case "gemini":
             rules = [{"toolName": "run_shell_command", "commandPrefix": c} for c in commands]
             rules += [{"toolName": "run_shell_command", "commandPrefix": s} for s in limits.steps]
             return "\n".join(_toml_rule(rule) for rule in rules)
     return None
+
+
+def _editable(paths: Sequence[str]) -> str | dict[str, str]:
+    """A boundary as opencode's patterns, in which `*` takes slashes too and there is no `[a-z]`.
+
+    >>> _editable(("a/**", "b"))
+    {'*': 'deny', 'a/**': 'allow', 'b': 'allow', 'b/*': 'allow'}
+    """
+    if not paths or any(char in path for path in paths for char in "[\\"):
+        return "allow"  # verification judges it anyway
+    plain = [path.strip("/") for path in paths]
+    allowed = {pattern: "allow" for path in plain for pattern in (path, f"{path}/*") if path}
+    return {"*": "deny", **{p: a for p, a in allowed.items() if not p.endswith("*/*")}}
 
 
 def overrides(client: str, limits: Limits) -> list[str]:

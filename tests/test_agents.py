@@ -111,7 +111,9 @@ def test_what_a_client_may_do_is_the_boundary_git_and_the_steps() -> None:
     assert not any("push" in rule for rule in said["permissions"]["allow"])
     command = said["hooks"]["Stop"][0]["hooks"][0]["command"]
     assert command == "'/x y/python' -m gitwaves hooks agent"
-    assert json.loads(settings("opencode", limits) or "")["permission"]["bash"]["*"] == "deny"
+    opencode = json.loads(settings("opencode", limits) or "")["permission"]
+    assert opencode["bash"]["*"] == "deny"
+    assert opencode["edit"] == {"*": "deny", "a/**": "allow"}
     import tomllib
 
     rules = tomllib.loads(settings("gemini", limits) or "")["rule"]
