@@ -73,8 +73,10 @@ class Model:
             for at, move in enumerate(whole):  # failures leave no trace in the conversation
                 fails = isinstance(move, dict) and ("error" in move or "limit" in move)
                 if fails and left == 0:
-                    self._failed[asked.script, at] += 1
-                    if self._failed[asked.script, at] <= int(move.get("times", 1)):
+                    # the whole text grows when a session is gone on with
+                    known = (asked.script.rpartition("PLAY: ")[2].partition("\n")[0], at)
+                    self._failed[known] += 1
+                    if self._failed[known] <= int(move.get("times", 1)):
                         return move
                 elif not fails and left == 0:
                     return move
