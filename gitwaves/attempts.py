@@ -204,9 +204,9 @@ class Work:
             trusted.require(command, trust_trunk=self.trust_trunk)
         who = f"{name}-{self.slot}"
         started = start(self.store, self.task, agent=who, trust_trunk=self.trust_trunk)
-        hand_over(self.store, self.task, who)
         began()
         snapshot = self.store.snapshot()
+        hand_over(self.store, snapshot, self.task, who)
         before = snapshot.facts[self.task].tracking.attempts
         tries = snapshot.cards.config.retries + 1
         failure: str | None = None
@@ -346,9 +346,9 @@ class Work:
         self.say(f"{self.task}  done")
 
 
-def hand_over(store: Store, task: TaskId, agent: str) -> None:
+def hand_over(store: Store, snapshot: Snapshot, task: TaskId, agent: str) -> None:
     """Records who works on a task from now on, where another began it."""
-    if store.snapshot().facts[task].tracking.agent != noted(agent):
+    if snapshot.facts[task].tracking.agent != noted(agent):
         note(store, task, lambda t: replace(t, agent=noted(agent)))
 
 

@@ -55,7 +55,7 @@ def start(
         app.store, id, agent=agent or open_, takeover=takeover, trust_trunk=app.trust_trunk
     )
     if who := agent or open_:
-        hand_over(app.store, started.task, who)
+        hand_over(app.store, app.store.snapshot(), started.task, who)
     if open_:
         _open(app, started.task, open_, started.path)
     path = str(started.path)
