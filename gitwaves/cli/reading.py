@@ -311,10 +311,12 @@ def plan(app: App, rev: str | None, agents: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("id")
+@click.argument("id", required=False)
 @pass_app
-def brief(app: App, id: str) -> None:
+def brief(app: App, id: str | None) -> None:
     """Print what an agent needs to know to do a task, as one Markdown text.
+
+    In the task's worktree the ID may be left out.
 
     \b
     Examples:
@@ -322,9 +324,10 @@ def brief(app: App, id: str) -> None:
     """
     from gitwaves.attempts import brief_for
     from gitwaves.trust import agent_session
+    from gitwaves.verifying import task_here
 
     snapshot = app.store.snapshot()
-    task = snapshot.require_task(id)
+    task = snapshot.require_task(id) if id else task_here(app.store, snapshot)
     click.echo(brief_for(app.store, task, agent=agent_session() is not None), nl=False)
 
 
