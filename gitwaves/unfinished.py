@@ -61,7 +61,7 @@ def finish(repo: Repo, branch: Branch) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         note.unlink(missing_ok=True)
         return
-    holder = repo.holder(branch)
+    holder = repo.holder(branch) or _half_made_holder(repo, branch)
     if old is None:
         _finish_making(repo, path, holder)
     elif holder is not None and holder.path == path and repo.commit(new) is not None:
@@ -193,6 +193,14 @@ def _finish_making(repo: Repo, path: Path, tree: Worktree | None) -> None:
     (tree.admin / "locked").unlink(missing_ok=True)
 
 
+def _half_made_holder(repo: Repo, branch: Branch) -> Worktree | None:
+    """The worktree of a branch that Git has yet to finish; it is none for anybody else."""
+    for listed in repo.listed_worktrees():
+        if listed.half_made and listed.branch == branch and listed.admin is not None:
+            return Worktree(listed.path, listed.admin, branch, listed.head)
+    return None
+
+
 def _half_made(admin: Path) -> bool:
     """Whether Git was making a worktree: so it locks it meanwhile."""
     try:
@@ -206,7 +214,7 @@ def _forget(repo: Repo, path: Path, *, half_made: bool = False) -> None:
     dot = path / ".git"
     for admin in (repo.common / "worktrees").glob("*"):
         with contextlib.suppress(OSError):
-            if Path((admin / "gitdir").read_text().strip()) == dot:
+            if Path(os.fsdecode((admin / "gitdir").read_bytes()).strip()) == dot:
                 if half_made and not _half_made(admin):
                     return
                 shutil.rmtree(admin)

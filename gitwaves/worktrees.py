@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from gitwaves.errors import GitwavesError, Refused
+from gitwaves.errors import GitwavesError, NotReady, Refused
 from gitwaves.git import Repo, Worktree
-from gitwaves.model import Branch, Cards, Oid, TaskId
+from gitwaves.model import ROOT, Branch, Cards, Oid, TaskId
 from gitwaves.unfinished import discard, own
 
 # `folder/**` means the same to gitignore and to a glob pathspec.
@@ -37,6 +40,14 @@ def place_for(repo: Repo, cards: Cards, branch: Branch) -> Place:
         return Place(holder.path, holder)
     path = folder_for(repo, cards, branch.replace("/", "-"))
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if any(w.half_made and w.path == path for w in repo.listed_worktrees()):
+            raise NotReady(
+                f"{path} is half made: `git worktree add` was killed, or is still at it",
+                "run `gitwaves doctor --fix`, then the same command again",
+            )
+        held = next((w for w in repo.worktrees() if w.path.resolve() == path), None)
+        if held is not None:
+            raise _elsewhere(repo, held, branch)
         raise GitwavesError(
             f"{path} is there already, and is not the worktree of {branch}",
             "move it away, or set `worktrees:` in .workstreams/config.yaml to another place",
@@ -44,17 +55,49 @@ def place_for(repo: Repo, cards: Cards, branch: Branch) -> Place:
     return Place(path, None)
 
 
+def _elsewhere(repo: Repo, held: Worktree, branch: Branch) -> GitwavesError:
+    """The error for a worktree that somebody switched to something else."""
+    there = held.branch or "a detached HEAD"
+    path = shlex.quote(str(held.path))
+    if repo.branch(branch) is not None:
+        hint = f"`git -C {path} switch {branch}`, then run the same command again"
+    elif held.branch is not None:
+        hint = f"there is no branch {branch}: if {there} is it, `git -C {path} branch -m {branch}`"
+    else:
+        hint = f"there is no branch {branch}: make it there with `git -C {path} switch -c {branch}`"
+    return NotReady(f"{held.path} is on {there}, not on {branch}", hint)
+
+
 def folder_for(repo: Repo, cards: Cards, name: str) -> Path:
-    """The folder that a checkout called `name` has by the configuration."""
+    """The folder that a checkout called `name` has by the configuration.
+
+    What a checkout holds is the repository's, so where the plan may put it is bounded: beside the
+    repository or in it. The user's own Git configuration, `gitwaves.worktrees`, is not.
+
+    Raises:
+        GitwavesError: it cannot be filled in, or leads elsewhere.
+    """
     main = main_folder(repo)
-    pattern = cards.config.worktrees
-    try:
-        text = pattern.format(repo=main.name, name=name)
-    except (KeyError, IndexError, ValueError) as error:
+    own = repo.config("gitwaves.worktrees")
+    pattern = own or cards.config.worktrees
+    values = {"{repo}": main.name, "{name}": name}
+    text = re.sub(r"\{repo\}|\{name\}", lambda found: values[found[0]], pattern)
+    if "{name}" not in pattern or re.search(r"[{}]", re.sub(r"\{(repo|name)\}", "", pattern)):
         raise GitwavesError(
-            f"`worktrees: {pattern}` cannot be filled in", "only {repo} and {name} may stand in it"
-        ) from error
-    return (main / text).resolve()
+            f"`worktrees: {pattern}` cannot be filled in",
+            "{name} must stand in it, {repo} may, and no other braces",
+        )
+    path = (main / text).resolve()
+    top = repo.main_top() or main
+    beside = path.is_relative_to(main.resolve().parent) or path.is_relative_to(top.resolve().parent)
+    taken = (repo.common, top / ROOT, top / ".git")
+    if any(path.is_relative_to(folder.resolve()) for folder in taken) or not (own or beside):
+        raise GitwavesError(
+            f"`worktrees: {pattern}` leads to {path}, where no plan may put a checkout",
+            "set it to a folder beside the repository; for one elsewhere, yourself: "
+            "git config gitwaves.worktrees '/some/where/{name}'",
+        )
+    return path
 
 
 def main_folder(repo: Repo) -> Path:
@@ -102,23 +145,59 @@ def mark(repo: Repo, cards: Cards, branch: Branch, task: TaskId | None) -> None:
         beside.unlink(missing_ok=True)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    patterns = [p for w in cards.workstreams.values() if w.branch == branch for p in w.paths]
-    plain = all(_PLAIN.fullmatch(p) for p in patterns) and not cards.tasks[task].paths
-    if patterns and plain:
-        beside.write_text("".join(f":(top,exclude,glob){p}\n" for p in patterns))
+    if specs := _pathspecs(cards, branch, task):
+        beside.write_text(specs)
     else:
         beside.unlink(missing_ok=True)
     path.write_text(task + "\n")
 
 
+def is_marked(repo: Repo, cards: Cards, branch: Branch, task: TaskId | None) -> bool:
+    """Whether what `mark` would write is what stands there."""
+    path = marker(repo, branch)
+    wanted = (f"{task}\n", _pathspecs(cards, branch, task)) if task else ("", "")
+    found = []
+    for file in (path, path.with_name(path.name + ".paths")):
+        try:
+            found.append(file.read_text())
+        except FileNotFoundError:
+            found.append("")
+    return tuple(found) == wanted
+
+
+def _pathspecs(cards: Cards, branch: Branch, task: TaskId) -> str:
+    patterns = [p for w in cards.workstreams.values() if w.branch == branch for p in w.paths]
+    plain = all(_PLAIN.fullmatch(p) for p in patterns) and not cards.tasks[task].paths
+    return "".join(f":(top,exclude,glob){p}\n" for p in patterns) if plain else ""
+
+
 @contextlib.contextmanager
-def alone(repo: Repo, name: str) -> Iterator[None]:
-    """Waits until no other process is at the thing called `name`, and keeps others off it."""
-    folder = repo.state_dir / "alone"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / name.replace("/", "%2F")).open("ab") as file:
+def alone(repo: Repo, name: str) -> Iterator[BinaryIO]:
+    """Waits until no other process is at the thing called `name`, and keeps others off it.
+
+    The file that it is locked by is the block's to write a note in.
+    """
+    path = _alone(repo, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield file
+
+
+def is_alone(repo: Repo, name: str) -> bool:
+    """Whether some process is at the thing called `name`."""
+    try:
+        with _alone(repo, name).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _alone(repo: Repo, name: str) -> Path:
+    return repo.state_dir / "alone" / name.replace("/", "%2F")
 
 
 @contextlib.contextmanager
@@ -133,3 +212,19 @@ def scratch(repo: Repo, path: Path, commit: Oid) -> Iterator[Path]:
             yield path
         finally:
             discard(repo, path)
+
+
+def left_scratch(repo: Repo) -> list[tuple[str, Path]]:
+    """The clean checkouts that a killed process left: the name that it was alone with, the folder."""
+    left = []
+    for file in sorted((repo.state_dir / "scratch").glob("[!.]*")):
+        with contextlib.suppress(OSError):
+            if not is_alone(repo, file.name):
+                left.append((file.name, Path(os.fsdecode(file.read_bytes()))))
+    return left
+
+
+def forget_scratch(repo: Repo, name: str) -> None:
+    """Notes that the clean checkout called `name` is gone."""
+    with alone(repo, name):
+        (repo.state_dir / "scratch" / name).unlink(missing_ok=True)
