@@ -69,9 +69,9 @@ def init(
             raise GitwavesError(
                 str(findings[0]), f"mend {CONFIG_PATH}, then run `gitwaves init` again"
             )
-        branch = trunk or config.trunk
+        branch = config.trunk if trunk is None else trunk
     else:
-        branch = trunk or _trunk_of(repo)
+        branch = _trunk_of(repo) if trunk is None else trunk
     _require_branch(repo, Branch(branch))
     files: dict[str, bytes] = {
         CONFIG_PATH: dump(

@@ -247,9 +247,9 @@ def own(repo: Repo, path: Path) -> Iterator[None]:
     """
     note = repo.state_dir / "scratch" / path.name
     note.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        discard(repo, Path(os.fsdecode(note.read_bytes())))
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if note.exists():
+        discard(repo, path)
+    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise GitwavesError(
             f"{path} is there already, and is no checkout that gitwaves made",
             "move it away, then run the same command again",

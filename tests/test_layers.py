@@ -77,6 +77,8 @@ LAYERS = {
     "live": "shell",
     "again": "shell",
     "merging": "shell",
+    "resolving": "shell",
+    "remaining": "shell",
     "objects": "shell",
     "passing": "shell",
     "plaintext": "shell",

@@ -94,8 +94,6 @@ def race_of_clones(server: Server, tmp_path: Path, rounds: int) -> None:
             assert "faster" in end.err or "is taken" in end.err, f"round {number}: {end}"
             assert not (clone.path / ".git" / branch).exists(), "a loser has something left"
             assert not clone.at(f"../{clone.path.name}.worktrees").path.exists()
-        if number % 100 == 99:
-            print(f"{number + 1} rounds", flush=True)
         # as if nobody had been here: references and the winner's worktree go
         origin.git("update-ref", "-d", branch)
         won[0].git("worktree", "remove", "--force", f"../{won[0].path.name}.worktrees/ws-S1")
@@ -123,8 +121,6 @@ def race_in_a_clone(server: Server, tmp_path: Path, rounds: int) -> None:
         for end in ends:
             assert end.code == 0 or said_why(end), f"round {number}: {end}"
             assert end.code == 0 or f"at work on {won[0][1]}" in end.err, f"round {number}: {end}"
-        if number % 100 == 99:
-            print(f"{number + 1} rounds", flush=True)
         repo.git("worktree", "remove", "--force", "../repo.worktrees/ws-S1")
         repo.git("update-ref", "-d", "refs/heads/ws/S1")
     assert repo.git("fsck", "--no-dangling") == ""

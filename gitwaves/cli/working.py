@@ -176,14 +176,14 @@ def merge(app: App, id: str | None, resume: bool, again: bool, rest_: bool) -> N
       gitwaves merge MP1 --continue
       gitwaves merge --rest
     """
-    from gitwaves import merging
+    from gitwaves import merging, remaining
     from gitwaves.verifying import advance
 
     if rest_ == bool(id) or (rest_ and (resume or again)):
         raise UsageError("name one merge point, or say --rest", "gitwaves merge MP1")
     advance(app.store)
     if rest_:
-        landed, failed = merging.rest(app.store, trust_trunk=app.trust_trunk, confirm=_confirm)
+        landed, failed = remaining.rest(app.store, trust_trunk=app.trust_trunk, confirm=_confirm)
         for one in landed:
             echo(f"landed {' '.join(one.tasks)} from {one.node} as {one.commit[:10]}")
             if one.note:
