@@ -1,8 +1,9 @@
 """What Claude Code and Codex ask while an agent works, answered in their own JSON.
 
 Before a write: is it within the boundary? Before the end: does verification pass? Both are asked again
-by gitwaves itself, so an agent that has no hooks, or breaks them, ends in the same state. The shapes of
-questions and answers were read off Claude Code 2.1 and Codex CLI 0.169.
+by gitwaves itself, so an agent that has no hooks, or breaks them, ends in the same state. Before a
+sub-agent: which task is it for, and so which worktree? The shapes of questions and answers were read
+off Claude Code 2.1 and Codex CLI 0.169.
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gitwaves.attempts import failure_text
+from gitwaves.attempts import failure_text, news
 from gitwaves.claims import at_work, start
-from gitwaves.errors import GitwavesError, NotReady, Untrusted, UsageError
+from gitwaves.clients import SPAWNS
+from gitwaves.dispatching import before_spawn, stream_of, take
+from gitwaves.errors import ExitCode, GitwavesError, NotReady, Untrusted, UsageError
 from gitwaves.git import Repo, Worktree
-from gitwaves.model import Branch, TaskId
+from gitwaves.guards import trespasses
+from gitwaves.model import Branch, State, TaskId
+from gitwaves.rulebook import Rules
 from gitwaves.store import Snapshot, Store
-from gitwaves.verifying import advance, note, trespasses, verify
+from gitwaves.verifying import advance, note, verify
 from gitwaves.worktrees import place_for
 
 MOST_RETURNS = 5  # times that one session is sent back to work
@@ -46,20 +51,28 @@ def answer(text: str) -> str:
             "no question of an agent client on standard input",
             "agent clients call this; `gitwaves export claude-agents` writes their settings",
         ) from error
+    session = str(asked.get("session_id") or "")
     if event == "WorktreeCreate":
-        return str(_worktree(where, str(asked.get("name") or asked.get("worktree_name") or "")))
+        name = str(asked.get("name") or asked.get("worktree_name") or "")
+        return str(_worktree(where, name, session))
     try:
         store = Store(Repo.open(where), offline=True)
         here = store.repo.here()
         if here is None or here.branch is None:
             return ""
         match event:
+            case "PreToolUse" if str(asked.get("tool_name")) in SPAWNS.split("|"):
+                return before_spawn(store, asked, session)
             case "PreToolUse":
                 return _before_write(store, here, asked)
-            case "Stop":
-                return _before_end(store, here, asked)
-            case "SessionStart":
-                return _at_start(store, here, str(asked.get("session_id") or ""))
+            case "Stop" | "SubagentStop":
+                return _before_end(store, here, session)
+            case "SessionStart" | "SubagentStart":
+                return _at_start(store, here, event, session)
+            case "TaskCompleted":
+                _before_completion(store, asked)
+    except NotDone:
+        raise
     except GitwavesError:
         return ""  # no plan, or a state that other commands complain of: a session goes on
     return ""
@@ -76,8 +89,13 @@ def _before_write(store: Store, here: Worktree, asked: Mapping[str, Any]) -> str
     snapshot = store.snapshot()
     assert here.branch is not None
     task = at_work(snapshot, here.branch)
+    if stray := _astray(snapshot, here.branch, str(asked.get("agent_type") or "")):
+        return _denied(stray)
     if task is None:
         return ""
+    if fresh := news(store, store.progress(snapshot), task):
+        return _denied(". ".join(fresh) + ". You are told this once; go on with it in mind.")
+    rules = Rules(store.repo, snapshot.trunk, snapshot.trunk_tip)
     said = []
     for path in _written(asked):
         full = Path(os.path.realpath(here.path / path))  # links lead elsewhere
@@ -86,21 +104,28 @@ def _before_write(store: Store, here: Worktree, asked: Mapping[str, Any]) -> str
             if inside.startswith(".workstreams/"):
                 said.append(f"{inside} is gitwaves' to write: cards change on {snapshot.trunk}")
             else:
-                said += trespasses(snapshot.cards, here.branch, task, [inside])
+                card = snapshot.cards.tasks[task].path
+                said += [str(b) for b in trespasses(rules, here.branch, card, [inside])]
         elif full.is_relative_to(store.repo.common) or _others(store, here, full):
             said.append(f"{full} lies in another worktree: stay in {here.path}")
     if not said:
         return ""
-    reason = "; ".join(said) + f". Task {task} is at work here; `gitwaves brief` says its boundary."
-    return _say(
-        {
-            "hookSpecificOutput": {
-                "hookEventName": "PreToolUse",
-                "permissionDecision": "deny",
-                "permissionDecisionReason": reason,
-            }
-        }
+    return _denied(
+        "; ".join(said) + f". Task {task} is at work here; `gitwaves brief` says its boundary."
     )
+
+
+def _denied(reason: str) -> str:
+    said = {"permissionDecision": "deny", "permissionDecisionReason": reason}
+    return _say({"hookSpecificOutput": {"hookEventName": "PreToolUse", **said}})
+
+
+def _astray(snapshot: Snapshot, branch: Branch, agent: str) -> str:
+    """Why a workstream's agent may not write on a branch; empty where it may, or is none."""
+    stream = stream_of(snapshot.cards, agent)
+    if stream is None or stream.branch == branch:
+        return ""
+    return f"this is the worktree of {branch}, and {agent} works on {stream.branch}: stop here"
 
 
 def _written(asked: Mapping[str, Any]) -> Iterator[str]:
@@ -125,12 +150,14 @@ def _others(store: Store, here: Worktree, path: Path) -> bool:
 # --- before the end ----------------------------------------------------------------------------
 
 
-def _before_end(store: Store, here: Worktree, asked: Mapping[str, Any]) -> str:
+def _before_end(store: Store, here: Worktree, session: str) -> str:
     assert here.branch is not None
     advance(store, here.branch)
     task = at_work(store.snapshot(), here.branch)
-    if task is None or not _may_return(store, task, str(asked.get("session_id") or "")):
+    if task is None or not _may_return(store, task, session):
         return ""
+    if fresh := news(store, store.progress(), task):
+        return _say({"decision": "block", "reason": f"{task} is not done. {'. '.join(fresh)}"})
     try:
         result = verify(store, task)
     except (Untrusted, NotReady):
@@ -163,7 +190,7 @@ def _may_return(store: Store, task: TaskId, session: str) -> bool:
 # --- at the start ------------------------------------------------------------------------------
 
 
-def _at_start(store: Store, here: Worktree, session: str) -> str:
+def _at_start(store: Store, here: Worktree, event: str, session: str) -> str:
     snapshot = store.snapshot()
     assert here.branch is not None
     task = at_work(snapshot, here.branch)
@@ -181,15 +208,49 @@ def _at_start(store: Store, here: Worktree, session: str) -> str:
             f"Task {task} is at work in this worktree. Read `gitwaves brief {task}` before anything "
             "else, keep to its boundary, commit, and run `gitwaves verify` until it passes."
         )
-    return _say(
-        {"hookSpecificOutput": {"hookEventName": "SessionStart", "additionalContext": text}}
-    )
+    return _say({"hookSpecificOutput": {"hookEventName": event, "additionalContext": text}})
 
 
-def _worktree(where: Path, name: str) -> Path:
+# --- a client's own list of tasks --------------------------------------------------------------
+
+
+class NotDone(GitwavesError):
+    """An entry of a client's task list may not be completed: exit 2 tells the agent so."""
+
+    code = ExitCode.USAGE
+
+
+def _before_completion(store: Store, asked: Mapping[str, Any]) -> None:
+    """Raises where a client's list would say of a task that it is done, and it is not.
+
+    Raises:
+        NotDone: it is not.
+    """
+    words = re.findall(r"[A-Za-z0-9._-]+", str(asked.get("task_subject") or ""))
+    snapshot = store.snapshot()
+    name = words[0].rstrip(".-_") if words else ""
+    if name not in snapshot.cards.tasks:
+        return
+    advance(store)
+    view = store.progress().tasks[TaskId(name)]
+    if view.state not in {State.DONE, State.CANCELLED}:
+        raise NotDone(
+            f"{name} is {view.state}, not done: it is done once `gitwaves verify` passes on what is "
+            "committed",
+            f"`gitwaves show {name}` says where it stands",
+        )
+
+
+# --- worktrees ---------------------------------------------------------------------------------
+
+
+def _worktree(where: Path, name: str, session: str) -> Path:
     """The worktree that a client asks for: a task's, or one for a helper of the task at work."""
     store = Store(Repo.open(where))
     snapshot = store.snapshot()
+    dispatched = take(store, session)
+    if dispatched is not None:
+        return start(store, dispatched, agent="claude").path
     if name in snapshot.cards.tasks:
         return start(store, name).path
     here = store.repo.here()

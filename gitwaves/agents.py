@@ -16,12 +16,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gitwaves.clients import BUILT_IN, Limits, Said, filled, overrides, read, settings
+from gitwaves.clients import BUILT_IN, GIVEN, Limits, Said, filled, overrides, read, settings
 from gitwaves.errors import GitwavesError, NotReady
+from gitwaves.files import write_file
 from gitwaves.gitcall import clean_env
 from gitwaves.model import Profile, TaskId
 from gitwaves.processes import alive, marked, spawn, stop_tree
-from gitwaves.receipts import write_file
+from gitwaves.receipts import read_json
 from gitwaves.store import Snapshot, Store
 
 
@@ -81,14 +82,15 @@ def run_agent(
     start = log.stat().st_size if log.exists() else 0
     note = _note(store, task)
     note.parent.mkdir(parents=True, exist_ok=True)
-    _stop_file(store, task).unlink(missing_ok=True)  # meant for the one before
+    _end_orphan(note)
+    _stop_file(store, task).unlink(missing_ok=True)  # it was meant for one that ended before
     known = {"marker": marker, "runner": os.getpid(), "started": time.time(), "log": str(log)}
     # before it is started: whatever is killed now, the agent can be found
     write_file(note, json.dumps({**known, "from": start, "client": profile.client}).encode())
-    deadline = time.monotonic() + profile.timeout if profile.timeout else None
     how = ""
     try:
         process = spawn(argv, worktree, env, text.encode(), log, marker)
+        deadline = time.monotonic() + profile.timeout if profile.timeout else None
         while process.poll() is None and not how:
             if deadline is not None and time.monotonic() > deadline:
                 how = "timed out"
@@ -105,6 +107,34 @@ def run_agent(
     finally:
         note.unlink(missing_ok=True)
         _stop_file(store, task).unlink(missing_ok=True)
+
+
+def _end_orphan(note: Path) -> None:
+    """Ends the agent that a killed runner left at work: two would work on one task."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        marker = str(json.loads(note.read_bytes())["marker"])
+        if marked(marker):
+            _sweep(marker)
+
+
+def orphans(store: Store) -> dict[TaskId, Said]:
+    """Stops the agents whose `run` was killed, and says what each had said by then.
+
+    Nobody would hear them out, and the next agent of the task works in the same worktree.
+    """
+    found = {}
+    for note in sorted((store.repo.state_dir / "agents").glob("*.json")):
+        try:
+            held = json.loads(note.read_bytes())
+            if alive(int(held["runner"])):
+                continue
+            _sweep(str(held["marker"]))
+            said = read(str(held["client"]), _tail(Path(held["log"]), int(held["from"])))
+            found[TaskId(note.stem)] = said
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # half a note: of what was not started yet
+        note.unlink(missing_ok=True)
+    return found
 
 
 def launch(
@@ -154,7 +184,9 @@ def launch(
         "git_dir": [str(path) for path in (*own, *common)],
         "setting": overrides(profile.client, limits),
     }
-    env = {**clean_env(), **{k: filled([v], words, {})[0] for k, v in profile.env.items()}}
+    given = any("{setting}" in arg or "{settings}" in arg for arg in args)
+    env = {**clean_env(), **({GIVEN: "given"} if given else {})}
+    env |= {k: filled([v], words, {})[0] for k, v in profile.env.items()}
     if shutil.which("gitwaves") is None:  # the brief says to call it
         env["PATH"] = os.pathsep.join(
             [env.get("PATH", os.defpath), os.path.dirname(sys.executable)]
@@ -237,20 +269,21 @@ def stop_agent(store: Store, task: TaskId) -> None:
         NotReady: no agent is at work on it here.
     """
     note = _note(store, task)
+    held = read_json(note)
     try:
-        held = json.loads(note.read_bytes())
-    except (OSError, ValueError):
+        runner, marker = int(held["runner"]), str(held["marker"])
+    except (ValueError, KeyError, TypeError, OverflowError):
         raise NotReady(
             f"no agent is at work on {task} here", "`gitwaves status` shows who is"
         ) from None
-    if alive(int(held["runner"])):
+    if alive(runner):
         _stop_file(store, task).touch()
         for _ in range(300):
             if not note.exists():
                 return
             time.sleep(0.1)
         raise GitwavesError(f"the agent of {task} does not stop", "see `gitwaves logs`")
-    _sweep(str(held["marker"]))
+    _sweep(marker)
     note.unlink(missing_ok=True)
 
 
@@ -259,7 +292,11 @@ def _sweep(marker: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9._-]+", marker):
         return
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in marked(marker):
+        found = marked(marker)
+        for pid in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
-        time.sleep(0.5)
+        for _ in range(20 * bool(found)):  # Git takes its locks away when it is asked to go
+            if not marked(marker):
+                return
+            time.sleep(0.05)

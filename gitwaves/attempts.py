@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from gitwaves.agents import profile_for, run_agent, stop_wanted
 from gitwaves.brief import brief
 from gitwaves.claims import at_work, fail, start
 from gitwaves.clients import Said
 from gitwaves.errors import Conflict, GitwavesError, NotReady, Refused
-from gitwaves.model import Branch, Evidence, Gap, Oid, Status, TaskId, Tracking
-from gitwaves.receipts import made_files, write_file
+from gitwaves.files import write_file
+from gitwaves.lessons import taught
+from gitwaves.model import (
+    Branch,
+    Evidence,
+    Gap,
+    Oid,
+    Progress,
+    Status,
+    TaskId,
+    Tracking,
+    printable,
+)
+from gitwaves.receipts import made_files
 from gitwaves.steps import Outcome
 from gitwaves.store import Snapshot, Store
+from gitwaves.trust import Trust, profile_command
 from gitwaves.verifying import Verified, advance, note, said_in, verify
 
 MOST_WAITS = 24  # for the end of a usage limit, a task
@@ -46,14 +61,79 @@ def commit_all(store: Store, task: TaskId, message: str) -> Oid | None:
     return store.repo.branch(branch)
 
 
-def brief_for(store: Store, task: TaskId, *, attempt: int = 1, failure: str | None = None) -> str:
-    """The brief of a task as it stands now."""
+def brief_for(
+    store: Store,
+    task: TaskId,
+    *,
+    attempt: int = 1,
+    failure: str | None = None,
+    agent: bool = True,
+) -> str:
+    """The brief of a task as it stands now.
+
+    Args:
+        agent: an agent reads it, who need not be told again what stands in it.
+    """
     shown = store.progress()
+    if agent:
+        told_by_brief(store, shown, task)
     branch = shown.cards.branch_of(task)
     path = next((w.path for w in shown.worktrees if w.branch == branch), None)
     if failure is None:
         failure = last_failure(store, task)
     return brief(shown, task, attempt=attempt, failure=failure, worktree=path)
+
+
+def _told_path(store: Store, task: TaskId) -> Path:
+    return store.repo.state_dir / "agents" / f"{task}.told"
+
+
+def _news(progress: Progress, task: TaskId) -> dict[str, str]:
+    """What an agent at work on a task has to know of others, a sentence each, by what it is."""
+    fact = progress.facts.get(task)
+    digest = progress.cards.digest(task)
+    said = {
+        f"gap {gap.task} {gap.text}": (
+            f"{gap.task} found a gap in the spec that affects {task}: {printable(gap.text)}"
+        )
+        for gap in progress.gaps
+        if task in gap.affects and gap.task != task
+    }
+    claim = fact.tracking.claim if fact else None
+    if claim is not None and claim.spec != digest:
+        said[f"spec {digest}"] = (
+            f"the spec of {task} changed on trunk since it was begun; read `gitwaves brief {task}` again"
+        )
+    return said
+
+
+def news(store: Store, progress: Progress, task: TaskId) -> list[str]:
+    """What the agent at work on a task was not told yet; from now on it was."""
+    known = _told(store, task)
+    fresh = {key: text for key, text in _news(progress, task).items() if key not in known}
+    if fresh:
+        _tell(store, task, known | set(fresh))
+    return list(fresh.values())
+
+
+def told_by_brief(store: Store, progress: Progress, task: TaskId) -> None:
+    """Notes that an agent has read the brief of a task, in which all news stand."""
+    known, now = _told(store, task), set(_news(progress, task))
+    if now - known:
+        _tell(store, task, known | now)
+
+
+def _told(store: Store, task: TaskId) -> set[str]:
+    try:
+        return set(map(str, json.loads(_told_path(store, task).read_bytes())))
+    except (OSError, ValueError, TypeError):
+        return set()
+
+
+def _tell(store: Store, task: TaskId, keys: set[str]) -> None:
+    path = _told_path(store, task)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, json.dumps(sorted(keys)).encode())
 
 
 def last_failure(store: Store, task: TaskId) -> str | None:
@@ -97,6 +177,7 @@ class Work:
     agent: str | None = None  # a profile that goes before those of the cards
     trust_trunk: bool = False
     budget: Budget = Budget()
+    before: Said = field(default_factory=Said)  # what an agent of a run that was killed had said
     money: float = 0.0  # what was spent on it in this run, US dollars
     stop: threading.Event = field(default_factory=threading.Event)
     _session: str | None = None
@@ -115,6 +196,10 @@ class Work:
         """
         snapshot = self.store.snapshot()
         name, profile = profile_for(snapshot, self.task, self.agent)
+        if name in snapshot.cards.config.profiles:  # trunk may have changed it since `run` began
+            trusted = Trust(self.store.repo.common, self.store.repo.clone_id())
+            command = {f"profile {name}": (profile_command(profile),)}
+            trusted.require(command, trust_trunk=self.trust_trunk)
         who = f"{name}-{self.slot}"
         started = start(self.store, self.task, agent=who, trust_trunk=self.trust_trunk)
         began()
@@ -124,6 +209,7 @@ class Work:
         failure: str | None = None
         evidence: Evidence | None = None
         attempt = before + 1
+        self._heard(self.before)
         waited = 0
         since = time.monotonic()
         while attempt <= before + tries:
@@ -144,11 +230,7 @@ class Work:
                 lambda: self._stopped() or self.budget.spent(0, since) is not None,
                 self._session,
             )
-            self._session = ended.said.session or self._session
-            for name, value in ended.said.cost().items():
-                self._cost[name] = self._cost.get(name, 0) + value
-            self.money += ended.said.money
-            self._final = ended.said.final or self._final
+            self._heard(ended.said)
             if self._stopped():
                 self._spent()
                 return "stopped"
@@ -178,6 +260,13 @@ class Work:
         )
         return "failed"
 
+    def _heard(self, said: Said) -> None:
+        self._session = said.session or self._session
+        for name, value in said.cost().items():
+            self._cost[name] = self._cost.get(name, 0) + value
+        self.money += said.money
+        self._final = said.final or self._final
+
     def _wait(self, said: Said, times: int) -> None:
         """Waits until a usage limit ends: as it was told, else longer each time."""
         now = time.time()
@@ -189,26 +278,8 @@ class Work:
 
     def _spent(self) -> None:
         """Records the client's session, its cost and what its last words teach, if it said any."""
-        told = list(said_in("\n\n" + self._final.strip().rpartition("\n\n")[2]))
-        learned = [text for key, text in told if key == "learned"]
-        gaps = [Gap(text) for key, text in told if key == "spec-gap"]
-        if not (self._session or self._cost or told):
-            return
-
-        def known(tracking: Tracking) -> Tracking:
-            cost = dict(tracking.cost)
-            for name, value in self._cost.items():
-                cost[name] = cost.get(name, 0) + value
-            return replace(
-                tracking,
-                session=self._session or tracking.session,
-                cost=cost,
-                learnings=tuple(dict.fromkeys((*tracking.learnings, *learned))),
-                spec_gaps=(*tracking.spec_gaps, *(g for g in gaps if g not in tracking.spec_gaps)),
-            )
-
         try:
-            note(self.store, self.task, known)
+            record(self.store, self.task, self._session, self._cost, self._final)
         except GitwavesError as error:
             self.say(f"{self.task}  its cost is not recorded: {error.message}")
         self._cost = {}
@@ -258,6 +329,28 @@ class Work:
     def _done(self) -> None:
         (self.store.repo.state_dir / "logs" / self.task / "failure.txt").unlink(missing_ok=True)
         self.say(f"{self.task}  done")
+
+
+def record(
+    store: Store, task: TaskId, session: str | None, cost: Mapping[str, float], final: str
+) -> None:
+    """Writes to a card what its agent was, cost, and taught with its last words; if it said any.
+
+    Raises:
+        NotReady: another task is at work in its worktree.
+    """
+    told = list(said_in("\n\n" + final.strip().rpartition("\n\n")[2]))
+    learned = [text for key, text in told if key == "learned"]
+    gaps = [Gap(text) for key, text in told if key == "spec-gap"]
+    if not (session or cost or told):
+        return
+
+    def known(tracking: Tracking) -> Tracking:
+        total = {**tracking.cost, **{n: tracking.cost.get(n, 0) + v for n, v in cost.items()}}
+        found = taught(tracking, learned, gaps)
+        return replace(found, session=session or tracking.session, cost=total)
+
+    note(store, task, known)
 
 
 def failure_text(result: Verified) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -16,6 +16,7 @@ from gitwaves.caches import Cache, key_of
 from gitwaves.halves import SEPARATOR, join, planned, split
 from gitwaves.model import (
     POINTS_DIR,
+    RESERVED_IDS,
     ROOT,
     BatchId,
     Branch,
@@ -135,7 +136,8 @@ def load_card(data: bytes, path: str) -> Card:
     findings = [*document.findings]
     ident = name.removesuffix(".yaml")
     if not is_id(ident):
-        findings.append(_error(path, f"{ident!r} cannot be an id: letters, digits, single . _ -"))
+        why = "it is reserved" if ident.lower() in RESERVED_IDS else "letters, digits, single . _ -"
+        findings.append(_error(path, f"{ident!r} cannot be an id: {why}"))
     said = document.value.get("id") if isinstance(document.value, dict) else None
     if isinstance(said, str) and is_id(said) and said != ident:
         place = document.places.get("id", (1, 1))
@@ -190,6 +192,7 @@ def load_tracking(
                 for r in evidence.get("runs") or ()
             ),
             tuple(Oid(i) for i in evidence.get("inputs") or ()),
+            evidence.get("signature"),
         )
         if evidence
         else None,
@@ -234,6 +237,7 @@ def tracking_bytes(tracking: Tracking) -> bytes:
                 {"run": r.run, "exit": r.exit, "seconds": r.seconds, "log": r.log}
                 for r in evidence.runs
             ],
+            **({"signature": evidence.signature} if evidence.signature else {}),
         }
     if tracking.learnings:
         body["learnings"] = list(tracking.learnings)
@@ -434,7 +438,17 @@ def _read(data: bytes, path: str, kind: str, *, part: str = "", first_line: int 
 
 @cache
 def _validator(kind: str, part: str) -> Validator:
-    from jsonschema import Draft202012Validator
+    from jsonschema import Draft202012Validator, ValidationError, validators
+
+    extended: Any = validators.extend
+
+    def unique(validator: Any, wanted: bool, items: Any, schema: Any) -> Iterator[Any]:
+        # jsonschema's own compares each with each where numbers and texts are mixed
+        del schema
+        if wanted and validator.is_type(items, "array"):
+            different = {json.dumps(item, sort_keys=True) for item in items}
+            if len(different) < len(items):
+                yield ValidationError(f"{items!r} has non-unique elements")
 
     schema = json.loads(schema_text(f"{kind}.schema.json"))
     if part:
@@ -446,7 +460,8 @@ def _validator(kind: str, part: str) -> Validator:
             "required": [part],
             "additionalProperties": False,
         }
-    return Draft202012Validator(schema)
+    checker: Validator = extended(Draft202012Validator, {"uniqueItems": unique})(schema)
+    return checker
 
 
 def _violations(document: Document, path: str, kind: str, part: str) -> list[Finding]:

@@ -326,7 +326,8 @@ def settings(client: str, limits: Limits) -> str | None:
         case "claude":
             allow = [f"Bash({command}:*)" for command in commands]
             allow += [f"Bash({step})" for step in limits.steps]
-            return json.dumps({"permissions": {"allow": allow}, "hooks": _hooks(limits)}, indent=1)
+            hooks = _hooks(client, limits)
+            return json.dumps({"permissions": {"allow": allow}, "hooks": hooks}, indent=1)
         case "opencode":
             bash = {"*": "deny", **{f"{command}*": "allow" for command in commands}}
             bash.update(dict.fromkeys(limits.steps, "allow"))
@@ -342,20 +343,62 @@ def overrides(client: str, limits: Limits) -> list[str]:
     """What a client takes as `key=value` on its command line instead of a file."""
     if client != "codex":
         return []
-    return [f"hooks.{event}={_toml(groups)}" for event, groups in _hooks(limits).items()]
+    return [f"hooks.{event}={_toml(groups)}" for event, groups in _hooks(client, limits).items()]
 
 
 WRITES = "Edit|Write|MultiEdit|NotebookEdit|apply_patch"  # the tools that say what they write
+SPAWNS = "Agent|Task"  # the tools that start a sub-agent
+# Set where a client was given hooks for one run: those of the repository would ask twice.
+GIVEN = "GITWAVES_HOOKS"
+_BY_HAND = f'test -n "${GIVEN}" || ! command -v gitwaves >/dev/null || gitwaves hooks agent'
 
 
-def _hooks(limits: Limits) -> dict[str, list[dict[str, Any]]]:
+def _hooks(client: str, limits: Limits) -> dict[str, list[dict[str, Any]]]:
     """Claude Code's hooks, which Codex has too: deny before a write, send back before the end."""
     command = " ".join(_quoted(word) for word in (*limits.gitwaves, "hooks", "agent"))
-    call = {"type": "command", "command": command}
-    return {
-        "PreToolUse": [{"matcher": WRITES, "hooks": [{**call, "timeout": 20}]}],
-        "Stop": [{"matcher": "", "hooks": [{**call, "timeout": 3600}]}],
+    found = {"PreToolUse": _hook(command, 20, WRITES), "Stop": _hook(command, 3600)}
+    if client == "codex":
+        found["PreToolUse"] += _hook(_patching(command), 20, "Bash")
+    else:
+        found["WorktreeCreate"] = _hook(command, 1800)
+    return found
+
+
+def _patching(command: str) -> str:
+    """A command that asks only about shell commands that are patches: Codex makes some so."""
+    asks = f"printf '%s' \"$asked\" | {{ {command}; }}"
+    return f"asked=$(cat); case $asked in *'*** Begin Patch'*) {asks};; esac"
+
+
+def _hook(command: str, timeout: int, matcher: str = "") -> list[dict[str, Any]]:
+    call = {"type": "command", "command": command, "timeout": timeout}
+    return [{"matcher": matcher, "hooks": [call]}]
+
+
+def repository_settings(client: str) -> dict[str, Any]:
+    """What a repository's own settings say to lead a session opened by hand, for `claude`, `codex`.
+
+    The hooks say nothing where gitwaves is not installed, or was given hooks of its own.
+    """
+    hooks = {
+        "SessionStart": _hook(_BY_HAND, 60),
+        "PreToolUse": _hook(_BY_HAND, 20, WRITES),
+        "Stop": _hook(_BY_HAND, 3600),
     }
+    if client == "codex":
+        hooks["PreToolUse"] += _hook(_patching(_BY_HAND), 20, "Bash")
+        return {"hooks": hooks}
+    hooks["PreToolUse"] += _hook(_BY_HAND, 300, SPAWNS)
+    hooks["SubagentStart"] = _hook(_BY_HAND, 60)
+    hooks["SubagentStop"] = _hook(_BY_HAND, 3600)
+    hooks["TaskCompleted"] = _hook(_BY_HAND, 60)
+    hooks["WorktreeCreate"] = _hook("gitwaves hooks agent", 1800)  # without it there is none
+    commands = (*(f"git {verb}" for verb in GIT), *(f"gitwaves {verb}" for verb in _LOOP))
+    return {"permissions": {"allow": [f"Bash({c}:*)" for c in commands]}, "hooks": hooks}
+
+
+# What an agent may call of gitwaves without asking a person.
+_LOOP = ("status", "next", "show", "brief", "start", "verify", "learn", "gap", "logs", "merge")
 
 
 def _quoted(word: str) -> str:

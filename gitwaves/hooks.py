@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gitwaves.errors import GitwavesError, Refused
@@ -24,6 +24,7 @@ HOOKS = (
     "post-rewrite",
 )
 OTHER_VERSION = "is of another version of gitwaves"  # a fault that does no harm by itself
+SERVER_HOOKS = ("pre-receive",)  # of a repository that is pushed to
 _MARK = b"# gitwaves hook"
 _END = b"# gitwaves: end."  # begins the shim's last line; what stands below is somebody's
 _ORIGINAL = ".gitwaves-orig"
@@ -42,7 +43,7 @@ _IN_LEFTHOOK = (
 )
 
 
-def install(repo: Repo) -> list[str]:
+def install(repo: Repo, names: Sequence[str] = HOOKS) -> list[str]:
     """Installs the hooks, or renews them; says what was done.
 
     A hook that is there stays, as `<hook>.gitwaves-orig`, and runs before ours.
@@ -56,16 +57,39 @@ def install(repo: Repo) -> list[str]:
         raise _elsewhere(elsewhere)
     folder = repo.common / "hooks"
     with repo.lock():
-        _require_room(folder)
+        _require_room(folder, names)
         try:
             folder.mkdir(exist_ok=True)
             calls = _lefthook_calls(repo.top)
-            return [said for name in HOOKS for said in _install(folder / name, calls)]
+            return [said for name in names for said in _install(folder / name, calls)]
         except OSError as error:
             raise _cannot_write(folder, error) from error
 
 
-def uninstall(repo: Repo) -> list[str]:
+def install_server(repo: Repo) -> list[str]:
+    """Installs the hook that looks at pushes, in a bare repository; says what was done.
+
+    Raises:
+        Refused: it has a worktree, or see `install`.
+    """
+    if repo.top is not None:
+        raise Refused(
+            f"{repo.top} is no bare repository: nobody pushes to it",
+            "run this in the repository on the server that everyone pushes to",
+        )
+    return install(repo, SERVER_HOOKS)
+
+
+def uninstall_server(repo: Repo) -> list[str]:
+    """Removes that hook again, and the lock that was taken to install it; says what was done."""
+    said = uninstall(repo, SERVER_HOOKS)
+    if said and [p.name for p in repo.state_dir.iterdir()] == ["lock"]:
+        (repo.state_dir / "lock").unlink()
+        repo.state_dir.rmdir()
+    return said
+
+
+def uninstall(repo: Repo, names: Sequence[str] = HOOKS) -> list[str]:
     """Removes the hooks and puts back those that were there before; says what was done.
 
     Raises:
@@ -76,7 +100,7 @@ def uninstall(repo: Repo) -> list[str]:
         return []
     with repo.lock():
         try:
-            said = [line for name in HOOKS for line in _uninstall(folder / name)]
+            said = [line for name in names for line in _uninstall(folder / name)]
             if said and not any(folder.iterdir()):
                 folder.rmdir()
             return said
@@ -191,7 +215,7 @@ def _cannot_write(folder: Path, error: OSError) -> GitwavesError:
 
 
 def _render(name: str) -> bytes:
-    text = hook_text("shim.sh")
+    text = hook_text("pre-receive.sh" if name in SERVER_HOOKS else "shim.sh")
     for mark, value in (("HOOK", name), ("PYTHON", sys.executable), ("PACKAGE", str(_package()))):
         text = text.replace(f"@{mark}@", shlex.quote(value), 1)
     return os.fsencode(text)
@@ -263,9 +287,9 @@ def _named_in(shim: Path) -> list[str]:
     return [path for text in found for path in shlex.split(text)]
 
 
-def _require_room(folder: Path) -> None:
+def _require_room(folder: Path, names: Sequence[str]) -> None:
     """Raises before anything is touched where a hook and a kept hook are in each other's way."""
-    for hook in (folder / name for name in HOOKS):
+    for hook in (folder / name for name in names):
         kept = _beside(hook, _ORIGINAL)
         if not (os.path.lexists(hook) and os.path.lexists(kept)) or _is_ours(hook):
             continue

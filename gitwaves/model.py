@@ -24,7 +24,7 @@ POINTS_DIR = "merge-points"
 CONFIG_PATH = f"{ROOT}/config.yaml"
 DASHBOARD_PATH = f"{ROOT}/DASHBOARD.txt"
 DASHBOARD_BRANCH = Branch("gitwaves/dashboard")
-RESERVED_IDS = frozenset({"dashboard", "rescued", "archive"})
+RESERVED_IDS = frozenset({"dashboard", "rescued", "archive", "workstream"})
 DEFAULT_VERIFY_TIMEOUT = 30 * 60  # seconds
 DEFAULT_ESTIMATE = 60 * 60  # seconds
 
@@ -149,6 +149,20 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+NOTE_LENGTH = 1000  # characters of one learning or gap
+
+
+def noted(text: str) -> str:
+    r"""What somebody noted (a learning, a spec gap) as one line of text that steers nothing.
+
+    >>> noted("cents,\n  not \x1b[1meuros ")
+    'cents, not \\x1b[1meuros'
+    """
+    decoded = text.encode(errors="surrogateescape").decode(errors="replace")
+    line = printable(" ".join(decoded[: 4 * NOTE_LENGTH].split()))
+    return line if len(line) <= NOTE_LENGTH else line[: NOTE_LENGTH - 2] + " …"
 
 
 Place = tuple[int, int]  # line and column, both from 1
@@ -298,6 +312,7 @@ class Evidence:
     spec: str  # the spec digest
     runs: tuple[Run, ...] = ()
     inputs: tuple[Oid, ...] = ()  # a merge point's: the done commits it took
+    signature: str | None = None  # by SSH, of all but `commit`: a line of base64
 
 
 @dataclass(frozen=True, slots=True)
@@ -459,6 +474,7 @@ class Fact:
     tip: Oid | None = None  # of the branch it was read from
     commit: Oid | None = None  # a landed merge point's: the merge commit on trunk
     reverted: bool = False  # a merge point that was landed and taken back
+    signer: str | None = None  # who signed its evidence, where trunk asks for that
 
 
 class State(StrEnum):

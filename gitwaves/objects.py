@@ -1,4 +1,4 @@
-"""Git's objects: read through one process, parsed here."""
+"""Git's objects: read through one process, parsed here; in a partial clone fetched in one go."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import contextlib
 import os
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gitwaves.gitcall import SAFE, git_env
+from gitwaves.errors import GitError
+from gitwaves.gitcall import SAFE, git_env, run_git
 from gitwaves.model import Oid
 
 
@@ -48,7 +49,11 @@ class Objects:
         self._held = 0
 
     def read(self, oid: Oid) -> tuple[str, bytes] | None:
-        """The kind and content of an object, or None where it is not here."""
+        """The kind and content of an object, or None where it is not here.
+
+        Raises:
+            GitError: it is damaged, or a partial clone that lacks it cannot fetch it.
+        """
         with self._guard:
             found = self._known.get(oid)
             if found is None:
@@ -80,14 +85,61 @@ class Objects:
         process.stdin.write(oid.encode() + b"\n")
         process.stdin.flush()
         head = process.stdout.readline().split()
-        if len(head) != 3:
+        if len(head) == 2:
             return None
-        size = int(head[2])
-        data = process.stdout.read(size + 1)[:size]
-        return head[1].decode(), data
+        size = int(head[2]) if head else 0
+        data = process.stdout.read(size + 1)
+        if not head or len(data) <= size:  # it gave up: that is not the answer that there is none
+            self._stop()
+            raise self._unreadable(oid)
+        return head[1].decode(), data[:size]
+
+    def _unreadable(self, oid: Oid) -> GitError:
+        if self._partial():
+            return _not_fetched(f"the object {oid} is")
+        return GitError(f"the object {oid} cannot be read", "`git fsck` says what is damaged")
+
+    def _partial(self) -> bool:
+        return any((self._common / "objects" / "pack").glob("*.promisor"))
+
+    def bring(self, trees: Iterable[Oid]) -> None:
+        """Fetches in one go what a partial clone lacks of `trees` and all below them.
+
+        Git itself would fetch each file when it is read, one after another. Where nothing is
+        lacking, nothing is fetched.
+
+        Raises:
+            GitError: it cannot be fetched.
+        """
+        if not self._partial():
+            return
+        given = "".join(f"{tree}\n" for tree in dict.fromkeys(trees))
+        git = f"--git-dir={self._common}"
+        args = ("rev-list", "--objects", "--missing=print", "--no-object-names", "--stdin")
+        walked = run_git([git, *args], stdin=given.encode(), check=False).stdout.decode()
+        missing = (
+            [line[1:] for line in walked.splitlines() if line.startswith("?")] if given else []
+        )
+        named = ["config", "--name-only", "--get-regexp", r"^remote\..*\.promisor$"]
+        remotes = run_git([git, *named], check=False).stdout.decode(errors="surrogateescape")
+        for line in remotes.splitlines() if missing else ():
+            remote = line.removeprefix("remote.").removesuffix(".promisor")
+            # as Git does it when it meets one of them
+            fetch = ("-c", "fetch.negotiationAlgorithm=noop", "fetch", "--quiet", "--no-tags",
+                     "--no-write-fetch-head", "--recurse-submodules=no", "--filter=blob:none",
+                     "--stdin", "--end-of-options", remote)  # fmt: skip
+            done = run_git([git, *fetch], stdin="\n".join(missing).encode(), check=False)
+            if done.returncode == 0:
+                return
+        if missing:
+            count = len(missing)
+            raise _not_fetched(f"{count} object{' is' if count == 1 else 's are'}")
 
     def __del__(self) -> None:
-        process = self._process
+        self._stop()
+
+    def _stop(self) -> None:
+        process, self._process = self._process, None
         if process is not None:
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
@@ -95,6 +147,13 @@ class Objects:
                         stream.close()
             with contextlib.suppress(Exception):
                 process.wait(timeout=1)
+
+
+def _not_fetched(what: str) -> GitError:
+    return GitError(
+        f"{what} not in this partial clone, and cannot be fetched",
+        "run the same command again when the remote can be reached",
+    )
 
 
 def tree_data(entries: Mapping[str, Entry]) -> bytes:

@@ -10,16 +10,27 @@ from gitwaves import hooks
 from gitwaves.cards import load_cards, load_config
 from gitwaves.design_doc import parse
 from gitwaves.errors import GitwavesError, NotReady, Refused
-from gitwaves.git import Repo
+from gitwaves.files import write_file
+from gitwaves.git import Repo, admin_dir
 from gitwaves.graph import graph_of
 from gitwaves.importing import Import, reimport
-from gitwaves.model import CONFIG_PATH, DASHBOARD_PATH, ROOT, Branch, Cards, Oid, Status, natural
+from gitwaves.model import (
+    CONFIG_PATH,
+    DASHBOARD_PATH,
+    ROOT,
+    Branch,
+    Cards,
+    Oid,
+    Status,
+    natural,
+    printable,
+)
 from gitwaves.plan import progress, schedule
-from gitwaves.receipts import write_file
 from gitwaves.render import dashboard
 from gitwaves.store import Store
 from gitwaves.yamledit import dump, edited
 
+MAX_DOC = 2 << 20  # bytes
 CONFIG_ORDER = (
     "version", "title", "trunk", "agents", "agent", "design", "batches", "worktrees", "profiles"
 )  # fmt: skip
@@ -48,6 +59,7 @@ def init(
         GitwavesError: a bare repository, or a trunk that does not exist.
     """
     top = _require_top(repo)
+    Store(repo).require_in_reach()
     _require_no_link(top, CONFIG_PATH)
     said: list[str] = []
     existing = top / CONFIG_PATH
@@ -71,7 +83,7 @@ def init(
                 "agent": agent,
             }
         ),
-        f"{ROOT}/.gitattributes": b"* -text\n",
+        f"{ROOT}/.gitattributes": b"* -text\n*.yaml diff=gitwaves\n",
     }
     for path, data in files.items():
         if not (top / path).exists():
@@ -141,6 +153,7 @@ def import_doc(store: Store, doc: Path, *, draft: bool = False) -> Import:
     """
     repo = store.repo
     top = _require_top(repo)
+    store.require_in_reach()
     _require_no_link(top, CONFIG_PATH)
     if not (top / CONFIG_PATH).is_file():
         raise NotReady("there is no .workstreams/ here", "run `gitwaves init` first")
@@ -150,22 +163,19 @@ def import_doc(store: Store, doc: Path, *, draft: bool = False) -> Import:
         raise GitwavesError(
             f"{doc} is not in this repository", f"copy it below {top} and commit it"
         ) from None
-    try:
-        data = doc.read_bytes()
-    except OSError as error:
-        raise GitwavesError(f"cannot read {doc}: {error.strerror}") from None
+    data = _doc_bytes(doc)
     files, _ = store.working_files()
     config, findings = load_config(files[CONFIG_PATH], CONFIG_PATH)
     if any(f.severity == "error" for f in findings):
         raise GitwavesError(str(findings[0]), f"mend {CONFIG_PATH} first")
     if not draft:
-        _require_committed(repo, config.trunk, path, data)
+        data = _committed(repo, config.trunk, path, data)
     blob = Oid(repo.git("hash-object", "-w", "--stdin", "--no-filters", stdin=data))
     old = None
     if config.design_path == path and config.design_blob:
         before = repo.blob(config.design_blob)
-        old = parse(before.decode(errors="replace"), path) if before is not None else None
-    new = parse(data.decode(errors="replace"), path)
+        old = parse(_text(before), path) if before is not None else None
+    new = parse(_text(data), path)
     result = reimport(old, new, files, _begun(store), trunk=config.trunk)
     changes: dict[str, object] = {"design": {"path": path, "blob": blob}}
     if new.batches and list(config.batches) != list(new.batches) and not _natural(new.batches):
@@ -175,19 +185,69 @@ def import_doc(store: Store, doc: Path, *, draft: bool = False) -> Import:
     written: dict[str, bytes] = dict(result.files)
     if config.design_path != path or config.design_blob != blob:
         written[CONFIG_PATH] = edited(files[CONFIG_PATH], changes, CONFIG_ORDER)
+    _require_readable(result.files)
     for name, content in sorted(written.items()):
-        write_in(top, name, content)
+        if name != CONFIG_PATH:
+            write_in(top, name, content)
     for name in result.deleted:
         (top / name).unlink(missing_ok=True)
+    if CONFIG_PATH in written:
+        # last: what it says is imported is there, else the next import goes on where a kill stopped
+        write_in(top, CONFIG_PATH, written[CONFIG_PATH])
     conflicts = tuple(sorted({*result.conflicts, *new.findings}))
     return Import(result.files, result.report, conflicts, result.deleted)
+
+
+def _doc_bytes(doc: Path) -> bytes:
+    """The bytes of a design doc.
+
+    Raises:
+        GitwavesError: it is no file, cannot be read, or is larger than a person could have approved.
+    """
+    try:
+        if not doc.is_file():
+            raise GitwavesError(f"there is no file {doc}", "name a Markdown file")
+        size = doc.stat().st_size
+        if size > MAX_DOC:
+            raise GitwavesError(
+                f"{doc} holds {size >> 10} KiB, more than the {MAX_DOC >> 10} KiB of a design doc",
+                "name the document that the tasks stand in",
+            )
+        return doc.read_bytes()
+    except OSError as error:
+        raise GitwavesError(
+            f"cannot read {doc}: {error.strerror}", "make it yours and readable"
+        ) from None
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace").replace("\0", "\ufffd")  # as CommonMark wants it
+
+
+def _require_readable(files: Mapping[str, bytes]) -> None:
+    """Raises where a card would be written that nothing reads again.
+
+    Raises:
+        Refused: names the card and what is wrong with it.
+    """
+    for finding in load_cards(files).findings:
+        if finding.severity == "error":
+            raise Refused(
+                f"this would write {finding.path}, in which: {printable(finding.message)}",
+                "shorten or mend what the doc says of it",
+            )
 
 
 def _natural(batches: tuple[str, ...]) -> bool:
     return list(batches) == sorted(batches, key=natural)
 
 
-def _require_committed(repo: Repo, trunk: Branch, path: str, data: bytes) -> None:
+def _committed(repo: Repo, trunk: Branch, path: str, data: bytes) -> bytes:
+    """The doc as it is committed: a checkout may have other line ends.
+
+    Raises:
+        Refused: it is not committed on trunk as it stands in the working tree.
+    """
     tip = repo.resolve(f"refs/heads/{trunk}")
     committed = repo.read(tip, path) if tip else None
     if committed is None or committed.replace(b"\r\n", b"\n") != data.replace(b"\r\n", b"\n"):
@@ -196,6 +256,7 @@ def _require_committed(repo: Repo, trunk: Branch, path: str, data: bytes) -> Non
             f"{path} {what} on {trunk}",
             f"commit it there first, or try it with `gitwaves import {path} --draft`",
         )
+    return committed
 
 
 def _begun(store: Store) -> set[str]:
@@ -215,7 +276,7 @@ def write_in(top: Path, path: str, data: bytes) -> None:
     _require_no_link(top, path)
     target = top / path
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_file(target, data)
+    write_file(target, data, scratch=admin_dir(top))  # a kill leaves nothing in anybody's way
     target.chmod(0o644)
 
 

@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from gitwaves import merging
-from gitwaves.agents import profile_for
-from gitwaves.attempts import Budget, Work
+from gitwaves.agents import orphans, profile_for
+from gitwaves.attempts import Budget, Work, record
 from gitwaves.claims import at_work
+from gitwaves.clients import Said
 from gitwaves.errors import GitwavesError, LostClaim, Refused
 from gitwaves.events import Events
+from gitwaves.graph import graph_of
 from gitwaves.model import Branch, PointState, Progress, State, Status, TaskId, natural
+from gitwaves.signing import signer_for
 from gitwaves.store import Snapshot, Store
 from gitwaves.trust import Trust, commands_of
 from gitwaves.verifying import advance
@@ -73,6 +76,7 @@ class Runner:
         self._given_up: set[str] = set()  # tasks and merge points that this run does not try again
         self._stopped: set[TaskId] = set()
         self._why: dict[str, str] = {}
+        self._before: dict[TaskId, Said] = {}  # what agents of a run that was killed had said
         self._wake = threading.Event()
         self._cancel = threading.Event()
         self._lines: list[str] = []
@@ -116,8 +120,13 @@ class Runner:
     # --- the loop ------------------------------------------------------------------------------
 
     def _prepare(self) -> Snapshot:
+        self._before = orphans(self.store)
         advance(self.store)
         snapshot = refresh(self.store)
+        for task, said in self._before.items():  # done, and killed before that was written down
+            if task in snapshot.facts and snapshot.facts[task].tracking.status is Status.DONE:
+                with contextlib.suppress(GitwavesError):
+                    record(self.store, task, said.session, said.cost(), said.final)
         cards = snapshot.cards
         open_tasks = [
             t for t in cards.tasks if snapshot.facts[t].tracking.status is not Status.DONE
@@ -128,12 +137,14 @@ class Runner:
         Trust(self.store.repo.common, self.store.repo.clone_id()).require(
             commands_of(cards), trust_trunk=self.trust_trunk
         )
+        signer_for(self.store.repo, cards.config, snapshot.trunk_tip)
         self._events = Events(self.store, cards.config.on_event, self._say)
         return snapshot
 
     def _loop(self, tick: Callable[[], None]) -> None:
         rested = False
         while True:
+            self._wake.clear()
             self._reap()
             snapshot = self.store.snapshot()
             shown = self.progress = self.store.progress(snapshot)
@@ -150,7 +161,6 @@ class Runner:
                     return
             else:
                 rested = rested and self._landing is not None
-            self._wake.clear()
             for _ in range(100):
                 tick()
                 if self._wake.wait(0.1):
@@ -176,6 +186,8 @@ class Runner:
 
     def _reap(self) -> None:
         for branch, job in list(self._jobs.items()):
+            if job.result:
+                job.thread.join(1)  # it has said so, and is about to end
             if not job.thread.is_alive():
                 del self._jobs[branch]
                 self._money += job.work.money
@@ -184,8 +196,10 @@ class Runner:
                 if job.result in {"failed", "lost", "stopped"} or job.result.startswith("error"):
                     self._given_up.add(job.task)
                     self._why[job.task] = job.result
-        if self._landing is not None and not self._landing.is_alive():
-            self._landing = None
+        if self._landing is not None:
+            self._landing.join(0.02)  # it wakes this loop just before it ends
+            if not self._landing.is_alive():
+                self._landing = None
 
     def _dispatch(self, snapshot: Snapshot, shown: Progress) -> None:
         limit = self._agents or snapshot.cards.config.agents
@@ -210,6 +224,7 @@ class Runner:
                 self.agent,
                 self.trust_trunk,
                 self._task_budget,
+                self._before.pop(task, Said()),
             )
             job = Job(work, threading.Thread())
             job.thread = threading.Thread(target=self._work, args=(job,), name=f"agent-{task}")
@@ -231,13 +246,18 @@ class Runner:
     def _land_ready(self, shown: Progress) -> None:
         if self._landing is not None:
             return
+        graph = graph_of(shown.cards)
         for point in shown.merge_points.values():
             if point.state is PointState.READY and point.id not in self._given_up:
+                # an agent's last words, what it cost and what it learned, are to land with its work
+                if any(job.task in graph.closure([point.id]) for job in self._jobs.values()):
+                    continue
                 self._start_landing(self._merge, point.id)
                 return
 
     def _land_rest(self, snapshot: Snapshot) -> None:
-        if merging.left_over(snapshot) and "--rest" not in self._given_up:
+        left = merging.left_over(snapshot) or merging.untold(snapshot)
+        if left and "--rest" not in self._given_up:
             self._given_up.add("--rest")
             self._start_landing(self._rest, "")
 
@@ -260,6 +280,8 @@ class Runner:
             self._say(f"{name}  not landed: {type(error).__name__}: {error}")
         else:
             self._say(f"{name}  landed as {landed.commit[:10]}")
+            if landed.note:
+                self._say(f"{name}  {landed.note}")
             self._events.tell("merge_point_landed", merge_point=name, commit=landed.commit)
         finally:
             self._wake.set()
@@ -270,6 +292,8 @@ class Runner:
             landed, failed = merging.rest(self.store, trust_trunk=self.trust_trunk)
             for one in landed:
                 self._say(f"{one.node}  landed {' '.join(one.tasks)}")
+                if one.note:
+                    self._say(f"{one.node}  {one.note}")
             for error in failed:
                 self._why["--rest"] = error.message.splitlines()[0]
                 self._say(f"not landed: {error.message}")
@@ -350,7 +374,7 @@ class Runner:
 
     def _say(self, line: str) -> None:
         with self._guard:
-            self._lines.append(line)
+            self._lines += line.splitlines()
 
     @contextlib.contextmanager
     def _only_one(self) -> Iterator[None]:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gitwaves.cards import (
+    WORKSTREAM_FILE,
     keep_in,
+    load_card,
     load_cards,
     load_config,
     load_tracking,
+    load_workstream,
     point_path,
     save_kept,
     task_path,
 )
-from gitwaves.errors import GitwavesError, NotReady, UsageError
+from gitwaves.errors import GitError, GitwavesError, NotReady, UsageError
 from gitwaves.git import Repo
 from gitwaves.graph import graph_of
 from gitwaves.halves import split
@@ -26,20 +29,27 @@ from gitwaves.model import (
     ROOT,
     Branch,
     Cards,
+    Config,
+    Evidence,
     Fact,
     MergePoint,
     Oid,
     Progress,
     Status,
+    Step,
+    Task,
     TaskId,
     Tracking,
     Verdict,
     closest,
     natural,
+    task_digest,
 )
 from gitwaves.plan import progress, schedule
+from gitwaves.signing import Rule, Signatures, rule_at, rules
 from gitwaves.state import Seen, judge, settle
 
+_GOOD = frozenset({Verdict.HOLDS, Verdict.UNCHECKED, Verdict.STALE})
 ODD_MODES = {"120000": "a symbolic link", "160000": "a submodule"}
 
 
@@ -74,6 +84,24 @@ def unknown(
     return UsageError(f"no {kind} {name!r}", hint)
 
 
+def trunk_among(
+    repo: Repo, heads: Mapping[str, Oid], remotes: Mapping[str, Oid], configured: str = ""
+) -> tuple[Branch, Oid, Config] | None:
+    """The branch whose own tree names it as trunk, its tip there, and the configuration; or None."""
+    order = [b for b in (configured, "main", "master") if b]
+    order += [
+        b for b in sorted({*heads, *remotes}) if b not in order and not b.startswith("gitwaves/")
+    ]
+    for name in order:
+        for tip in (heads.get(name), remotes.get(name)):
+            data = repo.read(tip, CONFIG_PATH) if tip else None
+            if data is not None and tip is not None:
+                config, _ = load_config(data, CONFIG_PATH)
+                if config.trunk == name:
+                    return Branch(name), tip, config
+    return None
+
+
 class Store:
     """The plan as trunk and the worktrees' branches hold it."""
 
@@ -81,6 +109,7 @@ class Store:
         self.repo = repo
         self.offline = offline  # a hook never uses the network
         self._configured: str | None = None
+        self.signatures = Signatures(repo)
         keep_in(repo.state_dir / "cache")
 
     # --- trunk ---------------------------------------------------------------------------------
@@ -102,26 +131,16 @@ class Store:
         }
         remotes: dict[str, Oid] = {}
         for name, oid in refs.items():
-            if name.startswith("refs/remotes/") and not name.endswith("/HEAD"):
-                remotes.setdefault(name.split("/", 3)[3], oid)
+            parts = name.split("/", 3)  # git-svn makes some of one level, refs/remotes/git-svn
+            if parts[1] == "remotes" and len(parts) == 4 and parts[3] != "HEAD":
+                remotes.setdefault(parts[3], oid)
         if self._configured is None:
             self._configured = self.repo.config("gitwaves.trunk") or ""
         configured = self._configured
-        order = [b for b in (configured, "main", "master") if b]
-        order += [
-            b
-            for b in sorted({*heads, *remotes})
-            if b not in order and not b.startswith("gitwaves/")
-        ]
-        for name in order:
-            for tip in (heads.get(name), remotes.get(name)):
-                data = self.repo.read(tip, CONFIG_PATH) if tip else None
-                if data is not None and tip is not None:
-                    config, _ = load_config(data, CONFIG_PATH)
-                    if config.trunk == name:
-                        return Branch(name), self._newer(
-                            name, heads.get(name), config.remote
-                        ) or tip
+        found = trunk_among(self.repo, heads, remotes, configured)
+        if found is not None:
+            name, tip, config = found
+            return name, self._newer(name, heads.get(name), config.remote) or tip
         raise self._no_plan(heads)
 
     def _newer(self, name: str, local: Oid | None, remote: str | None) -> Oid | None:
@@ -134,7 +153,11 @@ class Store:
             return local or theirs
         return local if self.repo.is_ancestor(theirs, local) else theirs
 
+    def _in_line(self, one: Oid, other: Oid) -> bool:
+        return self.repo.is_ancestor(one, other) or self.repo.is_ancestor(other, one)
+
     def _no_plan(self, heads: Mapping[str, Oid]) -> NotReady:
+        self.require_in_reach()
         top = self.repo.top
         if top and (top / CONFIG_PATH).is_file():
             config, _ = load_config((top / CONFIG_PATH).read_bytes(), CONFIG_PATH)
@@ -151,6 +174,29 @@ class Store:
             "there is no plan in this repository yet",
             "run `gitwaves init`, then `gitwaves import DOC`",
         )
+
+    def require_in_reach(self) -> None:
+        """Raises where there is a plan, but not where the working tree would have it.
+
+        Raises:
+            NotReady: it is below the top of the repository, or outside a sparse checkout.
+        """
+        top = self.repo.top
+        if top is None or os.path.lexists(top / CONFIG_PATH):
+            return
+        if CONFIG_PATH in self._outside(top):
+            raise NotReady(
+                f"{ROOT}/ is outside the sparse checkout of {top}",
+                f"run `git sparse-checkout add {ROOT}` there first",
+            )
+        for folder in (self.repo.start, *self.repo.start.parents):
+            if folder == top.resolve():
+                return
+            if (folder / CONFIG_PATH).is_file():
+                raise NotReady(
+                    f"{folder / ROOT} is below the top of its repository, where no plan is read",
+                    f"move it to {top / ROOT}; the paths in it are then those from there",
+                )
 
     # --- cards ---------------------------------------------------------------------------------
 
@@ -175,8 +221,12 @@ class Store:
                     odd[path] = ODD_MODES[entry.mode]
                 else:
                     data = self.repo.blob(entry.oid)
-                    if data is not None:
-                        files[path] = data
+                    if data is None:
+                        raise GitError(
+                            f"{path} of {commit[:10]} is not in this repository",
+                            "`git fsck` says what is damaged; fetch it anew",
+                        )
+                    files[path] = data
         return files, odd
 
     def cards(self, commit: Oid) -> Cards:
@@ -207,7 +257,24 @@ class Store:
                     files[path] = full.read_bytes()
                 elif not stat.S_ISDIR(mode):
                     odd[path] = "a special file"
+        for path, oid in self._outside(top).items():
+            data = self.repo.blob(oid)
+            if data is not None and path not in odd:
+                files.setdefault(path, data)
         return files, odd
+
+    def _outside(self, top: Path) -> dict[str, Oid]:
+        """The cards that a sparse checkout leaves out: what is not there has not changed."""
+        sparse = self.repo.try_git("config", "--type=bool", "core.sparseCheckout", cwd=top)
+        if sparse.stdout != b"true\n":
+            return {}
+        found = {}
+        for line in self.repo.paths("ls-files", "-v", "-s", "-z", "--", ROOT, cwd=top):
+            head, path = line.split("\t", 1)
+            flag, mode, oid, _ = head.split()
+            if flag == "S" and mode.startswith("100"):
+                found[path] = Oid(oid)
+        return found
 
     # --- state ---------------------------------------------------------------------------------
 
@@ -229,12 +296,20 @@ class Store:
             said: list[str] = []
         else:
             trunk, tip = self.trunk()
+            self.repo.bring([tip], ROOT)
             cards = self.cards(tip)
             tips, said = self._tips(cards)
+            bases = (base for t in tips.values() for base in self.repo.merge_bases(tip, t))
+            self.repo.bring([*tips.values(), *bases], ROOT)
+            said += self._unseen(cards.config.remote)
         facts: dict[str, Fact] = {}
         for branch in sorted({cards.branch_of(t) for t in cards.tasks}):
             facts |= self._facts_on(cards, branch, tip, tips.get(branch))
         facts |= self._point_facts(cards, tip)
+        said += [
+            line for branch in sorted(tips) for line in self._lost(cards, branch, tip, tips[branch])
+        ]
+        facts |= self._signed(cards, tip, facts)
         save_kept()
         return Snapshot(cards, facts, trunk, tip, tips, (*self._warnings(cards, rev), *said))
 
@@ -245,6 +320,11 @@ class Store:
         said: list[str] = []
         remote = cards.config.remote
         branches = {w.branch for w in cards.workstreams.values()}
+        trunk = cards.config.trunk
+        mine = refs.get(f"refs/heads/{trunk}")
+        theirs = refs.get(f"refs/remotes/{remote}/{trunk}") if remote else None
+        if mine and theirs and not self._in_line(mine, theirs):
+            said.append(f"{trunk} diverged from {remote}: {remote}'s is read")
         for branch in sorted(branches | {cards.branch_of(t) for t in cards.tasks}):
             local = refs.get(f"refs/heads/{branch}")
             theirs = refs.get(f"refs/remotes/{remote}/{branch}") if remote else None
@@ -260,6 +340,49 @@ class Store:
             if newest:
                 tips[branch] = newest
         return tips, said
+
+    def _unseen(self, remote: str | None) -> list[str]:
+        """What this clone cannot see, in words: it is said, never guessed at."""
+        said = []
+        if self.repo.is_shallow():
+            said.append(
+                "this clone is shallow: what lies before its history is not looked at "
+                "(`git fetch --unshallow` brings it)"
+            )
+        if remote is not None:
+            asked = self.repo.try_git("config", "--get-all", f"remote.{remote}.fetch")
+            specs = asked.stdout.decode(errors="replace").split()
+            if not specs:
+                said.append(f"the remote {remote} is not set up here: nothing of it is seen")
+            elif not any("refs/heads/*:" in spec for spec in specs):
+                said.append(
+                    f"only some branches of {remote} are fetched: what others hold is not seen "
+                    f"(`git remote set-branches {remote} '*'`, then `git fetch`)"
+                )
+        return said
+
+    def _lost(self, cards: Cards, branch: Branch, trunk: Oid, tip: Oid) -> list[str]:
+        """What is to be said of work on a branch whose card trunk no longer has in its place."""
+        said = []
+        for stream in (w.id for w in cards.workstreams.values() if w.branch == branch):
+            folder = self.repo.at(tip, f"{ROOT}/{stream}")
+            known = {cards.tasks[t].path for t in cards.tasks_on(branch)}
+            for name in sorted(self.repo.tree(folder.oid)) if folder and folder.is_tree else ():
+                path = task_path(stream, name.removesuffix(".yaml"))
+                if path in known or name == WORKSTREAM_FILE or self.repo.at(trunk, path):
+                    continue
+                held = self.tracking_of(self.repo.read(tip, path), path)
+                if held is None or held.status is Status.PLANNED:
+                    continue
+                bases = self.repo.merge_bases(trunk, tip)
+                if any(self.tracking_of(self.repo.read(b, path), path) == held for b in bases):
+                    continue
+                task = name.removesuffix(".yaml")
+                said.append(
+                    f"{branch} has work of {task} ({held.status}), whose card {path} is not on "
+                    f"{cards.config.trunk}: put it back, and cancel it there if it is not wanted"
+                )
+        return said
 
     def claims(self, cards: Cards, branch: Branch, *revs: str) -> set[str]:
         """The ids of the claims that a range of commits made."""
@@ -305,6 +428,10 @@ class Store:
             before = [self.tracking_of(self.repo.read(base, path), path) for base in bases]
             at_tip = self.tracking_of(self.repo.blob(theirs.oid), path)
             settled[task] = settle(task, on_trunk, at_tip, before)
+            if settled[task][1] or trunk in bases:
+                continue
+            if self._taken_back(trunk, tip, path, at_tip):
+                settled[task] = settle(task, on_trunk, at_tip, [at_tip])
         wanted = {
             tracking.evidence.commit
             for tracking, landed in settled.values()
@@ -316,16 +443,117 @@ class Store:
         facts = {}
         for task, (tracking, landed) in settled.items():
             seen = self._seen(tracking, missing)
-            facts[str(task)] = judge(
+            fact = judge(
                 task,
                 tracking,
                 landed=landed,
                 digest=cards.digest(task),
                 seen=seen,
+                steps=cards.steps_of(task),
                 tip=tip,
-                signed_only=cards.config.allowed_signers is not None,
             )
+            facts[str(task)] = self._not_for_any_spec(cards, trunk, task, fact)
         return facts
+
+    def _not_for_any_spec(self, cards: Cards, trunk: Oid, node: str, fact: Fact) -> Fact:
+        """`fact`, unproven where it seems stale and is evidence for what trunk never asked for.
+
+        Else evidence copied from another card would open the batches behind it, as stale does.
+        """
+        evidence = fact.tracking.evidence
+        if fact.verdict is not Verdict.STALE or evidence is None or fact.misplaced:
+            return fact
+        if evidence.spec == cards.digest(node) or self._had_spec(cards, trunk, node, evidence.spec):
+            return fact
+        reason = f"its evidence is for a spec that {cards.config.trunk} never had"
+        return replace(fact, verdict=Verdict.UNPROVEN, reason=reason)
+
+    # --- signatures ----------------------------------------------------------------------------
+
+    def _signed(self, cards: Cards, trunk: Oid, facts: Mapping[str, Fact]) -> dict[str, Fact]:
+        """The facts whose evidence has to be signed: with the signer, or unproven."""
+        told = rules(self.repo, cards.config, trunk)
+        if told[0][0].path is None:
+            return {}
+        asked: list[tuple[str, Evidence, str | None, Rule]] = []
+        for node, fact in facts.items():
+            evidence = fact.tracking.evidence
+            if evidence is None or fact.verdict not in _GOOD or fact.misplaced:
+                continue
+            rule = self._rule_for(cards, told, node, fact) if fact.landed else told[0][0]
+            if rule.path is not None:
+                asked.append((node, evidence, fact.tracking.finished, rule))
+        found = {}
+        for (node, *_), signed in zip(asked, self.signatures.of(asked), strict=True):
+            fact = facts[node]
+            if not signed.problem:
+                found[node] = replace(fact, signer=signed.who)
+            elif fact.landed and self.repo.shallow():
+                reason = f"landed; which keys counted then is not in this clone: {signed.problem}"
+                found[node] = replace(fact, verdict=Verdict.UNCHECKED, reason=reason)
+            else:
+                found[node] = replace(fact, verdict=Verdict.UNPROVEN, reason=signed.problem)
+        return found
+
+    def _rule_for(
+        self, cards: Cards, told: Sequence[tuple[Rule, Oid | None]], node: str, fact: Fact
+    ) -> Rule:
+        """The rule that landed evidence was held against: the one that trunk had when it landed."""
+        for rule, began in told:
+            before = self.repo.require_commit(began).parents if began else ()
+            said = self.tracking_at(cards, before[0], node) if before else None
+            stood = said is not None and said.status is Status.DONE
+            if not stood or said is None or said.evidence != fact.tracking.evidence:
+                return rule
+        return told[-1][0]
+
+    def unsigned(self, snapshot: Snapshot, node: str, evidence: Evidence) -> str:
+        """Why the signature of evidence that is new does not count; empty where it does."""
+        rule = rule_at(self.repo, snapshot.trunk_tip, snapshot.cards.config)
+        if rule.path is None:
+            return ""
+        return self.signatures.of([(node, evidence, None, rule)])[0].problem
+
+    def _had_spec(self, cards: Cards, trunk: Oid, node: str, digest: str) -> bool:
+        """Whether a card on trunk ever had a spec digest; True where history is cut short."""
+        if self.repo.shallow():
+            return True
+        task = cards.tasks.get(TaskId(node))
+        if task is None:  # a merge point's may cover the steps of any task
+            commits = self.repo.rev_list("--full-history", trunk, paths=[ROOT])
+            return any(self.spec_at(oid, node, digest) is not None for oid in commits)
+        folder = f"{ROOT}/{task.workstream}"
+        for oid in self.repo.rev_list("--full-history", trunk, paths=[folder]):
+            card = self.repo.read(oid, task.path)
+            spec = load_card(card, task.path).spec if card else None
+            path = f"{folder}/{WORKSTREAM_FILE}"
+            stream = load_workstream(self.repo.read(oid, path) or b"", path)[0]
+            if isinstance(spec, Task) and stream and task_digest(spec, stream) == digest:
+                return True
+        return False
+
+    def spec_at(self, commit: Oid, node: str, digest: str) -> tuple[Step, ...] | None:
+        """The steps of a task or merge point in a commit, if its spec there has that digest."""
+        cards = self.cards(commit)
+        if node not in cards.tasks and node not in cards.merge_points:
+            return None
+        return cards.steps_of(node) if cards.digest(node) == digest else None
+
+    def _taken_back(self, trunk: Oid, tip: Oid, path: str, said: Tracking | None) -> bool:
+        """Whether trunk once said that a task is done just as its branch does, and no longer does.
+
+        No merge base shows it where the landing was a squash, or an amend made the done commit
+        another one since: without this look a revert on trunk would not count.
+        """
+        if said is None or said.status is not Status.DONE:
+            return False
+        for oid in self.repo.rev_list("--first-parent", trunk, f"^{tip}", paths=[path]):
+            was = self.tracking_of(self.repo.read(oid, path), path)
+            if was and (was.status, was.evidence, was.claim) == (
+                said.status, said.evidence, said.claim,
+            ):  # fmt: skip
+                return True
+        return False
 
     def _seen(self, tracking: Tracking, missing: set[Oid]) -> Seen | None:
         evidence = tracking.evidence
@@ -343,7 +571,15 @@ class Store:
         for point in cards.merge_points.values():
             tracking = cards.tracking.get(point.id) or Tracking(point.id)
             seen = self._seen(tracking, set())
-            fact = judge(point.id, tracking, landed=True, digest=cards.digest(point.id), seen=seen)
+            fact = judge(
+                point.id,
+                tracking,
+                landed=True,
+                digest=cards.digest(point.id),
+                seen=seen,
+                steps=cards.steps_of(point.id),
+            )
+            fact = self._not_for_any_spec(cards, trunk, point.id, fact)
             commit = landings.get(point.id)
             reverted = tracking.status is not Status.DONE and commit is not None
             facts[str(point.id)] = replace(fact, commit=commit, reverted=reverted)
@@ -353,7 +589,9 @@ class Store:
         """The last commit of trunk's own line that landed each merge point, reverted ones too."""
         found: dict[str, Oid] = {}
         folder = f"{ROOT}/merge-points"
-        for oid in self.repo.rev_list("--first-parent", trunk, paths=[folder]):
+        line = self.repo.rev_list("--first-parent", trunk, paths=[folder])
+        self.repo.bring(line, folder)
+        for oid in line:
             parents = self.repo.require_commit(oid).parents
             for point in cards.merge_points:
                 if point in found:
@@ -364,6 +602,15 @@ class Store:
                 before = self.tracking_at(cards, parents[0], point) if parents else None
                 if before is None or before.status is not Status.DONE:
                     found[point] = oid
+        return found
+
+    def landing_times(self, snapshot: Snapshot) -> dict[str, int]:
+        """When each merge point landed, by the landing commit: seconds since 1970."""
+        found = {}
+        for point in snapshot.cards.merge_points:
+            commit = snapshot.facts[point].commit
+            if commit is not None and (held := self.repo.commit(commit)) is not None:
+                found[str(point)] = int(held.committer.split(" ")[-2])
         return found
 
     def _warnings(self, cards: Cards, rev: str | None) -> tuple[str, ...]:

@@ -6,14 +6,16 @@ import contextlib
 import fcntl
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from gitwaves.errors import GitError, GitwavesError, NotReady, Refused
+from gitwaves.errors import GitwavesError, NotReady, Refused
 from gitwaves.git import Repo, Worktree
-from gitwaves.model import Branch, Cards, Oid, TaskId
+from gitwaves.model import ROOT, Branch, Cards, Oid, TaskId
+from gitwaves.unfinished import discard, own
 
 # `folder/**` means the same to gitignore and to a glob pathspec.
 _PLAIN = re.compile(r"(?:[A-Za-z0-9_.-]+/)+\*\*", re.ASCII)
@@ -43,6 +45,9 @@ def place_for(repo: Repo, cards: Cards, branch: Branch) -> Place:
                 f"{path} is half made: `git worktree add` was killed, or is still at it",
                 "run `gitwaves doctor --fix`, then the same command again",
             )
+        held = next((w for w in repo.worktrees() if w.path.resolve() == path), None)
+        if held is not None:
+            raise _elsewhere(repo, held, branch)
         raise GitwavesError(
             f"{path} is there already, and is not the worktree of {branch}",
             "move it away, or set `worktrees:` in .workstreams/config.yaml to another place",
@@ -50,17 +55,49 @@ def place_for(repo: Repo, cards: Cards, branch: Branch) -> Place:
     return Place(path, None)
 
 
+def _elsewhere(repo: Repo, held: Worktree, branch: Branch) -> GitwavesError:
+    """The error for a worktree that somebody switched to something else."""
+    there = held.branch or "a detached HEAD"
+    path = shlex.quote(str(held.path))
+    if repo.branch(branch) is not None:
+        hint = f"`git -C {path} switch {branch}`, then run the same command again"
+    elif held.branch is not None:
+        hint = f"there is no branch {branch}: if {there} is it, `git -C {path} branch -m {branch}`"
+    else:
+        hint = f"there is no branch {branch}: make it there with `git -C {path} switch -c {branch}`"
+    return NotReady(f"{held.path} is on {there}, not on {branch}", hint)
+
+
 def folder_for(repo: Repo, cards: Cards, name: str) -> Path:
-    """The folder that a checkout called `name` has by the configuration."""
+    """The folder that a checkout called `name` has by the configuration.
+
+    What a checkout holds is the repository's, so where the plan may put it is bounded: beside the
+    repository or in it. The user's own Git configuration, `gitwaves.worktrees`, is not.
+
+    Raises:
+        GitwavesError: it cannot be filled in, or leads elsewhere.
+    """
     main = main_folder(repo)
-    pattern = cards.config.worktrees
-    try:
-        text = pattern.format(repo=main.name, name=name)
-    except (KeyError, IndexError, ValueError) as error:
+    own = repo.config("gitwaves.worktrees")
+    pattern = own or cards.config.worktrees
+    values = {"{repo}": main.name, "{name}": name}
+    text = re.sub(r"\{repo\}|\{name\}", lambda found: values[found[0]], pattern)
+    if "{name}" not in pattern or re.search(r"[{}]", re.sub(r"\{(repo|name)\}", "", pattern)):
         raise GitwavesError(
-            f"`worktrees: {pattern}` cannot be filled in", "only {repo} and {name} may stand in it"
-        ) from error
-    return (main / text).resolve()
+            f"`worktrees: {pattern}` cannot be filled in",
+            "{name} must stand in it, {repo} may, and no other braces",
+        )
+    path = (main / text).resolve()
+    top = repo.main_top() or main
+    beside = path.is_relative_to(main.resolve().parent) or path.is_relative_to(top.resolve().parent)
+    taken = (repo.common, top / ROOT, top / ".git")
+    if any(path.is_relative_to(folder.resolve()) for folder in taken) or not (own or beside):
+        raise GitwavesError(
+            f"`worktrees: {pattern}` leads to {path}, where no plan may put a checkout",
+            "set it to a folder beside the repository; for one elsewhere, yourself: "
+            "git config gitwaves.worktrees '/some/where/{name}'",
+        )
+    return path
 
 
 def main_folder(repo: Repo) -> Path:
@@ -169,39 +206,25 @@ def scratch(repo: Repo, path: Path, commit: Oid) -> Iterator[Path]:
 
     Two processes that want the same folder have it one after the other.
     """
-    with alone(repo, path.name) as note:
-        if path.exists():
-            with contextlib.suppress(GitError):
-                repo.remove_worktree(path, force=True)
-        _note(note, os.fsencode(path))
-        repo.add_worktree(path, commit)
+    with alone(repo, path.name), own(repo, path):
         try:
+            repo.add_worktree(path, commit)
             yield path
         finally:
-            with contextlib.suppress(GitError):
-                repo.remove_worktree(path, force=True)
-                _note(note, b"")
-
-
-def _note(file: BinaryIO, text: bytes) -> None:
-    file.truncate(0)  # it is open for appending
-    file.write(text)
-    file.flush()
+            discard(repo, path)
 
 
 def left_scratch(repo: Repo) -> list[tuple[str, Path]]:
     """The clean checkouts that a killed process left: the name that it was alone with, the folder."""
     left = []
-    for file in sorted((repo.state_dir / "alone").glob("*")):
-        name = file.name.replace("%2F", "/")
+    for file in sorted((repo.state_dir / "scratch").glob("[!.]*")):
         with contextlib.suppress(OSError):
-            noted = file.read_bytes()
-            if noted and not is_alone(repo, name):
-                left.append((name, Path(os.fsdecode(noted))))
+            if not is_alone(repo, file.name):
+                left.append((file.name, Path(os.fsdecode(file.read_bytes()))))
     return left
 
 
 def forget_scratch(repo: Repo, name: str) -> None:
     """Notes that the clean checkout called `name` is gone."""
-    with alone(repo, name) as note:
-        _note(note, b"")
+    with alone(repo, name):
+        (repo.state_dir / "scratch" / name).unlink(missing_ok=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from gitwaves.cards import point_path, task_path, with_tracking
 from gitwaves.errors import Conflict, GitError, LostClaim, NotReady, Refused
-from gitwaves.git import Entry
+from gitwaves.git import Entry, Repo
 from gitwaves.graph import graph_of
 from gitwaves.halves import split
+from gitwaves.lessons import learnings_lines, merged_around, section_of, with_learnings
 from gitwaves.model import (
     DASHBOARD_BRANCH,
     DASHBOARD_PATH,
@@ -27,9 +29,8 @@ from gitwaves.model import (
 )
 from gitwaves.render import dashboard
 from gitwaves.store import Snapshot, Store
-
-LEARNINGS_START = "<!-- gitwaves: learnings, compiled from the task cards -->"
-LEARNINGS_END = "<!-- gitwaves: end -->"
+from gitwaves.unfinished import finish
+from gitwaves.yamlfile import MAX_BYTES
 
 
 def now() -> str:
@@ -62,7 +63,13 @@ def state_commit(
     path = card_path(cards, node)
     data = repo.read(parent, path) or repo.read(trunk, path)
     assert data is not None, f"{node} has no card"
-    tree = repo.with_files(repo.require_commit(parent).tree, {path: with_tracking(data, tracking)})
+    card = with_tracking(data, tracking)
+    if (size := len(split(card)[1])) > MAX_BYTES:
+        raise Refused(
+            f"the tracking half of {node} would be {size >> 10} KiB: nobody could read it",
+            "shorten its verify steps, learnings and gaps",
+        )
+    tree = repo.with_files(repo.require_commit(parent).tree, {path: card})
     lines = {"Gitwaves-Task": node, "Gitwaves-Status": str(tracking.status), **(trailers or {})}
     message = f"gitwaves: {node} {tracking.status}\n\n" + "".join(
         f"{k}: {v}\n" for k, v in lines.items()
@@ -119,14 +126,17 @@ def settled_merge(
     """
     repo = store.repo
     merged = repo.merge_trees(ours, theirs.commit)
-    conflicts = [p for p in merged.conflicts if not p.startswith(ROOT + "/")]
+    compiled = _around_learnings(store, snapshot, ours, theirs.commit, merged.conflicts)
+    conflicts = [p for p in merged.conflicts if not p.startswith(ROOT + "/") and p not in compiled]
     if conflicts:
         shown = ", ".join(conflicts[:8]) + (
             f" and {len(conflicts) - 8} more" if len(conflicts) > 8 else ""
         )
-        raise MergeConflict(f"{theirs.name} does not merge: {shown}", theirs, tuple(conflicts))
+        message = f"{theirs.name} does not merge: {shown}"
+        raise MergeConflict(message, theirs, tuple(conflicts), compiled)
     cards_tree = settled_cards(store, snapshot, [ours, theirs.commit], own)
-    entries = repo.tree(merged.tree)
+    tree = repo.with_files(merged.tree, dict(compiled)) if compiled else merged.tree
+    entries = repo.tree(tree)
     entries.pop(ROOT, None)
     if cards_tree is not None:
         entries[ROOT] = Entry("40000", cards_tree)
@@ -134,12 +144,55 @@ def settled_merge(
 
 
 class MergeConflict(Conflict):
-    """A merge in memory that a person has to finish."""
+    """A merge in memory that a person has to finish; `compiled` is what they need not look at."""
 
-    def __init__(self, message: str, side: Side, paths: tuple[str, ...]) -> None:
+    def __init__(
+        self, message: str, side: Side, paths: tuple[str, ...], compiled: Mapping[str, bytes]
+    ) -> None:
         super().__init__(message)
         self.side = side
         self.paths = paths
+        self.compiled = compiled
+
+
+def _around_learnings(
+    store: Store, snapshot: Snapshot, ours: Oid, theirs: Oid, conflicts: Iterable[str]
+) -> dict[str, bytes]:
+    """What of the conflicts is one of compiled sections alone, merged around them; trunk's stands."""
+    repo = store.repo
+    found: dict[str, bytes] = {}
+    bases = repo.merge_bases(ours, theirs)
+
+    def read(commit: Oid, path: str) -> str | None:
+        entry = repo.at(commit, path)
+        data = repo.blob(entry.oid) if entry and entry.mode.startswith("100") else None
+        return None if data is None else data.decode(errors="surrogateescape")
+
+    for path in sorted({*conflicts}.intersection(snapshot.cards.config.learnings)):
+        our_text, their_text = read(ours, path), read(theirs, path)
+        if our_text is None or their_text is None:
+            continue  # taken away by one of them
+        trunk = read(snapshot.trunk_tip, path) or ""
+        span = section_of(trunk)
+        section = trunk[span[0] : span[1]] if span else ""
+        base = (read(bases[0], path) if bases else None) or ""
+        merged = merged_around(base, our_text, their_text, section, partial(_merged, repo))
+        if merged is not None:
+            found[path] = merged.encode(errors="surrogateescape")
+    return found
+
+
+def _merged(repo: Repo, base: str, ours: str, theirs: str) -> str | None:
+    """Three texts merged by Git, in its object database; None where they conflict."""
+
+    def commit(text: str, *parents: Oid) -> Oid:
+        data = text.encode(errors="surrogateescape")
+        return repo.commit_tree(repo.with_files(repo.empty_tree(), {"text": data}), parents, "x\n")
+
+    common = commit(base)
+    merged = repo.merge_trees(commit(ours, common), commit(theirs, common))
+    data = None if merged.conflicts else repo.read(merged.tree, "text")
+    return None if data is None else data.decode(errors="surrogateescape")
 
 
 def settled_cards(
@@ -151,27 +204,47 @@ def settled_cards(
     if top is None:
         return None
     cards = snapshot.cards
-    unlanded = [t for t in cards.tasks if t in snapshot.facts and not snapshot.facts[t].landed]
+    known = [t for t in cards.tasks if t in snapshot.facts]
+    unlanded = [t for t in known if not snapshot.facts[t].landed]
     evidence = {
         t: e.commit for t in unlanded if (e := snapshot.facts[t].tracking.evidence) is not None
     }
     missing = repo.missing_from(evidence.values(), parents) if evidence else set()
+    # what a landed task taught since, which only its branch says
+    told = [t for t in known if t not in unlanded and says_more(snapshot, t)]
     changes: dict[str, bytes | Oid | None] = {}
-    for task in unlanded:
+    for task in (*unlanded, *told):
         fact = snapshot.facts[task]
         mine = own is not None and cards.branch_of(task) == own
-        proven = fact.verdict is Verdict.HOLDS and evidence.get(task) not in missing
-        if not (mine or proven):
-            continue
+        proven = fact.verdict is Verdict.HOLDS and evidence.get(task) not in {*missing, None}
         path = cards.tasks[task].path
         data = repo.read(snapshot.trunk_tip, path)
-        if data is None:
+        if data is None or not (mine or proven or task in told):
             continue
-        written = (repo.at(parent, path) for parent in parents)
-        changes[path.removeprefix(ROOT + "/")] = next(
-            (e.oid for e in written if e and _says(store, e, path, data, fact.tracking)), None
-        ) or with_tracking(data, fact.tracking)
+        entries = (repo.at(parent, path) for parent in parents)
+        says = (e.oid for e in entries if e and _says(store, e, path, data, fact.tracking))
+        written = next(says, None)
+        if written or mine or proven:
+            changes[path.removeprefix(ROOT + "/")] = written or with_tracking(data, fact.tracking)
     return repo.with_files(top.oid, changes) if changes else top.oid
+
+
+def says_more(snapshot: Snapshot, task: TaskId) -> bool:
+    """Whether a landed task's tracking, as it is read, is more than what trunk's card says."""
+    fact, card = snapshot.facts[task], snapshot.cards.tracking.get(task)
+    return card is not None and not fact.misplaced and card != fact.tracking
+
+
+def only_state(repo: Repo, tip: Oid, trunk: Oid) -> bool:
+    """Whether trunk holds a branch, but for commits that only tell of state.
+
+    A merge is somebody's work where it says something that none of its parents says.
+    """
+    for oid in repo.rev_list(f"{trunk}..{tip}"):
+        code = repo.code_tree(oid)
+        if all(repo.code_tree(parent) != code for parent in repo.require_commit(oid).parents):
+            return False
+    return True
 
 
 def _says(store: Store, entry: Entry, path: str, card: bytes, tracking: Tracking) -> bool:
@@ -235,25 +308,42 @@ def land(store: Store, cards: Cards, branch: Branch, new: Oid, old: Oid | None) 
         LostClaim: the remote's branch moved; another clone was faster.
         Refused, NotReady: see `Repo.land`.
     """
+    with store.repo.lock():
+        finish(store.repo, branch)
     remote = cards.config.remote
     if remote is not None and not store.offline:
         new = _on_top_of(store, cards, branch, new)
-        done = store.repo.try_git("push", "--quiet", remote, f"{new}:refs/heads/{branch}")
+        _require_one_line(store, branch, new, remote)
+        done = store.repo.push(remote, f"{new}:refs/heads/{branch}")
         if done.returncode:
             said = done.stderr.decode(errors="replace")
             if "rejected" in said:
-                store.repo.try_git("fetch", "--quiet", remote)
+                store.repo.fetch(remote)
                 raise LostClaim(
                     f"{branch} moved on {remote}: another clone was faster",
                     "run `gitwaves sync`, then `gitwaves next`",
                 )
-            raise GitError(
-                f"git push to {remote}: {said.strip().splitlines()[-1]}", "nothing was changed here"
-            )
+            last = (said.strip() or "it failed").splitlines()[-1]
+            raise GitError(f"git push to {remote}: {last}", "nothing was changed here")
         here = store.repo.branch(branch)
         if here is None or store.repo.is_ancestor(here, new):
             old = here  # what it builds on was the remote's, which was ahead
     store.repo.land(branch, new, old)
+
+
+def _require_one_line(store: Store, branch: Branch, new: Oid, remote: str) -> None:
+    """Raises before anything is pushed, where what is here could not follow it.
+
+    Raises:
+        NotReady: the branch here holds commits that `new`, built on the remote's line, does not.
+    """
+    here = store.repo.branch(branch)
+    if here is not None and not store.repo.is_ancestor(here, new):
+        raise NotReady(
+            f"{branch} here and {remote}/{branch} have diverged",
+            f"put yours on top where {branch} is checked out: `git rebase {remote}/{branch}`, "
+            "then run the same command again",
+        )
 
 
 def _on_top_of(store: Store, cards: Cards, branch: Branch, new: Oid) -> Oid:
@@ -282,52 +372,17 @@ def publish(store: Store, snapshot: Snapshot) -> None:
     A push that does not go through is left for the next command: the work is safe here.
     """
     remote = snapshot.cards.config.remote
-    if remote is None or store.offline:
+    if remote is None or store.offline or not store.repo.has_remote(remote):
         return
     refs = store.repo.refs("refs/heads", f"refs/remotes/{remote}")
     for branch in sorted(snapshot.tips):
         local = refs.get(f"refs/heads/{branch}")
         theirs = refs.get(f"refs/remotes/{remote}/{branch}")
         if local and local != theirs and (theirs is None or store.repo.is_ancestor(theirs, local)):
-            store.repo.try_git("push", "--quiet", remote, f"{local}:refs/heads/{branch}")
+            store.repo.push(remote, f"{local}:refs/heads/{branch}")
 
 
 # --- what is generated -------------------------------------------------------------------------
-
-
-def learnings_of(snapshot: Snapshot) -> list[tuple[str, str, str]]:
-    """Every learning once: task, the verified commit (short, or empty), text."""
-    found: dict[str, tuple[str, str, str]] = {}
-    for task in sorted(snapshot.cards.tasks, key=natural):
-        fact = snapshot.facts.get(task)
-        if fact is None:
-            continue
-        evidence = fact.tracking.evidence
-        for text in fact.tracking.learnings:
-            key = " ".join(text.lower().split())
-            found.setdefault(
-                key, (task, evidence.commit[:10] if evidence else "", " ".join(text.split()))
-            )
-    return list(found.values())
-
-
-def learnings_lines(snapshot: Snapshot) -> str:
-    return "".join(
-        f"- {text} ({task}{f', {oid}' if oid else ''})\n"
-        for task, oid, text in learnings_of(snapshot)
-    )
-
-
-def with_learnings(text: str, lines: str) -> str:
-    """`text` with its marked section compiled anew; nothing outside the markers is touched."""
-    section = f"{LEARNINGS_START}\n{lines}{LEARNINGS_END}\n"
-    start = text.find(LEARNINGS_START)
-    end = text.find(LEARNINGS_END, start)
-    if start >= 0 and end >= 0:
-        return text[:start] + section + text[end + len(LEARNINGS_END) :].removeprefix("\n")
-    if not lines:
-        return text
-    return text + ("\n" if text and not text.endswith("\n\n") else "") + section
 
 
 def refresh(store: Store) -> Snapshot:
@@ -361,7 +416,9 @@ def _live(snapshot: Snapshot, shown: Progress) -> Mapping[str, bytes]:
     """What the live dashboard branch holds."""
     return {
         "DASHBOARD.txt": dashboard(shown).encode("ascii"),
-        "LEARNINGS.md": ("# Learnings\n\n" + learnings_lines(snapshot)).encode(),
+        "LEARNINGS.md": (
+            "# Learnings\n\n" + "".join(learnings_lines(snapshot.cards, snapshot.facts))
+        ).encode(),
     }
 
 
@@ -390,11 +447,11 @@ def _record_on_trunk(store: Store) -> None:
         trunk = snapshot.trunk_tip
         shown = store.progress(snapshot, local=False)
         files: dict[str, bytes | Oid | None] = {DASHBOARD_PATH: dashboard(shown).encode("ascii")}
-        lines = learnings_lines(snapshot)
+        lines = learnings_lines(snapshot.cards, snapshot.facts)
         for path in snapshot.cards.config.learnings:
-            entry = repo.at(trunk, path)
-            if entry is not None and not entry.mode.startswith("100"):
+            if not _may_hold_learnings(repo, trunk, path):
                 continue
+            entry = repo.at(trunk, path)
             before = repo.blob(entry.oid) if entry else b""
             text = (before or b"").decode(errors="surrogateescape")
             after = with_learnings(text, lines)
@@ -405,6 +462,18 @@ def _record_on_trunk(store: Store) -> None:
         tree = repo.with_files(repo.require_commit(trunk).tree, files)
         new = repo.commit_tree(tree, [trunk], "gitwaves: dashboard and learnings\n")
         land(store, snapshot.cards, snapshot.trunk, new, trunk)
+
+
+def _may_hold_learnings(repo: Repo, trunk: Oid, path: str) -> bool:
+    """Whether a file can be written there in trunk's tree: over nothing but a regular file."""
+    if path.partition("/")[0] == ROOT:
+        return False
+    parts = path.split("/")
+    above = (repo.at(trunk, "/".join(parts[:end])) for end in range(1, len(parts)))
+    entry = repo.at(trunk, path)
+    return all(e is None or e.is_tree for e in above) and (
+        entry is None or entry.mode.startswith("100")
+    )
 
 
 def needs_of(snapshot: Snapshot, task: TaskId) -> list[TaskId]:

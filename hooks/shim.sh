@@ -51,7 +51,8 @@ while :; do
 done
 common=$(git rev-parse --git-common-dir 2>/dev/null) || exit 0
 work=$common/gitwaves/at-work/$branch
-[ -f "$work" ] || exit 0
+unfinished=$common/gitwaves/unfinished/$branch # gitwaves was killed: no commit may take a part of it
+[ "$hook" = pre-commit ] && [ -f "$unfinished" ] || [ -f "$work" ] || exit 0
 
 # Gone, or broken: the commit goes on. What hooks refuse is refused again by `gitwaves verify`.
 say() {
@@ -71,7 +72,7 @@ commit-msg) # no trailer of ours: nothing to check
 	;;
 pre-commit) # Git's own pathspecs can tell that nothing staged lies outside a plain boundary
 	own=$(git rev-parse --git-dir 2>/dev/null) || exit 0
-	if [ -s "$work.paths" ] && [ ! -e "$own/MERGE_HEAD" ]; then
+	if [ -s "$work.paths" ] && [ ! -e "$own/MERGE_HEAD" ] && [ ! -f "$unfinished" ]; then
 		(
 			set --
 			while IFS= read -r spec; do

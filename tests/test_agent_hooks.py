@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,77 @@ def test_worktrees_are_handed_out(tree: Repo) -> None:
     assert helper.path == Path(ask(tree, "WorktreeCreate", worktree_name="agent-12").out.strip())
     odd = ask(tree, "WorktreeCreate", name="../x")
     assert (odd.code, odd.out) == (2, "")
+
+
+def spawn(main: Repo, agent: str, prompt: str, **more: object) -> str | None:
+    """Why a sub-agent may not be started, or None."""
+    given = {"subagent_type": agent, "prompt": prompt, "description": "x", **more}
+    done = ask(main, "PreToolUse", tool_name="Agent", tool_input=given)
+    assert done.code == 0, done
+    if not done.out:
+        return None
+    said = json.loads(done.out)["hookSpecificOutput"]
+    assert said["permissionDecision"] == "deny"
+    return str(said["permissionDecisionReason"])
+
+
+def test_each_of_several_sub_agents_gets_the_worktree_of_its_task(tree: Repo) -> None:
+    """They are asked for at the same time, and the second question names no task."""
+    main = tree.at("../../repo")
+    wanted = {"ws-b": "ws-B", "ws-a": "ws-A", "general-purpose": "gitwaves-helper-agent-ws-b"}
+    agents = ("ws-b", "ws-a")
+
+    def dispatch(agent: str) -> tuple[str, str]:
+        assert spawn(main, agent, f"Do {'B1' if agent == 'ws-b' else 'A1'}.") is None
+        return agent, ask(main, "WorktreeCreate", name=f"agent-{agent}").out.strip()
+
+    with ThreadPoolExecutor(len(agents)) as pool:
+        given = dict(pool.map(dispatch, agents))
+    assert {a: Path(p).name for a, p in given.items()} == {a: wanted[a] for a in agents}
+    assert json.loads(main.gw_ok("show", "B1", "--json").out)["state"] == "active"
+    # an agent of no workstream that asks for a worktree gets one of its own
+    assert spawn(main, "general-purpose", "Look.", isolation="worktree") is None
+    helper = ask(main, "WorktreeCreate", name="agent-12").out.strip()
+    assert Path(helper).name not in wanted.values()
+    assert spawn(main, "general-purpose", "Look.") is None  # needs none, and leaves no note
+
+
+def test_a_sub_agent_without_a_task_is_not_started(tree: Repo) -> None:
+    main = tree.at("../../repo")
+    assert spawn(main, "ws-a", "Do A2.") == "ws/A is at work on A1: A2 waits for it"
+    tree.write("a/one.txt", "ok\n")
+    tree.gw_ok("verify", "--commit", "-m", "one")
+    assert spawn(main, "ws-a", "Do A2.") == "A2 is blocked; `gitwaves show A2` says why"
+    assert str(spawn(main, "ws-a", "Go on.")).startswith("WS-A has no task that could start")
+    assert spawn(main, "ws-b", "Go on, with B1 or so.") is None
+
+
+def test_an_agent_astray_writes_nothing(tree: Repo) -> None:
+    given = {"tool_name": "Write", "tool_input": {"file_path": "a/x"}}
+    assert ask(tree, "PreToolUse", **given, agent_type="ws-a").out == ""
+    said = json.loads(ask(tree, "PreToolUse", **given, agent_type="ws-b").out)
+    reason = said["hookSpecificOutput"]["permissionDecisionReason"]
+    assert reason == "this is the worktree of ws/A, and ws-b works on ws/B: stop here"
+    assert ask(tree, "PreToolUse", **given, agent_type="Explore").out == ""
+
+
+def test_sub_agents_are_led_and_sent_back_too(tree: Repo) -> None:
+    said = json.loads(ask(tree, "SubagentStart", agent_type="ws-a").out)["hookSpecificOutput"]
+    assert said["hookEventName"] == "SubagentStart"
+    assert "`gitwaves brief A1`" in said["additionalContext"]
+    assert json.loads(ask(tree, "SubagentStop", agent_type="ws-a").out)["decision"] == "block"
+
+
+def test_a_clients_own_list_is_kept_true(tree: Repo) -> None:
+    main = tree.at("../../repo")
+    early = ask(main, "TaskCompleted", task_id="1", task_subject="A1: First")
+    assert (early.code, early.out) == (2, "")
+    assert early.err.startswith("Error: A1 is active, not done")
+    assert ask(main, "TaskCompleted", task_subject="Write to A1").code == 0  # not a task of ours
+    assert ask(main, "TaskCompleted", task_subject="").code == 0
+    tree.write("a/one.txt", "ok\n")
+    tree.gw_ok("verify", "--commit", "-m", "one")
+    assert ask(main, "TaskCompleted", task_subject="A1: First").code == 0
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"hook_event_name": 3, "cwd": 4}'])

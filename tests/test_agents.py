@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gitwaves.clients import BUILT_IN, CLIENTS, Limits, Said, filled, overrides, read, settings
+from gitwaves.processes import alive
 from tests.repo import Repo
 from tests.test_run import DESIGN, states
 
@@ -144,6 +146,12 @@ if how == "asks" and calls == 0:
     assert answer == ""
 if how == "slow":
     time.sleep(60)
+if how == "orphaned" and calls == 0 and os.environ["GITWAVES_TASK"] != "A2":
+    print(json.dumps({"type": "system", "session_id": "s-0"}), flush=True)
+    result(result="not yet")
+    (seen / f"pid-{os.environ['GITWAVES_TASK']}").write_text(str(os.getpid()))
+    time.sleep(120)
+    file.write_text("by the orphan\\n")
 if how == "torn":
     print('{"type": "result", "session_id": "s-', end="", flush=True)
 file.parent.mkdir(exist_ok=True)
@@ -153,6 +161,9 @@ if how == "sandboxed":  # it may not commit
 hooks = ["-c", "core.hooksPath=/dev/null"] if how == "hookless" else []
 subprocess.run(["git", "add", "-A"], check=True)
 subprocess.run(["git", *hooks, "commit", "-qm", "work"], check=True)
+if how == "lingers":
+    subprocess.run([sys.executable, "-m", "gitwaves", "verify"], check=True)
+    time.sleep(3 if os.environ["GITWAVES_TASK"] == "A1" else 0)
 if how == "teaches" and os.environ["GITWAVES_TASK"] == "A1":
     result(result="Done.\\n\\nLearned: cents, not euros\\nSpec-gap: it says euros")
 elif how != "torn":
@@ -206,6 +217,16 @@ def test_session_and_cost_stand_in_the_card(plan: Repo, seen: Path) -> None:
     assert calls(seen, "A1") == [["A1"]]
 
 
+def test_nothing_lands_before_an_agent_has_said_its_last_words(
+    plan: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BEHAVE", "lingers")  # done long before it ends and says what it cost
+    done = plan.gw("run")
+    assert done.code == 0, done.out + done.err
+    for task, stream in (("A1", "WS-A"), ("B1", "WS-B")):
+        assert "money: 0.5" in plan.git("show", f"main:.workstreams/{stream}/{task}.yaml")
+
+
 @pytest.mark.parametrize("behave", ["hookless", "sandboxed", "torn", "asks"])
 def test_what_a_client_does_wrong_is_survived(
     plan: Repo, monkeypatch: pytest.MonkeyPatch, behave: str
@@ -222,6 +243,31 @@ def test_a_retry_goes_on_with_the_session(
     monkeypatch.setenv("BEHAVE", "retry")
     assert plan.gw("run").code == 0
     assert calls(seen, "B1") == [["B1"], ["--resume", "s-1"]]
+
+
+def test_a_run_that_was_killed_is_gone_on_with(
+    plan: Repo, seen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its agents are stopped, as two in one worktree would be in each other's way; none is lost."""
+    monkeypatch.setenv("BEHAVE", "orphaned")
+    killed = subprocess.Popen([sys.executable, "-m", "gitwaves", "run"], cwd=plan.path)
+    pids = [seen / f"pid-{task}" for task in ("A1", "B1")]
+    end = time.monotonic() + 60
+    while not all(path.exists() and path.read_text() for path in pids):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    killed.kill()
+    killed.wait()
+    orphans = [int(path.read_text()) for path in pids]
+    assert all(alive(pid) for pid in orphans)
+    done = plan.gw("run")
+    assert done.code == 0, done.out + done.err
+    assert not any(alive(pid) for pid in orphans)
+    assert states(plan) == {"A1": "done", "A2": "done", "B1": "done"}
+    assert calls(seen, "A1") == [["A1"], ["--resume", "s-1"]]
+    shown = json.loads(plan.gw_ok("show", "A1", "--json").out)
+    assert shown["cost"] == {"turns": 6, "tokens": 30, "money": 1}  # of both
+    assert plan.git("show", "main:a/one.txt") == "ok"
 
 
 @pytest.mark.parametrize(
@@ -286,6 +332,8 @@ def test_a_budget_ends_attempts_and_the_run(
     assert over.code == 1
     assert "nothing more is started: the budget of $0.4 is spent" in over.out
     assert plan.gw("run").code == 0
+    shown = json.loads(plan.gw_ok("show", "A1", "--json").out)
+    assert shown["cost"]["money"] == 1  # what the failed attempt cost is not forgotten
 
 
 def test_time_is_a_budget_too(plan: Repo, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -34,7 +35,17 @@ SECTIONS = {
         "gap",
     ),
     "Setting up": ("init", "import", "check", "plan", "trust", "hooks", "demo"),
-    "Now and then": ("sync", "doctor", "clean"),
+    "Now and then": (
+        "sync",
+        "audit",
+        "review",
+        "conflicts",
+        "graph",
+        "retro",
+        "export",
+        "doctor",
+        "clean",
+    ),
 }
 
 
@@ -63,9 +74,17 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
-        from gitwaves.cli import mending, reading, setting_up, working
+        from gitwaves.cli import (
+            foresight,
+            mending,
+            proving,
+            reading,
+            setting_up,
+            teaching,
+            working,
+        )
 
-        for module in (reading, working, setting_up, mending):
+        for module in (reading, working, setting_up, teaching, foresight, proving, mending):
             commands: dict[str, click.Command] = module.COMMANDS
             if cmd_name in commands:
                 return commands[cmd_name]
@@ -142,6 +161,9 @@ def _fail(message: str, hint: str | None, code: int) -> NoReturn:
 
 def main(argv: list[str] | None = None) -> None:
     """Runs one command and exits with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")  # a path may be any bytes
     try:
         code = root.main(argv, prog_name="gitwaves", standalone_mode=False)
         sys.stdout.flush()

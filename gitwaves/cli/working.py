@@ -12,7 +12,7 @@ import click
 
 from gitwaves.cli import App, echo, pass_app
 from gitwaves.errors import ExitCode, GitwavesError, Refused, UsageError
-from gitwaves.model import Gap, TaskId, printable
+from gitwaves.model import NOTE_LENGTH, Gap, TaskId, noted, printable
 
 _MONEY = click.FloatRange(min=0, min_open=True)
 _MINUTES = click.FloatRange(min=0, min_open=True)
@@ -55,7 +55,8 @@ def start(
     )
     if open_:
         _open(app, started.task, open_, started.path)
-    echo(str(started.path))
+    path = str(started.path)
+    echo(printable(path) if sys.stdout.isatty() else path)  # as it is for `cd "$(…)"`
     echo(
         f"{started.task} is at work on {started.branch}; work there, commit, then `gitwaves verify`",
         err=True,
@@ -104,7 +105,7 @@ def verify(app: App, id: str | None, commit_: bool, message: str | None, unchang
     if commit_:
         snapshot = app.store.snapshot()
         task = snapshot.require_task(id) if id else task_here(app.store, snapshot)
-        commit_all(app.store, task, message or f"{task}: {snapshot.cards.tasks[task].title}")
+        commit_all(app.store, task, message or f"{task}: {noted(snapshot.cards.tasks[task].title)}")
     if id and not commit_ and not _at_work(app, id):
         result = renew(app.store, id, trust_trunk=app.trust_trunk, confirm=_confirm)
     else:
@@ -125,14 +126,15 @@ def verify(app: App, id: str | None, commit_: bool, message: str | None, unchang
             f"the whole log is in {outcome.log}",
         )
     if result.made:
-        echo(f"not counted, made by the steps: {', '.join(result.made[:5])}", err=True)
+        made = printable(", ".join(result.made[:5]))
+        echo(f"not counted, made by the steps: {made}", err=True)
     if result.done:
         echo(f"{result.task} is done")
         _say_open(app)
     else:
         echo(f"{result.task} passes; it is done once this content is committed")
         if result.differs:
-            echo("not committed yet: " + ", ".join(result.differs[:10]))
+            echo("not committed yet: " + printable(", ".join(result.differs[:10])))
 
 
 def _at_work(app: App, name: str) -> bool:
@@ -181,22 +183,29 @@ def merge(app: App, id: str | None, resume: bool, again: bool, rest_: bool) -> N
         raise UsageError("name one merge point, or say --rest", "gitwaves merge MP1")
     advance(app.store)
     if rest_:
-        landed, failed = merging.rest(app.store, trust_trunk=app.trust_trunk)
+        landed, failed = merging.rest(app.store, trust_trunk=app.trust_trunk, confirm=_confirm)
         for one in landed:
             echo(f"landed {' '.join(one.tasks)} from {one.node} as {one.commit[:10]}")
+            if one.note:
+                echo(one.note, err=True)
         if not landed and not failed:
             echo("nothing is left to land")
         for error in failed[:-1]:
-            echo(f"Error: {error.message}", err=True)
+            echo(f"Error: {printable(error.message)}", err=True)
         if failed:
             raise failed[-1]
         return
     done = merging.merge(
-        app.store, id or "", again=again, resume=resume, trust_trunk=app.trust_trunk
+        app.store,
+        id or "",
+        again=again,
+        resume=resume,
+        trust_trunk=app.trust_trunk,
+        confirm=_confirm,
     )
     echo(f"landed {done.node} ({' '.join(done.tasks)}) as {done.commit[:10]}")
     if done.note:
-        echo(done.note, err=True)
+        echo(printable(done.note), err=True)
     if done.opened:
         echo("runnable now: " + " ".join(done.opened))
 
@@ -286,6 +295,17 @@ def sync(app: App) -> None:
         echo("nothing new")
 
 
+def _noted(text: str) -> str:
+    if len(text) > NOTE_LENGTH:
+        raise UsageError(
+            f"{len(text)} characters are too many: at most {NOTE_LENGTH}",
+            "say it in a sentence, and write the rest in a document",
+        )
+    if not text.strip():
+        raise UsageError("there is nothing in that text", "say it in a sentence")
+    return noted(text)
+
+
 @click.command()
 @click.argument("id")
 @click.argument("text")
@@ -297,15 +317,13 @@ def learn(app: App, id: str, text: str) -> None:
     Examples:
       gitwaves learn A1 "The API returns cents"
     """
+    from gitwaves.lessons import lesson, taught
     from gitwaves.verifying import advance, note
 
+    said = _noted(text)
     advance(app.store)
-    task = note(
-        app.store,
-        id,
-        lambda t: replace(t, learnings=tuple(dict.fromkeys((*t.learnings, text.strip())))),
-    )
-    echo(f"{task} taught: {printable(text.strip())}")
+    task = note(app.store, id, lambda t: taught(t, [said]))
+    echo(f"{task} taught: {lesson(said)}")
 
 
 @click.command()
@@ -322,6 +340,7 @@ def gap(app: App, id: str, text: str | None, affects: str | None, resolve: bool)
       gitwaves gap A3 "The API returns cents, the spec says euros" --affects B5
       gitwaves gap A3 --resolve
     """
+    from gitwaves.lessons import taught
     from gitwaves.verifying import advance, note
 
     advance(app.store)
@@ -338,8 +357,8 @@ def gap(app: App, id: str, text: str | None, affects: str | None, resolve: bool)
     if not text:
         raise UsageError("say what is wrong, or --resolve", f'gitwaves gap {task} "…" --affects B5')
     named = [snapshot.require_task(a.strip()) for a in (affects or "").split(",") if a.strip()]
-    new = Gap(text.strip(), {t: snapshot.cards.digest(t) for t in named})
-    note(app.store, task, lambda t: replace(t, spec_gaps=(*t.spec_gaps, new)))
+    new = Gap(_noted(text), {t: snapshot.cards.digest(t) for t in named})
+    note(app.store, task, lambda t: taught(t, [], [new]))
     held = f"; it holds {' '.join(named)}" if named else ""
     echo(f"{task} found a gap{held}")
 
@@ -359,9 +378,9 @@ def clean(app: App, ignored: bool) -> None:
 
     removed, kept = tidy(app.store, ignored=ignored)
     for line in removed:
-        echo(f"removed {line}")
+        echo(f"removed {printable(line)}")
     for line in kept:
-        echo(f"kept {line}")
+        echo(f"kept {printable(line)}")
     if not removed and not kept:
         echo("nothing to remove")
 
