@@ -17,7 +17,7 @@ from gitwaves.errors import GitwavesError, NotReady
 from gitwaves.gitcall import clean_env
 from gitwaves.model import Profile, TaskId
 from gitwaves.processes import alive, marked, spawn, stop_tree
-from gitwaves.receipts import write_file
+from gitwaves.receipts import read_json, write_file
 from gitwaves.store import Snapshot, Store
 
 # What people have; each is data, so a project's own profiles are no second-class ones.
@@ -124,20 +124,21 @@ def stop_agent(store: Store, task: TaskId) -> None:
         NotReady: no agent is at work on it here.
     """
     note = _note(store, task)
+    held = read_json(note)
     try:
-        held = json.loads(note.read_bytes())
-    except (OSError, ValueError):
+        runner, marker = int(held["runner"]), str(held["marker"])
+    except (ValueError, KeyError, TypeError, OverflowError):
         raise NotReady(
             f"no agent is at work on {task} here", "`gitwaves status` shows who is"
         ) from None
-    if alive(int(held["runner"])):
+    if alive(runner):
         _stop_file(store, task).touch()
         for _ in range(300):
             if not note.exists():
                 return
             time.sleep(0.1)
         raise GitwavesError(f"the agent of {task} does not stop", "see `gitwaves logs`")
-    _sweep(str(held["marker"]))
+    _sweep(marker)
     note.unlink(missing_ok=True)
 
 

@@ -55,6 +55,8 @@ def problem(pattern: str) -> str | None:
     >>> problem("../ledger"), problem("!docs")
     ("'..' leads out of the repository", "'!' is not supported: list what is covered")
     """
+    if len(pattern) > MAX_LENGTH:
+        return f"it is longer than {MAX_LENGTH} characters"
     if not pattern.isprintable():
         return "it holds a character that cannot be seen"
     if pattern != pattern.strip():
@@ -72,9 +74,11 @@ def problem(pattern: str) -> str | None:
         if part in parts:
             return meaning
     try:
-        _row(pattern)
+        row = _row(pattern)
     except ValueError as error:
         return str(error)
+    if sum(segment.count(STAR) for segment in row if segment is not STAR) > MAX_STARS:
+        return f"it holds more than {MAX_STARS} wildcards"
     return None
 
 
@@ -87,21 +91,26 @@ def overlap(
     looks like the name of a file (`Makefile`, `*.py`) is taken for one, not for a folder that
     others may claim files in, unless the other pattern spells a path below it.
 
+    Raises:
+        TooComplicated: it would take too long to tell.
+
     >>> overlap(Boundary(("docs/*.md",)), Boundary(("docs/a*",)))
     'docs/a.md'
     >>> overlap(Boundary(("services/ledger",)), Boundary(("services/ledger-ui/**",)))
     >>> overlap(Boundary(("Makefile",)), Boundary(("**/tests/**",)))
     """
+    effort = _Effort()
     meeting = [
         (one, other)
         for one, other in product(a.good, b.good)
-        if _common_path(_row(one), _row(other), "x") is not None
+        if _common_path(_row(one), _row(other), "x", effort) is not None
     ]
     examples = (
         path
         for one, other in meeting
         for fill in _FILL
-        if (path := _common_path(_likely(one, other), _likely(other, one), fill)) is not None
+        if (path := _common_path(_likely(one, other), _likely(other, one), fill, effort))
+        is not None
         and not any(path[: slash.start()] in files for slash in re.finditer("/", path))
     )
     for path in chain(files, examples) if meeting else ():
@@ -109,6 +118,11 @@ def overlap(
             return path
     return None
 
+
+# What no pattern of a person's comes near; they bound the time that comparing takes.
+MAX_LENGTH = 256
+MAX_STARS = 8
+_MAX_RANGE = 256
 
 # A pattern is a row of segments, and a segment a row of characters. In both, STAR stands for any
 # number of elements, none included. The last element of a pattern is a STAR: what lies below.
@@ -177,23 +191,52 @@ def _set(text: str) -> _Char:
     for low, high, single in re.findall(r"(.)-(.)|(.)", rest):
         if low > high:
             raise ValueError(f"[{text}] holds a range that is the wrong way round")
+        if low and ord(high) - ord(low) > _MAX_RANGE:
+            raise ValueError(f"[{text}] holds a range of more than {_MAX_RANGE} characters")
         chars.update(single or map(chr, range(ord(low), ord(high) + 1)))
     return (not negated, frozenset(chars))
 
 
 def _regex_of(row: _Row) -> str:
-    parts = ["(?:[^/]+/)*" if s is STAR else _segment_regex(s) + "/" for s in row[:-1]]
-    return "".join(parts).removesuffix("/") + "(?:/.+)?"
+    """The paths that a row covers, without backtracking over what is decided.
+
+    What stands between two stars is met as early as may be, and not looked for again: the star that
+    follows it takes any rest, so an earlier place never loses a match.
+    """
+    first, *chunks = _between_stars(row[:-1])
+    regex = "/".join(map(_segment_regex, first))
+    for number, chunk in enumerate(chunks):
+        lead = "/" if number == 0 and first else ""
+        inner = "/".join(map(_segment_regex, chunk))
+        regex += f"{lead}(?>(?:[^/]+/)*?{inner}(?=/|\\Z))" + (
+            "/" if chunk is not chunks[-1] else ""
+        )
+    return regex + "(?:/.+)?"
 
 
 def _segment_regex(segment: _Segment) -> str:
-    regex = ""
-    for char in segment:
-        if char is STAR:
-            regex += "[^/]*"
-        else:
-            regex += f"[{'' if char[0] else '^'}{''.join(map(re.escape, sorted(char[1])))}]"
+    first, *chunks = _between_stars(segment)
+    regex = "".join(map(_char_regex, first))
+    for chunk in chunks[:-1]:
+        regex += f"(?>[^/]*?{''.join(map(_char_regex, chunk))})"
+    if chunks:  # the last one stands at the end of the segment
+        regex += f"[^/]*{''.join(map(_char_regex, chunks[-1]))}(?=/|\\Z)"
     return regex
+
+
+def _char_regex(char: _Char) -> str:
+    return f"[{'' if char[0] else '^'}{''.join(map(re.escape, sorted(char[1])))}]"
+
+
+def _between_stars(row: Sequence[_T | None]) -> list[list[_T]]:
+    """What stands before, between and after the stars of a row."""
+    parts: list[list[_T]] = [[]]
+    for item in row:
+        if item is STAR:
+            parts.append([])
+        else:
+            parts[-1].append(item)
+    return parts
 
 
 def _likely(pattern: str, other: str) -> _Row:
@@ -205,9 +248,31 @@ def _likely(pattern: str, other: str) -> _Row:
     return row
 
 
-def _common_path(one: _Row, other: _Row, fill: str) -> str | None:
+class TooComplicated(Exception):
+    """Patterns whose comparison would take too long: nobody's, but a card may hold anything."""
+
+
+class _Effort:
+    """What one comparison of two boundaries may cost, in pairs of characters."""
+
+    def __init__(self) -> None:
+        self._left = 300_000
+
+    def spend(self, one: _Segment, other: _Segment) -> None:
+        # without a wildcard the first character that differs ends it
+        self._left -= len(one) * len(other) if STAR in one or STAR in other else 1
+        if self._left < 0:
+            raise TooComplicated
+
+
+def _common_path(one: _Row, other: _Row, fill: str, effort: _Effort) -> str | None:
     """A path that both patterns cover, with `fill` where any character will do."""
-    found = _meet(one, other, lambda a, b: _common_segment(a, b, fill))
+
+    def both(a: _Segment, b: _Segment) -> str | None:
+        effort.spend(a, b)
+        return _common_segment(a, b, fill)
+
+    found = _meet(one, other, both)
     if found is None or {".", ".."} & set(found):
         return None
     return "/".join(found)
@@ -237,22 +302,32 @@ def _meet(
 ) -> list[str] | None:
     """A short row that fits both, or None; `both` gives what two single elements have in common."""
     ends = (len(one), len(other))
-    seen: set[tuple[int, int]] = set()
-    queue: list[tuple[int, int, list[str]]] = [(0, 0, [])]
-    for i, j, row in queue:  # grows while it is walked
+    # each position that is reached: from where, and with which element
+    seen: dict[tuple[int, int], tuple[tuple[int, int], str | None]] = {(0, 0): ((0, 0), None)}
+    queue = [(0, 0)]
+    for i, j in queue:  # grows while it is walked
         if (i, j) == ends:
-            return row
-        if (i, j) in seen:
-            continue
-        seen.add((i, j))
+            break
+        steps: list[tuple[tuple[int, int], str | None]] = []
         if i < ends[0] and one[i] is STAR:
-            queue.append((i + 1, j, row))
+            steps.append(((i + 1, j), None))
         if j < ends[1] and other[j] is STAR:
-            queue.append((i, j + 1, row))
-        if i == ends[0] or j == ends[1]:
-            continue
-        a, b = one[i], other[j]
-        x, y = (b if a is STAR else a), (a if b is STAR else b)  # a STAR stands for the other
-        if x is not STAR and y is not STAR and (common := both(x, y)) is not None:
-            queue.append((i + (a is not STAR), j + (b is not STAR), [*row, common]))
-    return None
+            steps.append(((i, j + 1), None))
+        if i < ends[0] and j < ends[1]:
+            a, b = one[i], other[j]
+            x, y = (b if a is STAR else a), (a if b is STAR else b)  # a STAR stands for the other
+            if x is not STAR and y is not STAR and (common := both(x, y)) is not None:
+                steps.append(((i + (a is not STAR), j + (b is not STAR)), common))
+        for step, element in steps:
+            if step not in seen:
+                seen[step] = ((i, j), element)
+                queue.append(step)
+    if ends not in seen:
+        return None
+    row: list[str] = []
+    at = ends
+    while at != (0, 0):
+        at, element = seen[at]
+        if element is not None:
+            row.append(element)
+    return row[::-1]

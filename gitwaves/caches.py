@@ -87,6 +87,8 @@ class Cache:
             self._files = sorted(self._folder.iterdir())
         for path in self._files:
             with contextlib.suppress(OSError, ValueError, EOFError, TypeError):
+                if not path.is_file():  # a pipe would be waited for
+                    continue
                 data = path.read_bytes()
                 if hashlib.blake2b(data[_DIGEST:], digest_size=_DIGEST).digest() == data[:_DIGEST]:
                     found.update(marshal.loads(data[_DIGEST:]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -431,7 +431,17 @@ def _read(data: bytes, path: str, kind: str, *, part: str = "", first_line: int 
 
 @cache
 def _validator(kind: str, part: str) -> Validator:
-    from jsonschema import Draft202012Validator
+    from jsonschema import Draft202012Validator, ValidationError, validators
+
+    extended: Any = validators.extend
+
+    def unique(validator: Any, wanted: bool, items: Any, schema: Any) -> Iterator[Any]:
+        # jsonschema's own compares each with each where numbers and texts are mixed
+        del schema
+        if wanted and validator.is_type(items, "array"):
+            different = {json.dumps(item, sort_keys=True) for item in items}
+            if len(different) < len(items):
+                yield ValidationError(f"{items!r} has non-unique elements")
 
     schema = json.loads(schema_text(f"{kind}.schema.json"))
     if part:
@@ -443,7 +453,8 @@ def _validator(kind: str, part: str) -> Validator:
             "required": [part],
             "additionalProperties": False,
         }
-    return Draft202012Validator(schema)
+    checker: Validator = extended(Draft202012Validator, {"uniqueItems": unique})(schema)
+    return checker
 
 
 def _violations(document: Document, path: str, kind: str, part: str) -> list[Finding]:

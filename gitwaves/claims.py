@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import secrets
 import time
 from dataclasses import dataclass, replace
@@ -23,9 +22,11 @@ from gitwaves.model import (
     TaskId,
     Tracking,
     duration,
+    noted,
 )
 from gitwaves.processes import alive, marked
-from gitwaves.receipts import made_files
+from gitwaves.receipts import made_files, read_json
+from gitwaves.rules import branch_problem
 from gitwaves.steps import run_steps
 from gitwaves.store import Snapshot, Store
 from gitwaves.trust import Trust
@@ -84,7 +85,7 @@ def start(
     repo = store.repo
     with repo.lock():
         if remote := store.snapshot().cards.config.remote:
-            repo.try_git("fetch", "--quiet", remote)
+            repo.fetch(remote)
         snapshot = store.snapshot()
         task = snapshot.require_task(name)
         cards = snapshot.cards
@@ -122,7 +123,7 @@ def start(
             task,
             Status.ACTIVE,
             claim=claim,
-            agent=agent,
+            agent=noted(agent) if agent else None,
             clone=repo.clone_id(),
             started=now(),
             attempts=fact.tracking.attempts if fact.tracking.status in BEGUN else 0,
@@ -159,7 +160,7 @@ def _require_takeable(
     with contextlib.suppress(OSError, ValueError):
         seen, text = path.read_text().split()
         since = float(text)
-    if seen != fact.tip or since > time.time():
+    if seen != fact.tip or not since <= time.time():  # nor where it is no number
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{fact.tip} {time.time():.0f}\n")
         since = time.time()
@@ -174,10 +175,10 @@ def _require_takeable(
 
 def agent_lives(repo: Repo, task: str) -> bool:
     """Whether an agent that `run` started here is at work on a task."""
+    held = read_json(repo.state_dir / "agents" / f"{task}.json")
     try:
-        held = json.loads((repo.state_dir / "agents" / f"{task}.json").read_bytes())
         return alive(int(held["runner"])) or bool(marked(str(held["marker"])))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return False
 
 
@@ -211,6 +212,12 @@ def _require_startable(store: Store, snapshot: Snapshot, task: TaskId) -> None:
         waits = ", ".join(f"{b.kind.replace('_', ' ')} {b.id}" for b in view.blocked_on)
         raise NotReady(
             f"{task} is {view.state}: it waits for {waits}", f"`gitwaves show {task}` says why"
+        )
+    problem = branch_problem(branch) or ("that is trunk" if branch == snapshot.trunk else None)
+    if problem is not None:
+        raise Refused(
+            f"{task} cannot be done on the branch {branch}: {problem}",
+            f"give {card.workstream} another `branch` on {snapshot.trunk}",
         )
     if not card.verify:
         raise NotReady(

@@ -84,8 +84,13 @@ class Drafts:
 def drafts(path: str, lines: list[str], sections: Sequence[Section]) -> Drafts:
     """Everything that the sections of a document say."""
     found = Drafts(path, lines)
+    parts_of: dict[int, list[Section]] = {}
     for section in sections:
-        parts = [s for s in sections if section.kind in s.open and s.open[section.kind] is section]
+        for kind, opened in section.open.items():
+            if opened.kind == kind:
+                parts_of.setdefault(id(opened), []).append(section)
+    for section in sections:
+        parts = parts_of.get(id(section), [])
         if section.kind == "task":
             _task_heading(found, section, parts)
         elif section.kind == "point":

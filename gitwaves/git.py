@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -106,7 +107,10 @@ class Repo:
         if not start.is_dir():
             raise GitwavesError(f"no such folder: {start}")
         args = ["rev-parse", "--path-format=absolute", "--git-common-dir", "--is-bare-repository"]
-        done = run_git(["-C", str(start), *BARE_OK, *args], check=False)
+        done = run_git(["-C", str(start), *args], check=False)
+        found_bare = b"safe.bareRepository" in done.stderr
+        if found_bare:
+            done = run_git(["-C", str(start), *BARE_OK, *args], check=False)
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip()
             hint: str | None
@@ -123,6 +127,8 @@ class Repo:
             raise GitwavesError(first or "git rev-parse failed", hint)
         out = done.stdout.decode(errors="surrogateescape").removesuffix("\n")
         common, bare = out.rsplit("\n", 1)
+        if found_bare:
+            _require_not_embedded(Path(common))
         top = ""
         if bare != "true":
             args = ["rev-parse", "--path-format=absolute", "--show-toplevel"]
@@ -130,7 +136,21 @@ class Repo:
             top = shown.stdout.decode(errors="surrogateescape").removesuffix("\n")
         repo = Repo(Path(common), Path(top) if top else None, start.resolve())
         repo._require_meant()
+        repo._require_no_links()
         return repo
+
+    def _require_no_links(self) -> None:
+        """Raises where a symbolic link would lead our own files out of the Git directory."""
+        below = [self.state_dir]
+        for folder in below:  # grows by what is in the first one
+            if folder.is_symlink():
+                raise Refused(
+                    f"{folder} is a symbolic link",
+                    "remove it: gitwaves keeps nothing there that it cannot do without",
+                )
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                first = folder == self.state_dir
+                below += [Path(e.path) for e in entries if e.is_symlink() or (first and e.is_dir())]
 
     def _require_meant(self) -> None:
         """Raises where the environment makes Git use another repository than the one around us.
@@ -198,18 +218,53 @@ class Repo:
         """A random id of this clone; names no host."""
         path = self.state_dir / "clone"
         with self.lock():
-            try:
-                return path.read_text().strip()
-            except FileNotFoundError:
-                text = secrets.token_hex(8)
-                path.write_text(text + "\n")
-                return text
+            with contextlib.suppress(FileNotFoundError):
+                text = path.read_bytes()[:100].decode(errors="replace").strip()
+                if re.fullmatch("[0-9a-f]{16}", text):
+                    return text
+            text = secrets.token_hex(8)  # also where a crash left half a file
+            beside = path.with_name("clone.new")
+            beside.write_text(text + "\n")
+            beside.replace(path)
+            return text
 
     def config(self, key: str, *options: str) -> str | None:
         """A value of Git's configuration, or None."""
         done = self.try_git("config", *options, "--get", key)
         out = done.stdout.decode(errors="surrogateescape")
         return out.removesuffix("\n") if done.returncode == 0 else None
+
+    def fetch(self, remote: str) -> subprocess.CompletedProcess[bytes]:
+        """Fetches from a remote; returns how it ended.
+
+        Raises:
+            GitError: this clone has no such remote.
+        """
+        self._require_remote(remote)
+        return self.try_git("fetch", "--quiet", remote)
+
+    def push(self, remote: str, refspec: str) -> subprocess.CompletedProcess[bytes]:
+        """Pushes to a remote, never by force; returns how it ended.
+
+        Raises:
+            GitError: this clone has no such remote.
+        """
+        self._require_remote(remote)
+        return self.try_git("push", "--quiet", remote, refspec)
+
+    def has_remote(self, remote: str) -> bool:
+        """Whether the user gave this clone a remote of that name.
+
+        Git takes any other name for a URL or a path, and would run the hooks of a repository there.
+        """
+        return self.config(f"remote.{remote}.url") is not None
+
+    def _require_remote(self, remote: str) -> None:
+        if not self.has_remote(remote):
+            raise GitError(
+                f"the plan's remote {remote} is not set up in this clone",
+                f"run `git remote add {shlex.quote(remote)} URL`",
+            )
 
     # --- objects -------------------------------------------------------------------------------
 
@@ -659,6 +714,23 @@ class Repo:
             time.sleep(wait)  # a user's own git holds the index for a moment
             wait *= 2
         raise failed(["merge", "--ff-only"], done)
+
+
+def _require_not_embedded(bare: Path) -> None:
+    """Raises where a bare repository came with somebody's commits: its configuration is theirs.
+
+    Raises:
+        Refused: names it.
+    """
+    for folder in bare.parents:
+        if not (folder / ".git").exists() or (folder / ".git").resolve() == bare.resolve():
+            continue
+        inside = ["-C", str(folder), "ls-files", "-z", "--", str(bare.relative_to(folder))]
+        if run_git(inside, check=False).stdout:
+            raise Refused(
+                f"{bare} is a bare repository that is tracked by another, {folder}",
+                "its configuration may run anything; use a clone of it elsewhere",
+            )
 
 
 class _Lock:

@@ -8,7 +8,7 @@ from pathlib import Path
 from gitwaves.claims import at_work
 from gitwaves.errors import Refused
 from gitwaves.git import GIT_HOOK_INDEX, Repo
-from gitwaves.model import ROOT, Branch, Oid, closest
+from gitwaves.model import ROOT, Branch, Oid, closest, printable
 from gitwaves.store import Snapshot, Store
 from gitwaves.verifying import advance, said_in, tampered, trespasses, unmatched
 
@@ -106,4 +106,4 @@ def post(store: Store, branch: Branch) -> None:
 
 
 def _say(line: str) -> None:
-    sys.stderr.write(f"gitwaves: {line}\n")
+    sys.stderr.write(f"gitwaves: {printable(line)}\n")

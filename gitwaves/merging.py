@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from gitwaves.claims import BEGUN, prepare
-from gitwaves.errors import Conflict, GitwavesError, LostClaim, NotReady, Refused
+from gitwaves.errors import Conflict, GitError, GitwavesError, LostClaim, NotReady, Refused
 from gitwaves.git import Entry, Repo
 from gitwaves.graph import graph_of
 from gitwaves.model import (
@@ -29,7 +31,7 @@ from gitwaves.model import (
     Verdict,
     natural,
 )
-from gitwaves.receipts import write_file
+from gitwaves.receipts import read_json, write_file
 from gitwaves.steps import Outcome, run_steps
 from gitwaves.store import Snapshot, Store, unknown
 from gitwaves.trust import Trust
@@ -442,12 +444,9 @@ def _settle_cards_in(store: Store, path: Path, cards: Oid | None) -> None:
 def _resolved(store: Store, name: str) -> tuple[Oid, Resolution]:
     """The merge that a person finished in its checkout, as a commit."""
     repo = store.repo
-    try:
-        resolution = Resolution(**json.loads(_file(repo, name).read_bytes()))
-    except (OSError, ValueError, TypeError):
-        raise NotReady(
-            f"no merge of {name} is waiting to go on", f"run `gitwaves merge {name}`"
-        ) from None
+    resolution = _waiting(repo, name)
+    if resolution is None:
+        raise NotReady(f"no merge of {name} is waiting to go on", f"run `gitwaves merge {name}`")
     path = Path(resolution.path)
     if not path.is_dir():
         _forget(store, name)
@@ -472,14 +471,32 @@ def _resolved(store: Store, name: str) -> tuple[Oid, Resolution]:
     return commit, resolution
 
 
+def _waiting(repo: Repo, name: str) -> Resolution | None:
+    """The merge of `name` that waits for a person, as it was noted; None where there is none.
+
+    Only a checkout that was made for it is looked at: it will be removed with all that is in it.
+    """
+    raw: Any = read_json(_file(repo, name))
+    try:
+        held = Resolution(**raw)
+        sides: list[Any] = [[raw["theirs"], raw["name"]], *raw.get("left", [])]
+        oids = [raw["ours"], *(oid for oid, _ in sides)]
+        texts = [raw["path"], raw["node"], *(text for _, text in sides)]
+        sound = all(re.fullmatch("[0-9a-f]{40,64}", oid) for oid in oids)
+        sound = sound and all(isinstance(text, str) for text in texts)
+        return held if sound and Path(raw["path"]).name == f"resolve-{name}" else None
+    except (TypeError, ValueError):
+        return None
+
+
 def _forget(store: Store, name: str) -> None:
     target = _file(store.repo, name)
     if not target.exists():
         return
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        path = Path(json.loads(target.read_bytes())["path"])
-        if path.is_dir():
-            store.repo.remove_worktree(path, force=True)
+    resolution = _waiting(store.repo, name)
+    if resolution is not None and Path(resolution.path).is_dir():
+        with contextlib.suppress(GitError):
+            store.repo.remove_worktree(Path(resolution.path), force=True)
     target.unlink(missing_ok=True)
 
 
@@ -534,7 +551,8 @@ def _taken(snapshot: Snapshot) -> set[str]:
     for point in snapshot.cards.merge_points.values():
         fact = snapshot.facts.get(point.id)
         if fact is None or fact.tracking.status is not Status.DONE:
-            taken |= {*point.requires, *graph.closure(point.requires)}
+            known = [task for task in point.requires if task in graph.number]
+            taken |= {*known, *graph.closure(known)}
     return taken
 
 

@@ -151,6 +151,20 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+NOTE_LENGTH = 1000  # characters of one learning or gap
+
+
+def noted(text: str) -> str:
+    r"""What somebody noted (a learning, a spec gap) as one line of text that steers nothing.
+
+    >>> noted("cents,\n  not \x1b[1meuros ")
+    'cents, not \\x1b[1meuros'
+    """
+    decoded = text.encode(errors="surrogateescape").decode(errors="replace")
+    line = printable(" ".join(decoded[: 4 * NOTE_LENGTH].split()))
+    return line if len(line) <= NOTE_LENGTH else line[: NOTE_LENGTH - 2] + " …"
+
+
 Place = tuple[int, int]  # line and column, both from 1
 
 

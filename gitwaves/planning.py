@@ -13,13 +13,24 @@ from gitwaves.errors import GitwavesError, NotReady, Refused
 from gitwaves.git import Repo
 from gitwaves.graph import graph_of
 from gitwaves.importing import Import, reimport
-from gitwaves.model import CONFIG_PATH, DASHBOARD_PATH, ROOT, Branch, Cards, Oid, Status, natural
+from gitwaves.model import (
+    CONFIG_PATH,
+    DASHBOARD_PATH,
+    ROOT,
+    Branch,
+    Cards,
+    Oid,
+    Status,
+    natural,
+    printable,
+)
 from gitwaves.plan import progress, schedule
 from gitwaves.receipts import write_file
 from gitwaves.render import dashboard
 from gitwaves.store import Store
 from gitwaves.yamledit import dump, edited
 
+MAX_DOC = 2 << 20  # bytes
 CONFIG_ORDER = (
     "version", "title", "trunk", "agents", "agent", "design", "batches", "worktrees", "profiles"
 )  # fmt: skip
@@ -152,10 +163,7 @@ def import_doc(store: Store, doc: Path, *, draft: bool = False) -> Import:
         raise GitwavesError(
             f"{doc} is not in this repository", f"copy it below {top} and commit it"
         ) from None
-    try:
-        data = doc.read_bytes()
-    except OSError as error:
-        raise GitwavesError(f"cannot read {doc}: {error.strerror}") from None
+    data = _doc_bytes(doc)
     files, _ = store.working_files()
     config, findings = load_config(files[CONFIG_PATH], CONFIG_PATH)
     if any(f.severity == "error" for f in findings):
@@ -166,8 +174,8 @@ def import_doc(store: Store, doc: Path, *, draft: bool = False) -> Import:
     old = None
     if config.design_path == path and config.design_blob:
         before = repo.blob(config.design_blob)
-        old = parse(before.decode(errors="replace"), path) if before is not None else None
-    new = parse(data.decode(errors="replace"), path)
+        old = parse(_text(before), path) if before is not None else None
+    new = parse(_text(data), path)
     result = reimport(old, new, files, _begun(store), trunk=config.trunk)
     changes: dict[str, object] = {"design": {"path": path, "blob": blob}}
     if new.batches and list(config.batches) != list(new.batches) and not _natural(new.batches):
@@ -177,12 +185,53 @@ def import_doc(store: Store, doc: Path, *, draft: bool = False) -> Import:
     written: dict[str, bytes] = dict(result.files)
     if config.design_path != path or config.design_blob != blob:
         written[CONFIG_PATH] = edited(files[CONFIG_PATH], changes, CONFIG_ORDER)
+    _require_readable(result.files)
     for name, content in sorted(written.items()):
         write_in(top, name, content)
     for name in result.deleted:
         (top / name).unlink(missing_ok=True)
     conflicts = tuple(sorted({*result.conflicts, *new.findings}))
     return Import(result.files, result.report, conflicts, result.deleted)
+
+
+def _doc_bytes(doc: Path) -> bytes:
+    """The bytes of a design doc.
+
+    Raises:
+        GitwavesError: it is no file, cannot be read, or is larger than a person could have approved.
+    """
+    try:
+        if not doc.is_file():
+            raise GitwavesError(f"there is no file {doc}", "name a Markdown file")
+        size = doc.stat().st_size
+        if size > MAX_DOC:
+            raise GitwavesError(
+                f"{doc} holds {size >> 10} KiB, more than the {MAX_DOC >> 10} KiB of a design doc",
+                "name the document that the tasks stand in",
+            )
+        return doc.read_bytes()
+    except OSError as error:
+        raise GitwavesError(
+            f"cannot read {doc}: {error.strerror}", "make it yours and readable"
+        ) from None
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace").replace("\0", "\ufffd")  # as CommonMark wants it
+
+
+def _require_readable(files: Mapping[str, bytes]) -> None:
+    """Raises where a card would be written that nothing reads again.
+
+    Raises:
+        Refused: names the card and what is wrong with it.
+    """
+    for finding in load_cards(files).findings:
+        if finding.severity == "error":
+            raise Refused(
+                f"this would write {finding.path}, in which: {printable(finding.message)}",
+                "shorten or mend what the doc says of it",
+            )
 
 
 def _natural(batches: tuple[str, ...]) -> bool:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from gitwaves.git import Repo
 from gitwaves.model import Branch, Oid, Run
+
+_OID = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+_MOST = 8 << 20  # bytes: more than any that we write
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,29 +57,60 @@ def all_for(repo: Repo, task: str, spec: str) -> list[Receipt]:
 
 
 def _load(path: Path, task: str, spec: str) -> Receipt | None:
+    raw = read_json(path)
     try:
-        raw = json.loads(path.read_bytes())
-        receipt = Receipt(
-            task=raw["task"],
-            tree=Oid(raw["tree"]),
-            spec=raw["spec"],
-            content=Oid(raw["content"]),
-            runs=tuple(Run(**run) for run in raw["runs"]),
-            attempts=int(raw.get("attempts", 1)),
-            unchanged=bool(raw["unchanged"]),
+        if raw["task"] != task or raw["spec"] != spec or path.stem != raw["tree"]:
+            return None
+        return Receipt(
+            task,
+            _oid(raw["tree"]),
+            spec,
+            _oid(raw["content"]),
+            runs=tuple(_run(**run) for run in raw["runs"]),
+            attempts=_count(raw.get("attempts", 1)),
+            unchanged=raw["unchanged"] is True,
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError, ValueError):
         return None  # not there, or half a file: a lost receipt costs a run
-    return receipt if receipt.task == task and receipt.spec == spec else None
+
+
+def _oid(value: Any) -> Oid:
+    if not isinstance(value, str) or not _OID.fullmatch(value):
+        raise ValueError(value)
+    return Oid(value)
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 31:
+        raise ValueError(value)
+    return value
+
+
+def _run(run: Any, exit: Any, seconds: Any, log: Any) -> Run:
+    if not (isinstance(run, str) and isinstance(log, str) and 0 <= float(seconds) < 1e9):
+        raise ValueError(run)
+    return Run(run, _count(exit), float(seconds), log)
+
+
+def read_json(path: Path) -> Any:
+    """What a file of ours holds; None where it holds nothing that can be read."""
+    try:
+        if not path.is_file() or path.stat().st_size > _MOST:
+            return None
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def made_files(repo: Repo, branch: Branch) -> frozenset[str]:
     """The untracked files that verification steps made in a branch's worktree: nobody's work."""
     path = repo.state_dir / "made" / branch.replace("/", "%2F")
     try:
-        return frozenset(p for p in path.read_text(errors="surrogateescape").split("\0") if p)
+        if path.is_file():
+            return frozenset(p for p in os.fsdecode(path.read_bytes()).split("\0") if p)
     except OSError:
-        return frozenset()
+        pass
+    return frozenset()
 
 
 def note_made(repo: Repo, branch: Branch, paths: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import combinations, pairwise
 from typing import TypeVar
 
-from gitwaves.boundary import Boundary, overlap, problem
+from gitwaves.boundary import Boundary, TooComplicated, overlap, problem
 from gitwaves.graph import Graph, graph_of
 from gitwaves.model import (
     CONFIG_PATH,
@@ -36,6 +36,7 @@ from gitwaves.model import (
 _T = TypeVar("_T")
 _Id = TypeVar("_Id", bound=str)
 _Card = Task | MergePoint | Workstream | Config
+_TOO_COMPLICATED = "too complicated to compare with the boundary; use fewer and shorter patterns"
 _REF = re.compile(
     r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|//|@\{|(^|/)\.|\.lock(/|$)|^[/-]|[/.]$|^@$|^HEAD$"
 )
@@ -360,7 +361,14 @@ def _patterns(cards: Cards) -> Iterator[Finding]:
         if boundary is None:
             continue
         for i, pattern in enumerate(task.paths):
-            if not problem(pattern) and overlap(Boundary((pattern,)), boundary) is None:
+            if problem(pattern):
+                continue
+            try:
+                outside = overlap(Boundary((pattern,)), boundary) is None
+            except TooComplicated:
+                yield _warning(task, f"paths[{i}]", _TOO_COMPLICATED)
+                break  # the next ones would take as long
+            if outside:
                 message = f"{pattern} lies outside the boundary of {task.workstream}"
                 yield _error(task, f"paths[{i}]", message)
         for i, path in enumerate(task.produces):
@@ -379,10 +387,18 @@ def _boundaries(cards: Cards, files: Collection[str]) -> Iterator[Finding]:
         else:
             message = f"{workstream.id} has no boundary: its tasks may change any file"
             yield _warning(workstream, "paths", message)
+    given_up = 0
     for (one, its), (other, others) in combinations(stated, 2):
         if one.branch == other.branch:
             continue
-        path = overlap(its, others, files, shared)
+        try:
+            path = overlap(its, others, files, shared)
+        except TooComplicated:
+            yield _warning(other, "paths", f"{other.id} and {one.id}: {_TOO_COMPLICATED}")
+            given_up += 1
+            if given_up == 3:  # the next ones would take as long
+                return
+            continue
         if path is not None:
             claims = [i for i, p in enumerate(other.paths) if Boundary((p,)).covers(path)]
             message = (

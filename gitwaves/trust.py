@@ -88,7 +88,7 @@ class Trust:
             raise GitwavesError(
                 f"cannot read {self.path}: {error.strerror}", "make that file yours and readable"
             ) from error
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return []  # what cannot be read trusts nothing
         commands = held.get("commands") if isinstance(held, dict) else None
         return [c for c in commands if isinstance(c, str)] if isinstance(commands, list) else []

@@ -12,6 +12,7 @@ from gitwaves.boundary import Boundary
 from gitwaves.claims import at_work, write
 from gitwaves.errors import NotReady, Refused
 from gitwaves.git import Repo, Worktree
+from gitwaves.gitcall import failed
 from gitwaves.halves import split
 from gitwaves.model import (
     ROOT,
@@ -25,6 +26,7 @@ from gitwaves.model import (
     Tracking,
     Verdict,
     natural,
+    noted,
     printable,
 )
 from gitwaves.receipts import Receipt, all_for, find, made_files, note_made, save
@@ -34,6 +36,7 @@ from gitwaves.trust import Trust
 from gitwaves.worktrees import mark
 from gitwaves.writing import card_path, land, now, publish, refresh, state_commit
 
+_MOST_NOTED = 20_000  # characters that one task's commits may add to its card
 _TRAILER = re.compile(r"^(Learned|Spec-gap|Task):[ \t]*(.+)$", re.IGNORECASE)
 
 
@@ -458,12 +461,17 @@ def trailers(repo: Repo, since: Oid, tip: Oid) -> tuple[list[str], list[Gap]]:
     """What the commits of a range say they learned, and where they found the spec wrong."""
     learned: list[str] = []
     gaps: list[Gap] = []
+    room = _MOST_NOTED
     for oid in repo.rev_list("--first-parent", "--reverse", f"{since}..{tip}"):
         for key, value in said_in(repo.require_commit(oid).message):
-            if key == "learned":
-                learned.append(value)
-            elif key == "spec-gap":
-                gaps.append(Gap(value))
+            text = noted(value) if key != "task" else ""
+            room -= len(text)
+            if room < 0:
+                return learned, gaps
+            if text and key == "learned":
+                learned.append(text)
+            elif text:
+                gaps.append(Gap(text))
     return learned, gaps
 
 
@@ -501,7 +509,9 @@ def sync(store: Store) -> list[Advanced]:
     remote = snapshot.cards.config.remote
     if remote is not None:
         with store.repo.lock():
-            store.repo.git("fetch", "--quiet", remote)
+            done = store.repo.fetch(remote)
+        if done.returncode:
+            raise failed(["fetch"], done)
     advanced = advance(store)
     refresh(store)
     return advanced

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gitwaves.errors import GitError, GitwavesError, Refused
 from gitwaves.git import Repo, Worktree
-from gitwaves.model import Branch, Cards, Oid, TaskId
+from gitwaves.model import ROOT, Branch, Cards, Oid, TaskId
 
 # `folder/**` means the same to gitignore and to a glob pathspec.
 _PLAIN = re.compile(r"(?:[A-Za-z0-9_.-]+/)+\*\*", re.ASCII)
@@ -44,16 +44,35 @@ def place_for(repo: Repo, cards: Cards, branch: Branch) -> Place:
 
 
 def folder_for(repo: Repo, cards: Cards, name: str) -> Path:
-    """The folder that a checkout called `name` has by the configuration."""
+    """The folder that a checkout called `name` has by the configuration.
+
+    What a checkout holds is the repository's, so where the plan may put it is bounded: beside the
+    repository or in it. The user's own Git configuration, `gitwaves.worktrees`, is not.
+
+    Raises:
+        GitwavesError: it cannot be filled in, or leads elsewhere.
+    """
     main = main_folder(repo)
-    pattern = cards.config.worktrees
-    try:
-        text = pattern.format(repo=main.name, name=name)
-    except (KeyError, IndexError, ValueError) as error:
+    own = repo.config("gitwaves.worktrees")
+    pattern = own or cards.config.worktrees
+    values = {"{repo}": main.name, "{name}": name}
+    text = re.sub(r"\{repo\}|\{name\}", lambda found: values[found[0]], pattern)
+    if "{name}" not in pattern or re.search(r"[{}]", re.sub(r"\{(repo|name)\}", "", pattern)):
         raise GitwavesError(
-            f"`worktrees: {pattern}` cannot be filled in", "only {repo} and {name} may stand in it"
-        ) from error
-    return (main / text).resolve()
+            f"`worktrees: {pattern}` cannot be filled in",
+            "{name} must stand in it, {repo} may, and no other braces",
+        )
+    path = (main / text).resolve()
+    top = repo.main_top() or main
+    beside = path.is_relative_to(main.resolve().parent) or path.is_relative_to(top.resolve().parent)
+    taken = (repo.common, top / ROOT, top / ".git")
+    if any(path.is_relative_to(folder.resolve()) for folder in taken) or not (own or beside):
+        raise GitwavesError(
+            f"`worktrees: {pattern}` leads to {path}, where no plan may put a checkout",
+            "set it to a folder beside the repository; for one elsewhere, yourself: "
+            "git config gitwaves.worktrees '/some/where/{name}'",
+        )
+    return path
 
 
 def main_folder(repo: Repo) -> Path:

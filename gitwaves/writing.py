@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from gitwaves.cards import point_path, task_path, with_tracking
 from gitwaves.errors import Conflict, GitError, LostClaim, NotReady, Refused
-from gitwaves.git import Entry
+from gitwaves.git import Entry, Repo
 from gitwaves.graph import graph_of
 from gitwaves.halves import split
 from gitwaves.model import (
@@ -23,9 +23,11 @@ from gitwaves.model import (
     Tracking,
     Verdict,
     natural,
+    noted,
 )
 from gitwaves.render import dashboard
 from gitwaves.store import Snapshot, Store
+from gitwaves.yamlfile import MAX_BYTES
 
 LEARNINGS_START = "<!-- gitwaves: learnings, compiled from the task cards -->"
 LEARNINGS_END = "<!-- gitwaves: end -->"
@@ -61,7 +63,13 @@ def state_commit(
     path = card_path(cards, node)
     data = repo.read(parent, path) or repo.read(trunk, path)
     assert data is not None, f"{node} has no card"
-    tree = repo.with_files(repo.require_commit(parent).tree, {path: with_tracking(data, tracking)})
+    card = with_tracking(data, tracking)
+    if (size := len(split(card)[1])) > MAX_BYTES:
+        raise Refused(
+            f"the tracking half of {node} would be {size >> 10} KiB: nobody could read it",
+            "shorten its verify steps, learnings and gaps",
+        )
+    tree = repo.with_files(repo.require_commit(parent).tree, {path: card})
     lines = {"Gitwaves-Task": node, "Gitwaves-Status": str(tracking.status), **(trailers or {})}
     message = f"gitwaves: {node} {tracking.status}\n\n" + "".join(
         f"{k}: {v}\n" for k, v in lines.items()
@@ -237,11 +245,11 @@ def land(store: Store, cards: Cards, branch: Branch, new: Oid, old: Oid | None) 
     remote = cards.config.remote
     if remote is not None and not store.offline:
         new = _on_top_of(store, cards, branch, new)
-        done = store.repo.try_git("push", "--quiet", remote, f"{new}:refs/heads/{branch}")
+        done = store.repo.push(remote, f"{new}:refs/heads/{branch}")
         if done.returncode:
             said = done.stderr.decode(errors="replace")
             if "rejected" in said:
-                store.repo.try_git("fetch", "--quiet", remote)
+                store.repo.fetch(remote)
                 raise LostClaim(
                     f"{branch} moved on {remote}: another clone was faster",
                     "run `gitwaves sync`, then `gitwaves next`",
@@ -280,14 +288,14 @@ def publish(store: Store, snapshot: Snapshot) -> None:
     A push that does not go through is left for the next command: the work is safe here.
     """
     remote = snapshot.cards.config.remote
-    if remote is None or store.offline:
+    if remote is None or store.offline or not store.repo.has_remote(remote):
         return
     refs = store.repo.refs("refs/heads", f"refs/remotes/{remote}")
     for branch in sorted(snapshot.tips):
         local = refs.get(f"refs/heads/{branch}")
         theirs = refs.get(f"refs/remotes/{remote}/{branch}")
         if local and local != theirs and (theirs is None or store.repo.is_ancestor(theirs, local)):
-            store.repo.try_git("push", "--quiet", remote, f"{local}:refs/heads/{branch}")
+            store.repo.push(remote, f"{local}:refs/heads/{branch}")
 
 
 # --- what is generated -------------------------------------------------------------------------
@@ -310,10 +318,15 @@ def learnings_of(snapshot: Snapshot) -> list[tuple[str, str, str]]:
 
 
 def learnings_lines(snapshot: Snapshot) -> str:
+    """The compiled learnings as Markdown; no text in them can end the section, or hide the rest."""
     return "".join(
-        f"- {text} ({task}{f', {oid}' if oid else ''})\n"
+        f"- {_uncommented(noted(text))} ({task}{f', {oid}' if oid else ''})\n"
         for task, oid, text in learnings_of(snapshot)
     )
+
+
+def _uncommented(text: str) -> str:
+    return text.replace("<!--", "&lt;!--").replace("-->", "--&gt;")
 
 
 def with_learnings(text: str, lines: str) -> str:
@@ -375,9 +388,9 @@ def _record_on_trunk(store: Store) -> None:
         files: dict[str, bytes | Oid | None] = {DASHBOARD_PATH: dashboard(shown).encode("ascii")}
         lines = learnings_lines(snapshot)
         for path in snapshot.cards.config.learnings:
-            entry = repo.at(trunk, path)
-            if entry is not None and not entry.mode.startswith("100"):
+            if not _may_hold_learnings(repo, trunk, path):
                 continue
+            entry = repo.at(trunk, path)
             before = repo.blob(entry.oid) if entry else b""
             text = (before or b"").decode(errors="surrogateescape")
             after = with_learnings(text, lines)
@@ -388,6 +401,18 @@ def _record_on_trunk(store: Store) -> None:
         tree = repo.with_files(repo.require_commit(trunk).tree, files)
         new = repo.commit_tree(tree, [trunk], "gitwaves: dashboard and learnings\n")
         land(store, snapshot.cards, snapshot.trunk, new, trunk)
+
+
+def _may_hold_learnings(repo: Repo, trunk: Oid, path: str) -> bool:
+    """Whether a file can be written there in trunk's tree: over nothing but a regular file."""
+    if path.partition("/")[0] == ROOT:
+        return False
+    parts = path.split("/")
+    above = (repo.at(trunk, "/".join(parts[:end])) for end in range(1, len(parts)))
+    entry = repo.at(trunk, path)
+    return all(e is None or e.is_tree for e in above) and (
+        entry is None or entry.mode.startswith("100")
+    )
 
 
 def needs_of(snapshot: Snapshot, task: TaskId) -> list[TaskId]:

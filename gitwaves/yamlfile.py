@@ -7,6 +7,7 @@ them read alike: no anchors, aliases, tags or duplicate keys, one document, boun
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -31,10 +32,12 @@ from gitwaves.model import Finding, Place, Severity
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 16
+MAX_VALUES = 5000
 
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _TRUE = frozenset({"true", "True", "TRUE"})
 _FALSE = frozenset({"false", "False", "FALSE"})
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _INT = re.compile(r"[-+]?[0-9]{1,18}", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,3})?", re.ASCII)
 
@@ -43,7 +46,7 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,3})?", 
 # that one, as is everything libyaml refuses, so that there is one set of findings.
 _ODD_TEXT = re.compile(
     r"[^\n -~\u00a0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd]"
-    r"|^(?:%|---|\.\.\.)|[?&*!][^\n]*:|[\"'\]}]:[^ \n]|[|>][-+0-9]*#",
+    r"|^(?:%|---|\.\.\.)|^[^\n?&*!]*[?&*!][^\n]*:|[\"'\]}]:[^ \n]|[|>][-+0-9]*#",
     re.MULTILINE,
 )
 
@@ -119,6 +122,7 @@ class _Builder:
 
     def __init__(self) -> None:
         self.places: dict[str, Place] = {}
+        self._count = 0
 
     def document(self, events: Iterator[Event]) -> Any:
         value: Any = None
@@ -143,6 +147,9 @@ class _Builder:
             raise _Odd("anchors are not allowed", place)
         if depth > MAX_DEPTH:
             raise _Odd("nested too deeply", place)
+        self._count += 1
+        if self._count > MAX_VALUES:
+            raise _Odd(f"more than {MAX_VALUES} values in one file", place)
         self.places.setdefault(path, place)
         if isinstance(event, ScalarEvent):
             _require_plain_tag(event, place)
@@ -164,7 +171,7 @@ class _Builder:
             if not isinstance(event, ScalarEvent) or event.anchor is not None:
                 raise _Odd("a key must be plain text", place)
             _require_plain_tag(event, place)
-            key = event.value
+            key = _text(event)
             if key == "<<":
                 raise _Odd("merge keys are not allowed", place)
             if key in found:
@@ -186,10 +193,17 @@ def _require_plain_tag(event: Any, place: Place) -> None:
         raise _Odd(f"the tag {tag} is not allowed", place)
 
 
-def _scalar(event: ScalarEvent) -> Any:
+def _text(event: ScalarEvent) -> str:
     text: str = event.value
-    if any("\ud800" <= c <= "\udfff" for c in text):
+    if _SURROGATE.search(text):
         raise _Odd("half a surrogate pair is not text", _place(event))
+    if "\0" in text:
+        raise _Odd("a NUL character is not text", _place(event))
+    return text
+
+
+def _scalar(event: ScalarEvent) -> Any:
+    text = _text(event)
     if event.style or not event.implicit[0]:
         return text
     if text in _NULL:
@@ -201,5 +215,7 @@ def _scalar(event: ScalarEvent) -> Any:
     if _INT.fullmatch(text):
         return int(text)
     if _FLOAT.fullmatch(text) and text not in {".", "+.", "-."}:
-        return float(text)
+        if math.isinf(number := float(text)):
+            raise _Odd("a number that is too large", _place(event))
+        return number
     return text

@@ -169,7 +169,7 @@ def hook(app: App, name: str, args: tuple[str, ...]) -> None:
         try:
             githooks.run(app.repo, name, list(args))
         except (GitwavesError, OSError) as error:  # the commit is made: nothing may fail it
-            echo(f"gitwaves: {error}; `gitwaves sync` catches up", err=True)
+            echo(printable(f"gitwaves: {error}; `gitwaves sync` catches up"), err=True)
         return
     githooks.run(app.repo, name, list(args))
 

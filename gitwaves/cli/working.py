@@ -10,7 +10,7 @@ import click
 
 from gitwaves.cli import App, echo, pass_app
 from gitwaves.errors import ExitCode, GitwavesError, Refused, UsageError
-from gitwaves.model import Gap, printable
+from gitwaves.model import NOTE_LENGTH, Gap, noted, printable
 
 
 @click.command()
@@ -80,7 +80,7 @@ def verify(app: App, id: str | None, commit_: bool, message: str | None, unchang
     if commit_:
         snapshot = app.store.snapshot()
         task = snapshot.require_task(id) if id else task_here(app.store, snapshot)
-        commit_all(app.store, task, message or f"{task}: {snapshot.cards.tasks[task].title}")
+        commit_all(app.store, task, message or f"{task}: {noted(snapshot.cards.tasks[task].title)}")
     if id and not commit_ and not _at_work(app, id):
         result = renew(app.store, id, trust_trunk=app.trust_trunk, confirm=_confirm)
     else:
@@ -242,6 +242,17 @@ def sync(app: App) -> None:
         echo("nothing new")
 
 
+def _noted(text: str) -> str:
+    if len(text) > NOTE_LENGTH:
+        raise UsageError(
+            f"{len(text)} characters are too many: at most {NOTE_LENGTH}",
+            "say it in a sentence, and write the rest in a document",
+        )
+    if not text.strip():
+        raise UsageError("there is nothing in the text", "say it in a sentence")
+    return noted(text)
+
+
 @click.command()
 @click.argument("id")
 @click.argument("text")
@@ -255,13 +266,14 @@ def learn(app: App, id: str, text: str) -> None:
     """
     from gitwaves.verifying import advance, note
 
+    said = _noted(text)
     advance(app.store)
     task = note(
         app.store,
         id,
-        lambda t: replace(t, learnings=tuple(dict.fromkeys((*t.learnings, text.strip())))),
+        lambda t: replace(t, learnings=tuple(dict.fromkeys((*t.learnings, said)))),
     )
-    echo(f"{task} taught: {printable(text.strip())}")
+    echo(f"{task} taught: {said}")
 
 
 @click.command()
@@ -294,7 +306,7 @@ def gap(app: App, id: str, text: str | None, affects: str | None, resolve: bool)
     if not text:
         raise UsageError("say what is wrong, or --resolve", f'gitwaves gap {task} "…" --affects B5')
     named = [snapshot.require_task(a.strip()) for a in (affects or "").split(",") if a.strip()]
-    new = Gap(text.strip(), {t: snapshot.cards.digest(t) for t in named})
+    new = Gap(_noted(text), {t: snapshot.cards.digest(t) for t in named})
     note(app.store, task, lambda t: replace(t, spec_gaps=(*t.spec_gaps, new)))
     held = f"; it holds {' '.join(named)}" if named else ""
     echo(f"{task} found a gap{held}")
