@@ -56,7 +56,7 @@ def last_failure(store: Store, task: TaskId) -> str | None:
     """The end of the last failed verification of a task, kept beside its logs."""
     path = store.repo.state_dir / "logs" / task / "failure.txt"
     try:
-        return path.read_text(errors="replace")
+        return path.read_text(errors="replace") if path.is_file() else None
     except OSError:
         return None
 

@@ -140,17 +140,25 @@ class Repo:
         return repo
 
     def _require_no_links(self) -> None:
-        """Raises where a symbolic link would lead our own files out of the Git directory."""
+        """Raises where one of our own files is a link that leads elsewhere, or a pipe.
+
+        Raises:
+            Refused: names it.
+        """
         below = [self.state_dir]
-        for folder in below:  # grows by what is in the first one
-            if folder.is_symlink():
+        for path in below:  # grows by what is in the first one
+            if path.is_symlink() or not (path.is_dir() or path.is_file() or path == below[0]):
                 raise Refused(
-                    f"{folder} is a symbolic link",
+                    f"{path} is a {'symbolic link' if path.is_symlink() else 'special file'}",
                     "remove it: gitwaves keeps nothing there that it cannot do without",
                 )
-            with contextlib.suppress(OSError), os.scandir(folder) as entries:
-                first = folder == self.state_dir
-                below += [Path(e.path) for e in entries if e.is_symlink() or (first and e.is_dir())]
+            with contextlib.suppress(OSError), os.scandir(path) as entries:
+                below += [
+                    Path(entry.path)
+                    for entry in entries
+                    if not entry.is_file(follow_symlinks=False)
+                    and (path == below[0] or not entry.is_dir(follow_symlinks=False))
+                ]
 
     def _require_meant(self) -> None:
         """Raises where the environment makes Git use another repository than the one around us.

@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,6 @@ from tests.test_repositories import (
     started,
     states,
     verified,
-    with_plan,
 )
 
 CORPUS = Path(__file__).parent / "hostile"
@@ -59,6 +58,14 @@ OK = b"id: A2\ntitle: x\nverify:\n  - run: 'true'\n"
 MARK = SEPARATOR.encode()
 TRACKING = b"tracking:\n  task: A2\n  status: planned\n"
 K = 1000
+
+
+def some(short: Sequence[str], more: Iterable[str]) -> list[Any]:
+    """Parameters of which `more` belong to the long form alone."""
+    return [
+        *short,
+        *(pytest.param(one, marks=pytest.mark.long) for one in more if one not in short),
+    ]
 
 
 @pytest.fixture
@@ -167,12 +174,16 @@ GROWN: dict[str, Callable[[], bytes]] = {
     "slashes": lambda: OK + b"produces: ['" + b"a/" * 120 * K + b"']\n",
     "many patterns": lambda: OK + b"paths:\n" + b"".join(b"- 'a%d/**'\n" % i for i in range(4800)),
     "a long pattern": lambda: OK + b"paths: ['" + b"*a" * 100 * K + b"']\n",
-    "wide ranges": lambda: OK + b"paths:\n" + "- '[!-\U0002a600]'\n".encode() * 4800,
+    "wide ranges": lambda: OK + b"paths:\n" + "- '[!-\U0002a600]'\n".encode() * 100,
     "an estimate": lambda: OK + b"estimate: " + b"9" * 250 * K + b"d\n",
 }
 
 
-@pytest.mark.parametrize("name", GROWN)
+_QUICK = ["10 MB", "marks", "questions", "tags", "entries for one parser", "entries of two kinds",
+          "a long pattern", "wide ranges", "an estimate"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", some(_QUICK, GROWN))
 def test_a_card_of_any_size_is_answered_soon(name: str) -> None:
     read_as(GROWN[name]())
 
@@ -192,24 +203,18 @@ def test_patterns_take_no_longer_than_others() -> None:
     assert not stars.covers("a" * 4000)
     assert not stars.covers("a/" * 2000 + "c")
     assert Boundary(("*a*b/c*",)).covers("xaab/cd/e")
-    hard = "*" + ("a" * 28 + "*") * 7
+    hard = "*" + ("a" * 14 + "*") * 7
     with pytest.raises(TooComplicated):
         overlap(
-            Boundary(tuple(f"{hard}{i}" for i in range(100))),
-            Boundary(tuple(f"{hard}b{i}" for i in range(100))),
+            Boundary(tuple(f"{hard}{i}" for i in range(60))),
+            Boundary(tuple(f"{hard}b{i}" for i in range(60))),
         )
-    many = "".join(f"- '{hard}%s{i}'\n" for i in range(200))
-    cards = load_cards(
-        {
-            CONFIG: b"version: 1\n",
-            **{
-                f".workstreams/WS-{name}/workstream.yaml": f"paths:\n{many % ((name,) * 200)}".encode()
-                for name in "ABCDEF"
-            },
-        }
-    )
-    said = [f.message for f in check(cards) if "too complicated" in f.message]
-    assert len(said) == 3
+    files = {CONFIG: b"version: 1\n"}
+    for name in "ABCDEF":
+        lines = "".join(f"- '{hard}{name}{i}'\n" for i in range(60))
+        files[f".workstreams/WS-{name}/workstream.yaml"] = f"paths:\n{lines}".encode()
+    said = [f.message for f in check(load_cards(files)) if "too complicated" in f.message]
+    assert len(said) == 3  # of 15: then it gives up
     assert time.process_time() - begun < 3 * SECONDS
 
 
@@ -243,9 +248,7 @@ def _yaml(value: object) -> str:
 
 _CARDS = st.one_of(
     st.binary(max_size=200),
-    _TEXT.map(str.encode)
-    if False
-    else st.text(max_size=200).map(lambda t: t.encode(errors="replace")),
+    st.text(max_size=200).map(lambda text: text.encode(errors="replace")),
     # lines of what YAML finds special
     st.lists(st.tuples(st.integers(0, 6), st.lists(_WORDS, max_size=5)), max_size=14).map(
         lambda lines: "\n".join(" " * n + " ".join(words) for n, words in lines).encode()
@@ -281,13 +284,13 @@ def _overwritten(data: bytes, changes: list[tuple[int, bytes]]) -> bytes:
     return data
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(_CARDS)
 def test_fuzzed_cards(data: bytes) -> None:
     read_as(data)
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(_CARDS, st.sampled_from([CONFIG, ".workstreams/WS-B/workstream.yaml"]))
 def test_fuzzed_configurations(data: bytes, path: str) -> None:
     read_as(data, path)
@@ -301,9 +304,8 @@ def imported(text: str) -> Cards:
     try:
         doc = parse(text, "docs/design.md")
         files = reimport(None, doc, {CONFIG: b"version: 1\n"}, set(), trunk="main").files
-    except GitwavesError as error:
-        assert error.message
-        return Cards(load_cards({}).config)
+    except GitwavesError:
+        return load_cards({})
     for path in files:
         assert re.fullmatch(r"\.workstreams/[A-Za-z0-9._-]+/[A-Za-z0-9._-]+\.yaml", path), path
         assert ".." not in path
@@ -311,7 +313,13 @@ def imported(text: str) -> Cards:
 
 
 @pytest.mark.parametrize("file", DOCS, ids=lambda file: file.stem)
-def test_a_doc_of_the_corpus(plan: Repo, tmp_path: Path, file: Path) -> None:
+def test_a_doc_of_the_corpus(file: Path) -> None:
+    imported(file.read_bytes().decode(errors="replace"))
+
+
+@pytest.mark.parametrize("name", some(["traversal", "control", "not-utf8"], [f.stem for f in DOCS]))
+def test_importing_a_doc_of_the_corpus(plan: Repo, tmp_path: Path, name: str) -> None:
+    file = CORPUS / "docs" / f"{name}.md"
     before = outside(tmp_path)
     (plan.path / "docs").mkdir()
     (plan.path / "docs/design.md").write_bytes(file.read_bytes())
@@ -338,7 +346,7 @@ GROWN_DOCS: dict[str, Callable[[], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", GROWN_DOCS)
+@pytest.mark.parametrize("name", some(["rows", "headings", "nested lists", "patterns"], GROWN_DOCS))
 def test_a_doc_of_any_size_is_answered_soon(name: str) -> None:
     begun = time.process_time()
     imported(GROWN_DOCS[name]())
@@ -346,9 +354,9 @@ def test_a_doc_of_any_size_is_answered_soon(name: str) -> None:
 
 
 def test_a_doc_that_would_make_unreadable_cards_is_refused(plan: Repo) -> None:
-    plan.write("docs/design.md", HEAD + "word " * 80 * K)
+    plan.write("docs/design.md", HEAD.replace("A1", "A7") + "word " * 80 * K)
     assert says(gw(plan, "import", "docs/design.md", "--draft")) == (
-        f"Error: this would write {A1}, in which: 390 KiB, more than the 256 KiB of a card\n"
+        f"Error: this would write {A1.replace('A1', 'A7')}, in which: 390 KiB, more than the 256 KiB of a card\n"
         "Hint: shorten or mend what the doc says of it\n"
     )
     plan.write("docs/design.md", "x" * (3 << 20))
@@ -375,7 +383,7 @@ _LINES = st.one_of(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.lists(_LINES, max_size=25), st.booleans())
 def test_fuzzed_docs(lines: list[str], headed: bool) -> None:
     imported((HEAD if headed else "") + "\n".join(lines))
@@ -450,14 +458,16 @@ def test_names_in_trees_that_lead_elsewhere(plan: Repo, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["-x", "--upload-pack=touch pwned", "../A1", "/etc/passwd", ".git/hooks/x", "A1\n", ""]
+    "name",
+    some(["--upload-pack=touch pwned", "../A1"], ["-x", "/etc/passwd", ".git/x", "A1\n", ""]),
 )
 def test_ids_on_the_command_line(plan: Repo, name: str) -> None:
     for command in ("show", "start", "verify", "merge", "brief", "logs", "stop", "status", "check"):
         quiet(gw(plan, command, "--", name))
     quiet(gw(plan, "learn", "--", name, "x"))
     quiet(gw(plan, "import", "--draft", "--", name))
-    quiet(gw(plan, "init", f"--trunk={name}", "--no-hooks"))
+    if name:
+        quiet(gw(plan, "init", f"--trunk={name}", "--no-hooks"))
     assert plan.git("branch", "--list", "ws/*") == ""
     assert plan.git("status", "--porcelain") == ""
 
@@ -466,7 +476,7 @@ BRANCHES = ["-x", "--upload-pack=x", "../x", "main", "gitwaves/dashboard", "refs
             "a..b", "x.lock", "/x", "x y", "@{-1}", "gitwaves/rescued/x"]  # fmt: skip
 
 
-@pytest.mark.parametrize("branch", BRANCHES)
+@pytest.mark.parametrize("branch", some(["-x", "main", "gitwaves/dashboard", "HEAD"], BRANCHES))
 def test_a_branch_that_no_worktree_may_have(plan: Repo, tmp_path: Path, branch: str) -> None:
     before, tip = outside(tmp_path), plan.oid("main")
     text = f"paths: [a/**]\nbranch: {json.dumps(branch)}\n"
@@ -489,7 +499,10 @@ PLACES = ["/tmp/pwned/{name}", "../../pwned/{name}", ".git/pwned/{name}", ".git/
           "{name:>99999999999}", "{repo}", "~/{name}/{x}", "../a\\0{name}"]  # fmt: skip
 
 
-@pytest.mark.parametrize("place", PLACES)
+_WRONG = ["../../pwned/{name}", ".git/refs/heads/{name}", "link/pwned-{name}", "{name.__class__}"]
+
+
+@pytest.mark.parametrize("place", some(_WRONG, PLACES))
 def test_where_a_plan_may_not_put_worktrees(plan: Repo, tmp_path: Path, place: str) -> None:
     (tmp_path.parent / f"{tmp_path.name}-away").mkdir()
     (plan.path / "link").symlink_to(tmp_path.parent / f"{tmp_path.name}-away")
@@ -519,7 +532,7 @@ FILES = [".git/hooks/post-commit", "../x", "/tmp/pwned", A1, CONFIG, "README.md/
          "./x", "x/", ".GIT/config", "link", "-x", "sub/x"]  # fmt: skip
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", some([FILES[0], A1, "README.md/x", "link/x"], FILES))
 def test_learnings_are_written_over_nothing_else(plan: Repo, tmp_path: Path, file: str) -> None:
     (plan.path / "link").symlink_to(tmp_path)
     plan.git("update-index", "--add", "--cacheinfo", f"160000,{plan.oid()},sub")
@@ -541,7 +554,7 @@ def test_learnings_are_written_over_nothing_else(plan: Repo, tmp_path: Path, fil
 
 @pytest.mark.parametrize("key", ["design", "allowed_signers"])
 @pytest.mark.parametrize(
-    "value", ["../x", "/etc/passwd", ".git/config", "-x", "link", "docs/\\e[2J"]
+    "value", some(["../x", "link"], ["/etc/passwd", ".git/config", "-x", "docs/\\e[2J"])
 )
 def test_other_paths_of_a_configuration(plan: Repo, tmp_path: Path, key: str, value: str) -> None:
     (plan.path / "link").symlink_to("/etc/passwd")
@@ -566,7 +579,8 @@ def script(path: Path, pwned: Path) -> Path:
 
 def evil_bare(path: Path, pwned: Path) -> None:
     """A bare repository whose configuration and hooks run something, as often as Git lets them."""
-    Repo(path.parent).git("init", "-q", "--bare", "-b", "main", str(path))
+    path.mkdir(parents=True)
+    Repo(path).git("init", "-q", "--bare", "-b", "main")
     evil = script(path / "evil", pwned)
     for hook in ("pre-receive", "post-receive", "update", "post-update", "post-checkout",
                  "reference-transaction", "pre-commit", "post-merge"):  # fmt: skip
@@ -604,11 +618,11 @@ def test_inside_an_embedded_bare_repository(plan: Repo, tmp_path: Path) -> None:
     assert not (tmp_path / "pwned").exists()
 
 
-@pytest.mark.parametrize(
-    "remote",
-    ["vendor/evil.git", "--upload-pack=touch", "ext::touch", "./vendor/evil.git", "file:vendor",
-     "vendor/../vendor/evil.git", "https://localhost:1/x"],
-)  # fmt: skip
+_REMOTES = ["--upload-pack=touch", "./vendor/evil.git", "file:vendor", "vendor/../vendor/evil.git",
+            "https://localhost:1/x"]  # fmt: skip
+
+
+@pytest.mark.parametrize("remote", some(["vendor/evil.git", "ext::touch"], _REMOTES))
 def test_a_remote_is_one_that_the_user_set_up(plan: Repo, tmp_path: Path, remote: str) -> None:
     evil_bare(plan.path / "vendor/evil.git", tmp_path / "pwned")
     plan.commit("Odd", **{CONFIG: f"{PLAN[CONFIG]}remote: {json.dumps(remote)}\n"})
@@ -680,8 +694,8 @@ LINKS = [".workstreams/WS-A", A1, B1, CONFIG, ".workstreams/DASHBOARD.txt", "CLA
          ".workstreams/merge-points", ".workstreams/.gitattributes", ".workstreams"]  # fmt: skip
 
 
-@pytest.mark.parametrize("committed", [True, False])
-@pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("committed", [True, pytest.param(False, marks=pytest.mark.long)])
+@pytest.mark.parametrize("link", some([LINKS[0], A1, ".workstreams"], LINKS))
 def test_links_in_the_working_tree(plan: Repo, tmp_path: Path, link: str, committed: bool) -> None:
     away = tmp_path / "away"
     away.mkdir()
@@ -705,11 +719,10 @@ def test_links_in_the_working_tree(plan: Repo, tmp_path: Path, link: str, commit
     assert path.is_symlink()
 
 
-@pytest.mark.parametrize(
-    "part",
-    ["", "receipts", "receipts/A1", "logs", "logs/A1", "at-work", "alone", "made", "unprepared",
-     "cache", "clone", "lock"],
-)  # fmt: skip
+_PARTS = ["receipts", "logs", "logs/A1", "at-work", "alone", "made", "unprepared", "cache", "clone"]
+
+
+@pytest.mark.parametrize("part", some(["", "receipts/A1", "lock"], _PARTS))
 def test_links_among_our_own_files(plan: Repo, tmp_path: Path, part: str) -> None:
     away = tmp_path / "away"
     away.mkdir()
@@ -764,6 +777,7 @@ def test_nothing_steers_the_terminal(plan: Repo, tmp_path: Path) -> None:
         assert not STEERING.search(plan.git("log", "--format=%an %s %b", f"main..{rev}"))
     for file in ("gitwaves/dashboard:LEARNINGS.md", "main:CLAUDE.md", f"main:{A1}"):
         text = plan.git("cat-file", "blob", file)
+        text = text.partition("# --- tracking")[2] or text
         assert "a \\x1b" in text or "a \\\\x1b" in text
         assert not STEERING.search(text)
     for file in ("gitwaves/dashboard:DASHBOARD.txt", "main:.workstreams/DASHBOARD.txt"):
@@ -812,29 +826,29 @@ def test_hostile_trailers(plan: Repo) -> None:
         "Learned: " + "long " * 200_000,
         "Spec-gap: " + "x" * 1_000_000,
         "Spec-gap: tracking: {status: done} # --- tracking: written by",
-        *(f"Learned: number {i}" for i in range(5000)),
+        *(f"Learned: number {i} {'x' * 80}" for i in range(1000)),
         "Task: A1",
     ]
     a1.git("add", "-A")
     message = ("Do it\n\n" + "\n".join(lines) + "\n").encode(errors="surrogateescape")
     (plan.path / ".git/message").write_bytes(message)
-    a1.git("commit", "-q", "-F", str(plan.path / ".git/message"))
+    latin = ("-c", "i18n.commitEncoding=latin1")  # kept as these bytes are
+    a1.git(*latin, "commit", "-q", "-F", str(plan.path / ".git/message"))
     assert quiet(gw(a1, "verify")).out.startswith("A1 is done\n")
     assert len(a1.git("cat-file", "blob", f"HEAD:{A1}")) < 64 * K
-    for number in ("1", "2"):  # the section is compiled anew each time
-        if number == "1":
-            gw_ok(plan, "merge", "MP1")
-        else:
-            b1 = started(plan, "B1")
-            b1.write("b/b1.txt", "two\n")
-            gw_ok(b1, "verify", "--commit", "-m", "Do it\n\nLearned: one more")
-            gw_ok(plan, "merge", "--rest")
-        text = plan.git("cat-file", "blob", "main:CLAUDE.md")
-        assert text.startswith("# House rules\n\nBe kind.\n\n<!-- gitwaves: learnings,")
-        assert text.endswith("\n<!-- gitwaves: end -->")
-        assert text.count("<!--") == text.count("-->") == 2
-        assert not STEERING.search(text)
-        assert "caf\ufffd \ufffd" in text, [x for x in text.splitlines() if "caf" in x or "2J" in x]
+    gw_ok(plan, "merge", "MP1")
+    first = plan.git("cat-file", "blob", "main:CLAUDE.md")
+    b1 = started(plan, "B1")
+    b1.write("b/b1.txt", "two\n")
+    gw_ok(b1, "verify", "--commit", "-m", "Do it\n\nLearned: one more")
+    gw_ok(plan, "merge", "--rest")
+    text = plan.git("cat-file", "blob", "main:CLAUDE.md")
+    for compiled in (first, text):  # the section is compiled anew each time
+        assert compiled.startswith("# House rules\n\nBe kind.\n\n<!-- gitwaves: learnings,")
+        assert compiled.endswith("\n<!-- gitwaves: end -->")
+        assert compiled.count("<!--") == compiled.count("-->") == 2
+        assert not STEERING.search(compiled)
+        assert "caf\ufffd \ufffd" in compiled
     assert "- one more (B1" in text
     assert max(map(len, text.splitlines())) < NOTE_LENGTH + 100
     assert states(plan) == {"A1": "done", "B1": "done"}
@@ -871,13 +885,13 @@ GARBAGE: dict[str, bytes] = {
          "commands": {"x": 1}}
     ).encode(),
     "infinite": b'{"runner": 1e999, "marker": "x", "attempts": Infinity, "commands": [NaN]}',
-    "huge": b'{"x": "' + b"y" * (9 << 20) + b'"}',
+    "huge": b'{"x": "' + b"y" * (1 << 20) + b'"}',
 }  # fmt: skip
 OWN = ["receipts/A1/{tree}.json", "at-work/ws%2FA", "at-work/ws%2FA.paths", "made/ws%2FA", "clone",
        "agents/A1.json", "watched/A1", "merging/MP1.json", "cache/x", "unprepared/ws%2FA"]  # fmt: skip
 
 
-@pytest.mark.parametrize("garbage", GARBAGE)
+@pytest.mark.parametrize("garbage", some(["torn", "deep", "wrong types"], GARBAGE))
 def test_garbage_among_our_own_files(plan: Repo, tmp_path: Path, home: Path, garbage: str) -> None:
     gw_ok(plan, "hooks", "install")
     gw_ok(plan, "trust", "--yes")
@@ -894,17 +908,14 @@ def test_garbage_among_our_own_files(plan: Repo, tmp_path: Path, home: Path, gar
     for file in (home / ".local/share/gitwaves/trust").glob("*.json"):
         file.write_bytes(GARBAGE[garbage])
     before = outside(tmp_path)
-    begun = time.monotonic()
-    assert "trust" in says(quiet(plan.gw("start", "B1"))) or True
+    quiet(plan.gw("start", "A1"))  # what was trusted may be forgotten
     a1.git("add", "-A")
     a1.git("commit", "-q", "-m", "Do it")  # with hooks
     for args in (["status"], ["sync"], ["stop", "A1"], ["merge", "MP1", "--continue"], ["clean"]):
         quiet(gw(plan, *args))
     assert states(plan)["A1"] == "active"  # a lost receipt costs a run, and no more
-    if garbage != "huge":
-        gw_ok(a1, "verify")
-        assert states(plan)["A1"] == "done"
-    assert time.monotonic() - begun < 60
+    gw_ok(a1, "verify")
+    assert states(plan)["A1"] == "done"
     assert outside(tmp_path) == before
     assert plan.git("fsck", "--no-dangling", "--no-progress") == ""
 
@@ -915,12 +926,12 @@ def test_a_receipt_is_no_option(plan: Repo, tmp_path: Path) -> None:
     gw_ok(a1, "verify")
     (receipt,) = (plan.path / ".git/gitwaves/receipts/A1").iterdir()
     held = json.loads(receipt.read_bytes())
-    for content in (f"--output={tmp_path}/pwned", "HEAD", "", "x" * 40, ["x"], None):
+    for content in (f"--output={tmp_path}/pwned", "HEAD", ["x"]):
         receipt.write_text(json.dumps({**held, "content": content}))
         a1.commit("Something else", **{"a/a2.txt": str(content)})
         done = a1.gw("hook", "post-commit")
         assert (done.code, done.out, done.err) == (0, "", ""), done
-    a1.git("reset", "-q", "--hard", "HEAD~6")
+    a1.git("reset", "-q", "--hard", "HEAD~3")
     assert states(plan)["A1"] == "active"
 
 
@@ -952,7 +963,7 @@ def test_special_files(plan: Repo) -> None:
     os.mkfifo(plan.path / ".workstreams/WS-A/A3.yaml")
     assert f"{A2}:1:1: error: a special file" in quiet(gw(plan, "check")).out
     state = plan.path / ".git/gitwaves"
-    for name in ("receipts/A1/x.json", "made/ws%2FA", "agents/A1.json", "cache/x", "logs/A1/x.log"):
+    for name in ("receipts/A1/x.json", "logs/A1/x.log"):
         (state / name).parent.mkdir(parents=True, exist_ok=True)
         os.mkfifo(state / name)
     for args in (["status"], ["start", "A1"], ["stop", "A1"], ["logs", "A1"], ["clean"]):
@@ -961,22 +972,26 @@ def test_special_files(plan: Repo) -> None:
             cwd=plan.path, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode in {0, 1}, done
+    for name in ("lock", "cache/x", "made/ws%2FA"):  # opening one would wait for ever
+        (state / name).unlink(missing_ok=True)
+        (state / name).parent.mkdir(exist_ok=True)
+        os.mkfifo(state / name)
+        assert f"{state / name} is a special file\n" in says(quiet(gw(plan, "status")))
+        (state / name).unlink()
 
 
 def test_a_plan_of_odd_values_is_worked_on(plan: Repo) -> None:
     odd = OK.replace(b"title: x", b"title: '--help $(touch pwned) `touch pwned` %s {0} <!-- -->'")
-    odd = odd.replace(b"'true'", b"test -f a/a2.txt\n    timeout: 999999d").replace(
-        b"  - run", b"  - run"
-    )
+    odd = odd.replace(b"'true'", b"test -f a/a2.txt\n    timeout: 999999d")
     card = odd + b"estimate: 999999d\n" + MARK + TRACKING
     (plan.path / A2).write_bytes(card)
     plan.commit("Odd", **{CONFIG: f"{PLAN[CONFIG]}agents: 999999999999999999\nlease: 999999d\n"})
     a2 = started(plan, "A2")
     a2.write("a/a2.txt", "x\n")
     a2.write("a/:(exclude)*", "x\n")
-    a2.write(":", "x\n") if False else None
+    a2.write("a/:", "x\n")
     gw_ok(a2, "verify", "--commit")
     for args in (["status", "--json"], ["plan"], ["show", "A2"], ["brief", "A2"]):
         quiet(gw(plan, *args))
     assert states(plan)["A2"] == "done"
-    with_plan  # noqa: B018  # kept for the fixtures of others
+    assert "a/:(exclude)*" in a2.git("ls-tree", "-r", "--name-only", "HEAD")

@@ -303,7 +303,8 @@ def logs(app: App, id: str, follow: bool) -> None:
     if id not in snapshot.cards.merge_points:
         snapshot.require_task(id)
     folder = app.repo.state_dir / "logs" / id
-    found = sorted(folder.glob("*.log"), key=lambda p: p.stat().st_mtime_ns)
+    files = (path for path in folder.glob("*.log") if path.is_file())
+    found = sorted(files, key=lambda p: p.stat().st_mtime_ns)
     if not found:
         raise NotReady(
             f"{id} has no log yet", f"`gitwaves verify {id}` or `gitwaves run` makes one"
