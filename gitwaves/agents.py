@@ -9,26 +9,29 @@ import re
 import secrets
 import shutil
 import signal
+import sys
 import time
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from gitwaves.clients import BUILT_IN, GIVEN, Limits, Said, filled, overrides, read, settings
 from gitwaves.errors import GitwavesError, NotReady
+from gitwaves.files import write_file
 from gitwaves.gitcall import clean_env
 from gitwaves.model import Profile, TaskId
 from gitwaves.processes import alive, marked, spawn, stop_tree
-from gitwaves.receipts import read_json, write_file
+from gitwaves.receipts import read_json
 from gitwaves.store import Snapshot, Store
 
-# What people have; each is data, so a project's own profiles are no second-class ones.
-BUILT_IN: Mapping[str, Profile] = {
-    "claude": Profile(
-        ("claude", "-p", "--permission-mode", "acceptEdits", "--allowedTools", "Bash")
-    ),
-    "codex": Profile(("codex", "exec", "--sandbox", "workspace-write", "-")),
-    "gemini": Profile(("gemini", "--approval-mode", "auto_edit", "--skip-trust", "-p", "")),
-    "opencode": Profile(("opencode", "run", "--auto")),
-}
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an agent's run ended: told, and never believed."""
+
+    how: str  # `exit 0`, `timed out`, `stopped`
+    said: Said
 
 
 def profile_for(snapshot: Snapshot, task: TaskId, override: str | None) -> tuple[str, Profile]:
@@ -57,46 +60,188 @@ def profile_for(snapshot: Snapshot, task: TaskId, override: str | None) -> tuple
 
 def run_agent(
     store: Store,
+    snapshot: Snapshot,
     task: TaskId,
     profile: Profile,
     worktree: Path,
     text: str,
     attempt: int,
     stopped: Callable[[], bool],
-) -> str:
-    """Runs an agent once, on a brief; returns how it ended, which is told and never believed.
+    session: str | None = None,
+) -> Ended:
+    """Runs an agent once, on a brief, in a session that it had before if `session` names one.
 
     Args:
         stopped: asked several times a second whether to stop it, with all that it started.
     """
     marker = f"{task}-{secrets.token_hex(6)}"
-    env = {
-        **clean_env(),
-        **profile.env,
-        "GITWAVES_TASK": task,
-        "GITWAVES_ATTEMPT": str(attempt),
-    }
-    process = spawn(
-        profile.command, worktree, env, text.encode(), agent_log(store, task, attempt), marker
-    )
+    args = profile.resume if session and profile.resume else profile.command
+    argv, env = launch(store, snapshot, task, profile, args, worktree, text, session)
+    env |= {"GITWAVES_TASK": task, "GITWAVES_ATTEMPT": str(attempt)}
+    log = agent_log(store, task, attempt)
+    start = log.stat().st_size if log.exists() else 0
     note = _note(store, task)
     note.parent.mkdir(parents=True, exist_ok=True)
-    write_file(note, json.dumps({"marker": marker, "runner": os.getpid()}).encode())
-    deadline = time.monotonic() + profile.timeout if profile.timeout else None
+    _end_orphan(note)
+    _stop_file(store, task).unlink(missing_ok=True)  # it was meant for one that ended before
+    known = {"marker": marker, "runner": os.getpid(), "started": time.time(), "log": str(log)}
+    # before it is started: whatever is killed now, the agent can be found
+    write_file(note, json.dumps({**known, "from": start, "client": profile.client}).encode())
+    how = ""
     try:
-        while process.poll() is None:
-            late = deadline is not None and time.monotonic() > deadline
-            if late or stopped():
-                stop_tree(process, marker)
-                return "timed out" if late else "stopped"
-            with contextlib.suppress(Exception):
-                process.wait(timeout=0.1)
-        if marked(marker):  # what it left running, in sessions of its own
+        process = spawn(argv, worktree, env, text.encode(), log, marker)
+        deadline = time.monotonic() + profile.timeout if profile.timeout else None
+        while process.poll() is None and not how:
+            if deadline is not None and time.monotonic() > deadline:
+                how = "timed out"
+            elif stopped():
+                how = "stopped"
+            else:
+                with contextlib.suppress(Exception):
+                    process.wait(timeout=0.1)
+        if how:
+            stop_tree(process, marker)
+        elif marked(marker):  # what it left running, in sessions of its own
             stop_tree(process, marker, grace=(1.0, 1.0))
-        return f"exit {process.returncode}"
+        return Ended(how or f"exit {process.returncode}", read(profile.client, _tail(log, start)))
     finally:
         note.unlink(missing_ok=True)
         _stop_file(store, task).unlink(missing_ok=True)
+
+
+def _end_orphan(note: Path) -> None:
+    """Ends the agent that a killed runner left at work: two would work on one task."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        marker = str(json.loads(note.read_bytes())["marker"])
+        if marked(marker):
+            _sweep(marker)
+
+
+def orphans(store: Store) -> dict[TaskId, Said]:
+    """Stops the agents whose `run` was killed, and says what each had said by then.
+
+    Nobody would hear them out, and the next agent of the task works in the same worktree.
+    """
+    found = {}
+    for note in sorted((store.repo.state_dir / "agents").glob("*.json")):
+        try:
+            held = json.loads(note.read_bytes())
+            if alive(int(held["runner"])):
+                continue
+            _sweep(str(held["marker"]))
+            said = read(str(held["client"]), _tail(Path(held["log"]), int(held["from"])))
+            found[TaskId(note.stem)] = said
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # half a note: of what was not started yet
+        note.unlink(missing_ok=True)
+    return found
+
+
+def launch(
+    store: Store,
+    snapshot: Snapshot,
+    task: TaskId,
+    profile: Profile,
+    args: Sequence[str],
+    worktree: Path,
+    text: str,
+    session: str | None = None,
+) -> tuple[list[str], dict[str, str]]:
+    """A profile's command line and environment for a task, its settings and brief written.
+
+    They lie under the common Git directory: neither the user's settings nor the repository's are
+    touched.
+    """
+    repo = store.repo
+    cards = snapshot.cards
+    branch = cards.branch_of(task)
+    steps = tuple(s.run for s in cards.tasks[task].verify if s.run)
+    boundary = (*cards.workstream_of(task).paths, *cards.config.shared_paths)
+    limits = Limits(boundary, steps, (sys.executable, "-P", "-m", "gitwaves"))
+    folder = repo.state_dir / "agents"
+    folder.mkdir(parents=True, exist_ok=True)
+    file, brief = folder / f"{task}.settings", folder / f"{task}.md"
+    write_file(brief, text.encode())
+    written = settings(profile.client, limits)
+    if written is not None:
+        file = file.with_suffix(
+            ".settings.toml" if profile.client == "gemini" else ".settings.json"
+        )
+        write_file(file, written.encode())
+    words = {
+        "brief": str(brief),
+        "settings": str(file),
+        "task": str(task),
+        "worktree": str(worktree),
+        **({"session": session} if session else {}),
+    }
+    holder = repo.holder(branch)
+    own = [holder.admin] if holder else []
+    common = [repo.common / name for name in ("objects", "refs", "logs", "gitwaves")]
+    lists = {
+        "path": boundary,
+        "step": steps,
+        "git_dir": [str(path) for path in (*own, *common)],
+        "setting": overrides(profile.client, limits),
+    }
+    given = any("{setting}" in arg or "{settings}" in arg for arg in args)
+    env = {**clean_env(), **({GIVEN: "given"} if given else {})}
+    env |= {k: filled([v], words, {})[0] for k, v in profile.env.items()}
+    if shutil.which("gitwaves") is None:  # the brief says to call it
+        env["PATH"] = os.pathsep.join(
+            [env.get("PATH", os.defpath), os.path.dirname(sys.executable)]
+        )
+    return filled(args, words, lists), env
+
+
+def _tail(log: Path, start: int) -> str:
+    """What a log holds after `start`, the last 4 MiB of it."""
+    with contextlib.suppress(OSError), log.open("rb") as file:
+        file.seek(max(start, log.stat().st_size - (4 << 20)))
+        return file.read().decode(errors="replace")
+    return ""
+
+
+def open_client(
+    store: Store, snapshot: Snapshot, task: TaskId, name: str, worktree: Path, text: str
+) -> tuple[list[str], dict[str, str], str | None]:
+    """The command line and environment of a client with a person in it, and the session's id.
+
+    Raises:
+        GitwavesError: there is no such profile, it cannot be opened so, or it is not installed.
+    """
+    name, profile = profile_for(snapshot, task, name)
+    if not profile.open:
+        raise GitwavesError(
+            f"the profile {name} has no `open` command", "give it one under `profiles:`"
+        )
+    session = str(uuid.uuid4()) if any("{session}" in arg for arg in profile.open) else None
+    argv, env = launch(store, snapshot, task, profile, profile.open, worktree, text, session)
+    return argv, {**env, "GITWAVES_TASK": task}, session
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """An agent that is at work here, as far as one can look over its shoulder."""
+
+    task: str
+    seconds: int  # since it was launched
+    said: Said
+
+
+def working(store: Store) -> list[Working]:
+    """The agents that `run` has at work in this repository, by task."""
+    found = []
+    for path in sorted((store.repo.state_dir / "agents").glob("*.json")):
+        try:
+            held = json.loads(path.read_bytes())
+            log = Path(held["log"])
+            if alive(int(held["runner"])):
+                said = read(str(held["client"]), _tail(log, int(held["from"])))
+                found.append(Working(path.stem, int(time.time() - held["started"]), said))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return found
 
 
 def agent_log(store: Store, task: TaskId, attempt: int) -> Path:
@@ -147,7 +292,11 @@ def _sweep(marker: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9._-]+", marker):
         return
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in marked(marker):
+        found = marked(marker)
+        for pid in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
-        time.sleep(0.5)
+        for _ in range(20 * bool(found)):  # Git takes its locks away when it is asked to go
+            if not marked(marker):
+                return
+            time.sleep(0.05)

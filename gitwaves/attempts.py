@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from gitwaves.agents import profile_for, run_agent, stop_wanted
 from gitwaves.brief import brief
 from gitwaves.claims import at_work, fail, start
-from gitwaves.errors import Conflict, NotReady, Refused
-from gitwaves.model import Branch, Evidence, Oid, Status, TaskId
-from gitwaves.receipts import made_files, write_file
+from gitwaves.clients import Said
+from gitwaves.errors import Conflict, GitwavesError, NotReady, Refused
+from gitwaves.files import write_file
+from gitwaves.lessons import taught
+from gitwaves.model import (
+    Branch,
+    Evidence,
+    Gap,
+    Oid,
+    Progress,
+    Status,
+    TaskId,
+    Tracking,
+    printable,
+)
+from gitwaves.receipts import made_files
 from gitwaves.steps import Outcome
 from gitwaves.store import Snapshot, Store
-from gitwaves.verifying import Verified, advance, verify
+from gitwaves.trust import Trust, profile_command
+from gitwaves.verifying import Verified, advance, note, said_in, verify
+
+MOST_WAITS = 24  # for the end of a usage limit, a task
 
 
 def commit_all(store: Store, task: TaskId, message: str) -> Oid | None:
@@ -42,9 +61,22 @@ def commit_all(store: Store, task: TaskId, message: str) -> Oid | None:
     return store.repo.branch(branch)
 
 
-def brief_for(store: Store, task: TaskId, *, attempt: int = 1, failure: str | None = None) -> str:
-    """The brief of a task as it stands now."""
+def brief_for(
+    store: Store,
+    task: TaskId,
+    *,
+    attempt: int = 1,
+    failure: str | None = None,
+    agent: bool = True,
+) -> str:
+    """The brief of a task as it stands now.
+
+    Args:
+        agent: an agent reads it, who need not be told again what stands in it.
+    """
     shown = store.progress()
+    if agent:
+        told_by_brief(store, shown, task)
     branch = shown.cards.branch_of(task)
     path = next((w.path for w in shown.worktrees if w.branch == branch), None)
     if failure is None:
@@ -52,12 +84,83 @@ def brief_for(store: Store, task: TaskId, *, attempt: int = 1, failure: str | No
     return brief(shown, task, attempt=attempt, failure=failure, worktree=path)
 
 
+def _told_path(store: Store, task: TaskId) -> Path:
+    return store.repo.state_dir / "agents" / f"{task}.told"
+
+
+def _news(progress: Progress, task: TaskId) -> dict[str, str]:
+    """What an agent at work on a task has to know of others, a sentence each, by what it is."""
+    fact = progress.facts.get(task)
+    digest = progress.cards.digest(task)
+    said = {
+        f"gap {gap.task} {gap.text}": (
+            f"{gap.task} found a gap in the spec that affects {task}: {printable(gap.text)}"
+        )
+        for gap in progress.gaps
+        if task in gap.affects and gap.task != task
+    }
+    claim = fact.tracking.claim if fact else None
+    if claim is not None and claim.spec != digest:
+        said[f"spec {digest}"] = (
+            f"the spec of {task} changed on trunk since it was begun; read `gitwaves brief {task}` again"
+        )
+    return said
+
+
+def news(store: Store, progress: Progress, task: TaskId) -> list[str]:
+    """What the agent at work on a task was not told yet; from now on it was."""
+    known = _told(store, task)
+    fresh = {key: text for key, text in _news(progress, task).items() if key not in known}
+    if fresh:
+        _tell(store, task, known | set(fresh))
+    return list(fresh.values())
+
+
+def told_by_brief(store: Store, progress: Progress, task: TaskId) -> None:
+    """Notes that an agent has read the brief of a task, in which all news stand."""
+    known, now = _told(store, task), set(_news(progress, task))
+    if now - known:
+        _tell(store, task, known | now)
+
+
+def _told(store: Store, task: TaskId) -> set[str]:
+    try:
+        return set(map(str, json.loads(_told_path(store, task).read_bytes())))
+    except (OSError, ValueError, TypeError):
+        return set()
+
+
+def _tell(store: Store, task: TaskId, keys: set[str]) -> None:
+    path = _told_path(store, task)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, json.dumps(sorted(keys)).encode())
+
+
 def last_failure(store: Store, task: TaskId) -> str | None:
     """The end of the last failed verification of a task, kept beside its logs."""
     path = store.repo.state_dir / "logs" / task / "failure.txt"
     try:
-        return path.read_text(errors="replace") if path.is_file() else None
+        return path.read_text(errors="replace")
     except OSError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What may be spent on one task, or on a whole run; None: as much as it takes.
+
+    Money is what clients report, in US dollars; one that reports nothing spends none.
+    """
+
+    money: float | None = None
+    minutes: float | None = None
+
+    def spent(self, money: float, since: float) -> str | None:
+        """Which part is spent, in words; `since` is of the monotonic clock."""
+        if self.money is not None and money >= self.money:
+            return f"the budget of ${self.money:g} is spent (${money:.2f})"
+        if self.minutes is not None and time.monotonic() - since >= self.minutes * 60:
+            return f"the time of {self.minutes:g} minutes is up"
         return None
 
 
@@ -73,7 +176,13 @@ class Work:
     cancel: threading.Event  # of the whole run
     agent: str | None = None  # a profile that goes before those of the cards
     trust_trunk: bool = False
+    budget: Budget = Budget()
+    before: Said = field(default_factory=Said)  # what an agent of a run that was killed had said
+    money: float = 0.0  # what was spent on it in this run, US dollars
     stop: threading.Event = field(default_factory=threading.Event)
+    _session: str | None = None
+    _final: str = ""
+    _cost: dict[str, float] = field(default_factory=dict)
 
     def run(self, began: Callable[[], None]) -> str:
         """Attempts the task until it is done or the attempts are spent.
@@ -87,32 +196,93 @@ class Work:
         """
         snapshot = self.store.snapshot()
         name, profile = profile_for(snapshot, self.task, self.agent)
+        if name in snapshot.cards.config.profiles:  # trunk may have changed it since `run` began
+            trusted = Trust(self.store.repo.common, self.store.repo.clone_id())
+            command = {f"profile {name}": (profile_command(profile),)}
+            trusted.require(command, trust_trunk=self.trust_trunk)
         who = f"{name}-{self.slot}"
         started = start(self.store, self.task, agent=who, trust_trunk=self.trust_trunk)
         began()
-        before = self.store.snapshot().facts[self.task].tracking.attempts
+        snapshot = self.store.snapshot()
+        before = snapshot.facts[self.task].tracking.attempts
         tries = snapshot.cards.config.retries + 1
         failure: str | None = None
         evidence: Evidence | None = None
-        for attempt in range(before + 1, before + tries + 1):
+        attempt = before + 1
+        self._heard(self.before)
+        waited = 0
+        since = time.monotonic()
+        while attempt <= before + tries:
+            if over := self.budget.spent(self.money, since):
+                self.say(f"{self.task}  no further attempt: {over}")
+                break
             again = f", attempt {attempt}" if attempt > 1 else ""
             self.say(f"{self.task}  started by {who}{again}")
             text = brief_for(self.store, self.task, attempt=attempt, failure=failure)
             ended = run_agent(
-                self.store, self.task, profile, started.path, text, attempt, self._stopped
+                self.store,
+                snapshot,
+                self.task,
+                profile,
+                started.path,
+                text,
+                attempt,
+                lambda: self._stopped() or self.budget.spent(0, since) is not None,
+                self._session,
             )
+            self._heard(ended.said)
             if self._stopped():
+                self._spent()
                 return "stopped"
             failure, evidence = self._judge(attempt)
             if failure is None:
+                self._spent()
                 return "done"
+            if ended.said.limited and waited < MOST_WAITS:
+                waited += 1
+                self._wait(ended.said, waited)
+                if self._stopped():
+                    self._spent()
+                    return "stopped"
+                continue  # refused before it could try: no attempt of the task
             first = next((ln for ln in failure.splitlines() if ln.strip()), "")
-            self.say(f"{self.task}  attempt {attempt} failed: {first[:160]} ({ended})")
-        fail(self.store, self.task, before + tries, evidence)
+            how = "; ".join(filter(None, (ended.how, ended.said.error)))
+            self.say(f"{self.task}  attempt {attempt} failed: {first[:160]} ({how})")
+            if ended.said.denied:
+                self.say(f"{self.task}  it was not allowed: {', '.join(ended.said.denied[:3])}")
+            attempt += 1
+        self._spent()
+        fail(self.store, self.task, attempt - 1, evidence)
+        tried = attempt - 1 - before
         self.say(
-            f"{self.task}  failed after {tries} attempts; `gitwaves logs {self.task}` shows the last"
+            f"{self.task}  failed after {tried} attempt{'s' * (tried != 1)}; "
+            f"`gitwaves logs {self.task}` shows the last"
         )
         return "failed"
+
+    def _heard(self, said: Said) -> None:
+        self._session = said.session or self._session
+        for name, value in said.cost().items():
+            self._cost[name] = self._cost.get(name, 0) + value
+        self.money += said.money
+        self._final = said.final or self._final
+
+    def _wait(self, said: Said, times: int) -> None:
+        """Waits until a usage limit ends: as it was told, else longer each time."""
+        now = time.time()
+        end = said.until if said.until and said.until > now else now + min(60 * 2**times, 3600)
+        at = time.strftime("%H:%M", time.localtime(end))
+        self.say(f"{self.task}  usage limit: it goes on at {at} ({said.error})")
+        while time.time() < end and not self._stopped():
+            self.cancel.wait(0.2)
+
+    def _spent(self) -> None:
+        """Records the client's session, its cost and what its last words teach, if it said any."""
+        try:
+            record(self.store, self.task, self._session, self._cost, self._final)
+        except GitwavesError as error:
+            self.say(f"{self.task}  its cost is not recorded: {error.message}")
+        self._cost = {}
 
     def _stopped(self) -> bool:
         if stop_wanted(self.store, self.task):
@@ -140,7 +310,7 @@ class Work:
             if result.done:
                 self._done()
                 return None, None
-            failure = _failure_text(result)
+            failure = failure_text(result)
             evidence = self._evidence(snapshot, result.outcome)
         except (Refused, NotReady, Conflict) as error:
             failure = error.message + (f"\n{error.hint}" if error.hint else "")
@@ -161,7 +331,30 @@ class Work:
         self.say(f"{self.task}  done")
 
 
-def _failure_text(result: Verified) -> str:
+def record(
+    store: Store, task: TaskId, session: str | None, cost: Mapping[str, float], final: str
+) -> None:
+    """Writes to a card what its agent was, cost, and taught with its last words; if it said any.
+
+    Raises:
+        NotReady: another task is at work in its worktree.
+    """
+    told = list(said_in("\n\n" + final.strip().rpartition("\n\n")[2]))
+    learned = [text for key, text in told if key == "learned"]
+    gaps = [Gap(text) for key, text in told if key == "spec-gap"]
+    if not (session or cost or told):
+        return
+
+    def known(tracking: Tracking) -> Tracking:
+        total = {**tracking.cost, **{n: tracking.cost.get(n, 0) + v for n, v in cost.items()}}
+        found = taught(tracking, learned, gaps)
+        return replace(found, session=session or tracking.session, cost=total)
+
+    note(store, task, known)
+
+
+def failure_text(result: Verified) -> str:
+    """What is wrong with a verification that did not make its task done."""
     outcome = result.outcome
     if result.changed:
         return f"the verification changed files: {', '.join(result.changed[:8])}"

@@ -90,6 +90,18 @@ class Cache:
                 if not path.is_file():  # a pipe would be waited for
                     continue
                 data = path.read_bytes()
-                if hashlib.blake2b(data[_DIGEST:], digest_size=_DIGEST).digest() == data[:_DIGEST]:
+                if _is_whole(data):
                     found.update(marshal.loads(data[_DIGEST:]))
         return found
+
+
+def _is_whole(data: bytes) -> bool:
+    return hashlib.blake2b(data[_DIGEST:], digest_size=_DIGEST).digest() == data[:_DIGEST]
+
+
+def unreadable(folder: Path) -> list[Path]:
+    """The files of a cache's folder that are no entries, and that nobody is about to make one."""
+    with contextlib.suppress(OSError):
+        kept = [path for path in sorted(folder.iterdir()) if not path.name.startswith("new-")]
+        return [path for path in kept if not _is_whole(path.read_bytes())]
+    return []

@@ -16,6 +16,7 @@ from gitwaves.caches import Cache, key_of
 from gitwaves.halves import SEPARATOR, join, planned, split
 from gitwaves.model import (
     POINTS_DIR,
+    RESERVED_IDS,
     ROOT,
     BatchId,
     Branch,
@@ -135,7 +136,8 @@ def load_card(data: bytes, path: str) -> Card:
     findings = [*document.findings]
     ident = name.removesuffix(".yaml")
     if not is_id(ident):
-        findings.append(_error(path, f"{ident!r} cannot be an id: letters, digits, single . _ -"))
+        why = "it is reserved" if ident.lower() in RESERVED_IDS else "letters, digits, single . _ -"
+        findings.append(_error(path, f"{ident!r} cannot be an id: {why}"))
     said = document.value.get("id") if isinstance(document.value, dict) else None
     if isinstance(said, str) and is_id(said) and said != ident:
         place = document.places.get("id", (1, 1))
@@ -190,6 +192,7 @@ def load_tracking(
                 for r in evidence.get("runs") or ()
             ),
             tuple(Oid(i) for i in evidence.get("inputs") or ()),
+            evidence.get("signature"),
         )
         if evidence
         else None,
@@ -234,6 +237,7 @@ def tracking_bytes(tracking: Tracking) -> bytes:
                 {"run": r.run, "exit": r.exit, "seconds": r.seconds, "log": r.log}
                 for r in evidence.runs
             ],
+            **({"signature": evidence.signature} if evidence.signature else {}),
         }
     if tracking.learnings:
         body["learnings"] = list(tracking.learnings)
@@ -363,6 +367,9 @@ def _profile(raw: Mapping[str, Any]) -> Profile:
         command=tuple(raw["command"]),
         env=raw.get("env") or {},
         timeout=seconds(raw["timeout"]) if raw.get("timeout") else None,
+        client=raw.get("client") or "text",
+        resume=tuple(raw.get("resume") or ()),
+        open=tuple(raw.get("open") or ()),
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gitwaves.errors import GitwavesError, LostClaim, NotReady, Refused
 from gitwaves.git import Repo
+from gitwaves.graph import graph_of
 from gitwaves.model import (
     Branch,
     Cards,
@@ -17,21 +18,24 @@ from gitwaves.model import (
     Evidence,
     Fact,
     Oid,
+    PointState,
     State,
     Status,
     TaskId,
     Tracking,
+    Verdict,
     duration,
     noted,
 )
 from gitwaves.processes import alive, marked
-from gitwaves.receipts import made_files, read_json
+from gitwaves.receipts import forget_made, made_files, read_json
 from gitwaves.rules import branch_problem
 from gitwaves.steps import run_steps
 from gitwaves.store import Snapshot, Store
-from gitwaves.trust import Trust
-from gitwaves.worktrees import mark, place_for, require_clean
+from gitwaves.trust import require_steps
+from gitwaves.worktrees import alone, mark, place_for, require_clean
 from gitwaves.writing import (
+    MergeConflict,
     Side,
     done_commit,
     joined,
@@ -99,13 +103,10 @@ def start(
                     "run `gitwaves next`, or take it over with `--takeover` once its branch stands still",
                 )
             if mine and not takeover:
-                return _again(store, snapshot, task, branch)
+                return _again(store, snapshot, task, branch, trust_trunk=trust_trunk)
             _require_takeable(store, snapshot, task, fact, mine=mine)
         _require_startable(store, snapshot, task)
-        Trust(repo.common, repo.clone_id()).require(
-            [s.run for s in (*cards.config.setup, *cards.tasks[task].verify) if s.run],
-            trust_trunk=trust_trunk,
-        )
+        require_steps(repo, cards, [task], setup=True, trust_trunk=trust_trunk)
         place = place_for(repo, cards, branch)
         if place.worktree is not None:
             if place.worktree.branch != branch:
@@ -127,16 +128,16 @@ def start(
             clone=repo.clone_id(),
             started=now(),
             attempts=fact.tracking.attempts if fact.tracking.status in BEGUN else 0,
+            cost=fact.tracking.cost,
             learnings=fact.tracking.learnings,
             spec_gaps=fact.tracking.spec_gaps,
         )
         new = state_commit(store, cards, base, task, tracking, trunk=snapshot.trunk_tip)
+        mark(repo, cards, branch, task)  # before there is anything that hooks are to guard
         land(store, cards, branch, new, local)
         fresh = place.worktree is None
         if fresh:
-            _unprepared(repo, branch).touch()
-            repo.add_worktree(place.path, new, branch)
-        mark(repo, cards, branch, task)
+            _make(repo, place.path, new, branch)
     _prepare_once(repo, cards, branch, place.path)
     refresh(store)
     return Started(task, branch, place.path, fresh)
@@ -182,18 +183,28 @@ def agent_lives(repo: Repo, task: str) -> bool:
         return False
 
 
-def _again(store: Store, snapshot: Snapshot, task: TaskId, branch: Branch) -> Started:
+def _again(
+    store: Store, snapshot: Snapshot, task: TaskId, branch: Branch, *, trust_trunk: bool
+) -> Started:
     """`start` of a task that is mine already: its worktree, remade where it is gone."""
-    place = place_for(store.repo, snapshot.cards, branch)
+    repo = store.repo
+    place = place_for(repo, snapshot.cards, branch)
+    mark(repo, snapshot.cards, branch, task)
+    tip = snapshot.tips[branch]
+    local = repo.branch(branch)
+    if local is None or repo.is_ancestor(local, tip):  # the claim was pushed, and then we died
+        repo.land(branch, tip, local)
+    elif not repo.is_ancestor(tip, local):  # and somebody committed here since
+        side = Side(tip, f"{snapshot.cards.config.remote}/{branch}")
+        message = f"gitwaves: {task} brings in {side.name}\n"
+        new = settled_merge(store, snapshot, local, side, own=branch, message=message)
+        land(store, snapshot.cards, branch, new, local)
     fresh = place.worktree is None
+    if fresh or unprepared(repo, branch).exists():
+        require_steps(repo, snapshot.cards, [], setup=True, trust_trunk=trust_trunk)
     if fresh:
-        tip = snapshot.tips[branch]
-        if store.repo.branch(branch) is None:
-            store.repo.land(branch, tip, None)
-        _unprepared(store.repo, branch).touch()
-        store.repo.add_worktree(place.path, tip, branch)
-    _prepare_once(store.repo, snapshot.cards, branch, place.path)
-    mark(store.repo, snapshot.cards, branch, task)
+        _make(repo, place.path, tip, branch)
+    _prepare_once(repo, snapshot.cards, branch, place.path)
     return Started(task, branch, place.path, fresh)
 
 
@@ -213,6 +224,17 @@ def _require_startable(store: Store, snapshot: Snapshot, task: TaskId) -> None:
         raise NotReady(
             f"{task} is {view.state}: it waits for {waits}", f"`gitwaves show {task}` says why"
         )
+    if view.state in {State.STALE, State.UNPROVEN}:
+        needs = graph_of(snapshot.cards).needs(task)
+        met = {
+            *(t for t, v in shown.tasks.items() if v.state is State.DONE),
+            *(p for p, v in shown.merge_points.items() if v.state is PointState.DONE),
+        }
+        if unmet := [n for n in needs if n not in met]:
+            raise NotReady(
+                f"{task} is {view.state}, and waits for {', '.join(unmet)}",
+                f"have {unmet[0]} done first: `gitwaves show {unmet[0]}`",
+            )
     problem = branch_problem(branch) or ("that is trunk" if branch == snapshot.trunk else None)
     if problem is not None:
         raise Refused(
@@ -247,7 +269,15 @@ def bring_in(store: Store, snapshot: Snapshot, task: TaskId, tip: Oid | None) ->
 
     def take(side: Side) -> Oid:
         message = f"gitwaves: {task} brings in {side.name}\n"
-        return settled_merge(store, snapshot, base, side, own=branch, message=message)
+        try:
+            return settled_merge(store, snapshot, base, side, own=branch, message=message)
+        except MergeConflict as conflict:
+            what = side.name if side.name == snapshot.trunk else side.commit[:10]
+            conflict.hint = (
+                f"on {branch}, run `git merge {what}`, resolve the files and commit them, "
+                "then run the same command again"
+            )
+            raise
 
     if not repo.is_ancestor(trunk, base):
         base = take(Side(trunk, snapshot.trunk))
@@ -255,7 +285,7 @@ def bring_in(store: Store, snapshot: Snapshot, task: TaskId, tip: Oid | None) ->
     for need in reversed(needs_of(snapshot, task)):  # the last one first: it holds those before it
         fact = snapshot.facts[need]
         evidence = fact.tracking.evidence
-        if not fact.landed and fact.tracking.status is Status.DONE and evidence:
+        if not fact.landed and fact.verdict is Verdict.HOLDS and evidence:
             verified[need] = evidence.commit
     while missing := repo.missing_from(verified.values(), [base]):
         need = next(t for t, oid in verified.items() if oid in missing)
@@ -282,7 +312,14 @@ def prepare(repo: Repo, cards: Cards, path: Path) -> None:
         )
 
 
-def _unprepared(repo: Repo, branch: Branch) -> Path:
+def _make(repo: Repo, path: Path, commit: Oid, branch: Branch) -> None:
+    """Makes the worktree of a branch, in which `setup` has yet to run."""
+    unprepared(repo, branch).touch()
+    forget_made(repo, branch)
+    repo.add_worktree(path, commit, branch)
+
+
+def unprepared(repo: Repo, branch: Branch) -> Path:
     """The note that a fresh checkout's `setup` has not passed yet: a second `start` runs it."""
     folder = repo.state_dir / "unprepared"
     folder.mkdir(parents=True, exist_ok=True)
@@ -290,10 +327,12 @@ def _unprepared(repo: Repo, branch: Branch) -> Path:
 
 
 def _prepare_once(repo: Repo, cards: Cards, branch: Branch, path: Path) -> None:
-    note = _unprepared(repo, branch)
+    note = unprepared(repo, branch)
     if note.exists():
-        prepare(repo, cards, path)
-        note.unlink(missing_ok=True)
+        with alone(repo, f"setup of {branch}"):
+            if note.exists():  # else another `start` has just done it
+                prepare(repo, cards, path)
+                note.unlink(missing_ok=True)
 
 
 def release(store: Store, name: str) -> TaskId:
@@ -310,9 +349,8 @@ def release(store: Store, name: str) -> TaskId:
             raise Refused(f"{task} is not at work", f"`gitwaves show {task}` says what it is")
         if fact.tracking.clone != store.repo.clone_id():
             raise Refused(f"{task} is not this clone's to give back", "`--takeover` takes it first")
-        tracking = Tracking(
-            task, learnings=fact.tracking.learnings, spec_gaps=fact.tracking.spec_gaps
-        )
+        was = fact.tracking  # what was spent and learned stays so
+        tracking = Tracking(task, cost=was.cost, learnings=was.learnings, spec_gaps=was.spec_gaps)
         write(store, snapshot, fact, tracking)
     refresh(store)
     return task

@@ -5,11 +5,11 @@ from __future__ import annotations
 from gitwaves.claims import at_work
 from gitwaves.errors import GitError
 from gitwaves.git import Repo, Worktree
-from gitwaves.model import Branch, Oid, State
-from gitwaves.receipts import made_files
+from gitwaves.model import Branch, State
+from gitwaves.receipts import forget_made, made_files
 from gitwaves.store import Store
 from gitwaves.worktrees import mark
-from gitwaves.writing import joined
+from gitwaves.writing import joined, only_state, says_more
 
 
 def clean(store: Store, *, ignored: bool = False) -> tuple[list[str], list[str]]:
@@ -34,8 +34,14 @@ def clean(store: Store, *, ignored: bool = False) -> tuple[list[str], list[str]]
             kept.append(f"{branch}: {' '.join(left) or 'a task'} not done yet")
             continue
         unlanded = [t for t in tasks if not snapshot.facts[t].landed]
-        if unlanded or not _nothing_lost(repo, tip, landed):
+        if unlanded or not only_state(repo, tip, landed):
             kept.append(f"{branch}: has commits that are not on {snapshot.trunk}")
+            continue
+        if told := [t for t in tasks if says_more(snapshot, t)]:
+            kept.append(
+                f"{branch}: what {' '.join(told)} taught since is not on {snapshot.trunk} yet; "
+                "gitwaves merge --rest"
+            )
             continue
         holder = repo.holder(branch)
         if holder is not None:
@@ -49,24 +55,13 @@ def clean(store: Store, *, ignored: bool = False) -> tuple[list[str], list[str]]
             except GitError as error:
                 kept.append(f"{holder.path}: {error.message}")
                 continue
+            forget_made(repo, branch)
             removed.append(str(holder.path))
         with repo.lock():
             repo.git("update-ref", "-d", f"refs/heads/{branch}", tip)
         mark(repo, snapshot.cards, branch, None)
         removed.append(f"branch {branch} (was {tip[:10]})")
     return removed, kept
-
-
-def _nothing_lost(repo: Repo, tip: Oid, trunk: Oid) -> bool:
-    """Whether trunk holds the branch, but for commits that only tell of state.
-
-    A merge is somebody's work where it says something that none of its parents says.
-    """
-    for oid in repo.rev_list(f"{trunk}..{tip}"):
-        code = repo.code_tree(oid)
-        if all(repo.code_tree(parent) != code for parent in repo.require_commit(oid).parents):
-            return False
-    return True
 
 
 def _in_the_way(repo: Repo, worktree: Worktree, branch: Branch, ignored: bool) -> str | None:

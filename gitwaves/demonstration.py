@@ -7,10 +7,10 @@ from pathlib import Path
 
 from gitwaves import demo, planning
 from gitwaves.errors import GitwavesError
+from gitwaves.files import write_file
 from gitwaves.git import Repo
 from gitwaves.live import watch
 from gitwaves.model import CONFIG_PATH
-from gitwaves.receipts import write_file
 from gitwaves.running import Ended, Runner
 from gitwaves.store import Store
 from gitwaves.yamledit import edited

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -21,13 +22,25 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from gitwaves.errors import GitError, GitwavesError, NotReady, Refused
+from gitwaves.files import write_file
 from gitwaves.gitcall import BARE_OK, GIT_HOOK_INDEX, clean_env, failed, run_git
 from gitwaves.model import Branch, Oid
 from gitwaves.objects import Commit, Entry, Objects, parse_commit, parse_tree, tree_data
 
-__all__ = ["GIT_HOOK_INDEX", "Commit", "Entry", "Merged", "Repo", "Worktree", "clean_env"]
+__all__ = [
+    "GIT_HOOK_INDEX",
+    "Commit",
+    "Entry",
+    "Listed",
+    "Merged",
+    "Repo",
+    "Worktree",
+    "admin_dir",
+    "clean_env",
+]
 
 _BUSY = {
     "rebase-merge": "a rebase",
@@ -65,6 +78,22 @@ class Worktree:
                 ref = (self.admin / name).read_text(errors="surrogateescape").strip()
                 return Branch(ref.removeprefix("refs/heads/"))
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A checkout as Git lists it, whether it is there or not."""
+
+    path: Path
+    branch: Branch | None
+    head: Oid | None
+    locked: str | None  # the reason, which may be empty
+    admin: Path | None  # as its folder says; None where that is gone, or no checkout any more
+
+    @property
+    def half_made(self) -> bool:
+        """Whether `git worktree add` is still at it, or was killed there."""
+        return self.locked == "initializing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,25 +169,17 @@ class Repo:
         return repo
 
     def _require_no_links(self) -> None:
-        """Raises where one of our own files is a link that leads elsewhere, or a pipe.
-
-        Raises:
-            Refused: names it.
-        """
+        """Raises where a symbolic link would lead our own files out of the Git directory."""
         below = [self.state_dir]
-        for path in below:  # grows by what is in the first one
-            if path.is_symlink() or not (path.is_dir() or path.is_file() or path == below[0]):
+        for folder in below:  # grows by what is in the first one
+            if folder.is_symlink():
                 raise Refused(
-                    f"{path} is a {'symbolic link' if path.is_symlink() else 'special file'}",
+                    f"{folder} is a symbolic link",
                     "remove it: gitwaves keeps nothing there that it cannot do without",
                 )
-            with contextlib.suppress(OSError), os.scandir(path) as entries:
-                below += [
-                    Path(entry.path)
-                    for entry in entries
-                    if not entry.is_file(follow_symlinks=False)
-                    and (path == below[0] or not entry.is_dir(follow_symlinks=False))
-                ]
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                first = folder == self.state_dir
+                below += [Path(e.path) for e in entries if e.is_symlink() or (first and e.is_dir())]
 
     def _require_meant(self) -> None:
         """Raises where the environment makes Git use another repository than the one around us.
@@ -211,6 +232,16 @@ class Repo:
         where = ["-C", str(cwd)] if cwd is not None else [f"--git-dir={self.common}"]
         return [*where, *args]
 
+    def _holding(self, *args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
+        """Runs git as `try_git` does; it holds the lock to its end even if we are killed before.
+
+        So the next command finds it done, or cut short, but never under way. It starts nothing
+        that would outlive it and keep the lock.
+        """
+        quiet = ("-c", "gc.auto=0", "-c", "maintenance.auto=false")
+        argv = [*quiet, *self._argv(args, cwd)]
+        return run_git(argv, check=False, keep=self._lock.descriptors())
+
     def paths(
         self, *args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
     ) -> list[str]:
@@ -218,9 +249,42 @@ class Repo:
         out = run_git(self._argv(args, cwd), env=env).stdout
         return [p.decode(errors="surrogateescape") for p in out.split(b"\0") if p]
 
-    def lock(self) -> contextlib.AbstractContextManager[None]:
-        """The one lock that serialises gitwaves' own writes in this repository."""
-        return self._lock.held()
+    def lock(self, patience: float | None = None) -> contextlib.AbstractContextManager[None]:
+        """The one lock that serialises gitwaves' own writes in this repository.
+
+        Args:
+            patience: seconds to wait for it; without it, however long it takes.
+
+        Raises:
+            NotReady: another process still has it after `patience`.
+        """
+        return self._lock.held(patience)
+
+    def locked_by_another(self) -> bool:
+        """Whether another process holds the lock at this moment."""
+        return self._lock.taken()
+
+    def unfinished(self, branch: Branch) -> Path:
+        """The note of what is under way in a branch's worktree; a kill leaves it there."""
+        return self.state_dir / "unfinished" / branch.replace("/", "%2F")
+
+    @contextlib.contextmanager
+    def _noted(self, branch: Branch, path: Path, old: Oid | None, new: Oid) -> Iterator[None]:
+        """Leaves that note for as long as the block runs; `old` None: the worktree is being made."""
+        note = self.unfinished(branch)
+        first = not note.exists()  # else what it tells of is being finished
+        if first:
+            note.parent.mkdir(parents=True, exist_ok=True)
+            said = {"worktree": str(path), "old": old, "new": new}
+            write_file(note, json.dumps(said).encode())
+        try:
+            yield
+        except (Refused, NotReady):  # nothing was touched
+            if first:
+                note.unlink(missing_ok=True)
+            raise
+        if first:
+            note.unlink(missing_ok=True)
 
     def clone_id(self) -> str:
         """A random id of this clone; names no host."""
@@ -231,9 +295,7 @@ class Repo:
                 if re.fullmatch("[0-9a-f]{16}", text):
                     return text
             text = secrets.token_hex(8)  # also where a crash left half a file
-            beside = path.with_name("clone.new")
-            beside.write_text(text + "\n")
-            beside.replace(path)
+            write_file(path, f"{text}\n".encode())
             return text
 
     def config(self, key: str, *options: str) -> str | None:
@@ -505,6 +567,35 @@ class Repo:
             known = self._unreached[key] = frozenset(here & {Oid(x) for x in out.splitlines()})
         return (wanted - here) | known
 
+    def children(self, commits: Iterable[Oid], tips: Iterable[Oid]) -> dict[Oid, list[Oid]]:
+        """The commits, in the histories of `tips`, that have one of `commits` as a parent."""
+        wanted = set(commits)
+        given = "".join(f"{tip}\n" for tip in dict.fromkeys(tips))
+        found: dict[Oid, list[Oid]] = {}
+        for line in self.git("rev-list", "--parents", "--stdin", stdin=given.encode()).splitlines():
+            oid, *parents = map(Oid, line.split())
+            for parent in wanted.intersection(parents):
+                found.setdefault(parent, []).append(oid)
+        return found
+
+    def shallow(self) -> bool:
+        """Whether this clone lacks history that others have."""
+        return (self.common / "shallow").exists()
+
+    def differ_only_at(self, old: Oid, new: Oid, path: str) -> bool:
+        """Whether two trees or commits differ at `path` and nowhere else."""
+        *folders, name = path.split("/")
+        for folder in folders:
+            one, other = self.tree(old), self.tree(new)
+            before, after = one.pop(folder, None), other.pop(folder, None)
+            if one != other or before is None or after is None:
+                return False
+            if not before.is_tree or not after.is_tree:
+                return False
+            old, new = before.oid, after.oid
+        one, other = self.tree(old), self.tree(new)
+        return one.pop(name, None) != other.pop(name, None) and one == other
+
     def changed(self, old: Oid, new: Oid) -> list[str]:
         """The paths whose content or mode differs between two trees or commits."""
         if old == new:
@@ -544,7 +635,18 @@ class Repo:
     # --- worktrees -----------------------------------------------------------------------------
 
     def worktrees(self) -> list[Worktree]:
-        """All checkouts of this repository that are really there, the main one first."""
+        """All checkouts of this repository that are really there, the main one first.
+
+        Not one that `git worktree add` has yet to finish: its files would all seem to be deleted.
+        """
+        return [
+            Worktree(w.path, w.admin, w.branch, w.head)
+            for w in self.listed_worktrees()
+            if w.admin is not None and not w.half_made
+        ]
+
+    def listed_worktrees(self) -> list[Listed]:
+        """All checkouts that Git knows of, the main one first; not a bare repository itself."""
         out = self.git("worktree", "list", "--porcelain", "-z")
         found = []
         for index, block in enumerate(out.split("\0\0")):
@@ -556,16 +658,19 @@ class Repo:
             if index == 0:
                 path, admin = self.main_top() or self.common, self.common
             else:
-                admin = _admin_dir(path)
-            if admin is None:
-                continue
+                admin = admin_dir(path)
             ref = fields.get("branch")
             branch = Branch(ref.removeprefix("refs/heads/")) if ref else None
             head = fields.get("HEAD")
-            found.append(
-                Worktree(path, admin, branch, Oid(head) if head and head.strip("0") else None)
-            )
+            oid = Oid(head) if head and head.strip("0") else None
+            if admin is not None and not self._is_ours(admin):
+                admin = None  # another repository's checkout stands there now
+            found.append(Listed(path, branch, oid, fields.get("locked"), admin))
         return found
+
+    def _is_ours(self, admin: Path) -> bool:
+        real, common = admin.resolve(), self.common.resolve()
+        return real == common or real.parent == common / "worktrees"
 
     def main_top(self) -> Path | None:
         """The top of the main worktree; None in a bare repository, or where it cannot be told.
@@ -604,17 +709,27 @@ class Repo:
     def add_worktree(self, path: Path, commit: Oid, branch: Branch | None = None) -> None:
         """Makes a checkout of `commit`; with `branch` that branch, which must exist, at its tip."""
         with self.lock():
-            self.git("worktree", "prune")
-            if branch is not None:
-                # --force only lifts the check for a registered path that is gone
-                self.git("worktree", "add", "--quiet", str(path), branch)
+            # --force: Git may still list a checkout there, or of that branch, that is gone. A
+            # `worktree prune` would also forget others' that are only out of reach, on a disk say.
+            args = ["worktree", "add", "--quiet", "--force"]
+            if branch is None:
+                done = self._holding(*args, "--detach", str(path), commit)
             else:
-                self.git("worktree", "add", "--quiet", "--detach", str(path), commit)
+                with self._noted(branch, path, None, commit):
+                    done = self._holding(*args, str(path), branch)
+                    if done.returncode < 0:  # killed: it did not clean up behind itself
+                        raise failed(["worktree"], done)
+            if done.returncode:
+                raise failed(["worktree"], done)
 
     def remove_worktree(self, path: Path, *, force: bool = False) -> None:
         """Removes a checkout; without `force` Git refuses one with changes or untracked files."""
         with self.lock():
-            self.git("worktree", "remove", *(["--force"] if force else []), str(path))
+            # twice: also one that git was making when it was killed, which is locked
+            args = ["--force", "--force"] if force else []
+            done = self._holding("worktree", "remove", *args, str(path))
+            if done.returncode:
+                raise failed(["worktree"], done)
 
     def status(self, worktree: Path, *, untracked: bool = True) -> list[str]:
         """The paths with uncommitted changes, untracked ones included."""
@@ -642,7 +757,9 @@ class Repo:
     def index_copy(self, worktree: Worktree) -> Iterator[dict[str, str]]:
         """An environment in which git works on a copy of the worktree's index."""
         self.state_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.state_dir, prefix="index-") as folder:
+        with tempfile.TemporaryDirectory(
+            dir=self.state_dir, prefix=f"index-{os.getpid()}-"
+        ) as folder:
             copy = Path(folder) / "index"
             with contextlib.suppress(FileNotFoundError):
                 # with its time, by which Git knows which entries may have changed unnoticed
@@ -675,13 +792,25 @@ class Repo:
                 self._fast_forward(holder, branch, new)
 
     def _swap(self, branch: Branch, new: Oid, old: Oid | None) -> None:
+        if old is not None and not self.is_ancestor(old, new):
+            raise NotReady(
+                f"{branch} holds commits that would be lost",
+                f"`git log {new[:10]}..{branch}` shows them; put them on top, then try again",
+            )
         zero = "0" * len(new)
         args = ("-m", "gitwaves: land", f"refs/heads/{branch}", new, old or zero)
-        done = self.try_git("update-ref", "--create-reflog", *args)
+        done = self._holding("update-ref", "--create-reflog", *args)
         if done.returncode:
             said = done.stderr.decode(errors="replace")
             if "cannot lock ref" in said and ("but expected" in said or "already exists" in said):
                 raise NotReady(f"{branch} moved meanwhile", "run the same command again")
+            if "; cannot create" in said:
+                other = said.split("': '")[-1].split("'")[0].removeprefix("refs/heads/")
+                raise NotReady(
+                    f"there can be no branch {branch} beside the branch {other}",
+                    f"rename that one with `git branch -m {other} NAME`, "
+                    "then run the same command again",
+                )
             raise failed(["update-ref"], done)
 
     def _fast_forward(self, holder: Worktree, branch: Branch, new: Oid) -> None:
@@ -698,10 +827,14 @@ class Repo:
                 f"{branch} is in the middle of {what} in {holder.path}",
                 "finish or abort it there, then run `gitwaves sync`",
             )
+        with self._noted(branch, holder.path, self.branch(branch), new):
+            self._merge_ff(holder, branch, new)
+
+    def _merge_ff(self, holder: Worktree, branch: Branch, new: Oid) -> None:
         patience = time.monotonic() + 6
         wait = 0.05
         while True:
-            done = self.try_git(
+            done = self._holding(
                 "merge", "--ff-only", "--quiet", "--no-autostash", new, cwd=holder.path
             )
             tip = self.branch(branch)
@@ -748,9 +881,25 @@ class _Lock:
         self._path = path
         self._thread = threading.RLock()
         self._depth = 0
+        self._held: int | None = None
+
+    def descriptors(self) -> tuple[int, ...]:
+        """What a process has to inherit to hold the lock too; nothing where it is not held."""
+        return () if self._held is None else (self._held,)
+
+    def taken(self) -> bool:
+        """Whether another process holds it."""
+        try:
+            with self._path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return not self._depth
+        return False
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, patience: float | None = None) -> Iterator[None]:
         with self._thread:
             if self._depth:
                 self._depth += 1
@@ -761,15 +910,31 @@ class _Lock:
                 return
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
+                self._take(file, patience)
                 self._depth = 1
+                self._held = file.fileno()
                 try:
                     yield
                 finally:
                     self._depth = 0
+                    self._held = None
+
+    @staticmethod
+    def _take(file: BinaryIO, patience: float | None) -> None:
+        if patience is None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            return
+        end = time.monotonic() + patience
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            if time.monotonic() >= end:
+                raise NotReady("another gitwaves is at work in this repository", "wait for it")
+            time.sleep(0.05)
 
 
-def _admin_dir(path: Path) -> Path | None:
+def admin_dir(path: Path) -> Path | None:
     """The Git directory of a worktree; None where its folder is gone."""
     dot = path / ".git"
     if dot.is_dir():

@@ -22,6 +22,9 @@ _LEAKS = frozenset(
 )
 # The index of the commit that a hook is asked about: `commit -a` and `commit -- path` use others.
 GIT_HOOK_INDEX = os.environ.get("GIT_INDEX_FILE", "")
+# Where Git keeps what is being pushed until the hook that is asked about it has said yes.
+_QUARANTINE = ("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_QUARANTINE_PATH")
+_seen: dict[str, str] = {}
 _IDENTITY = frozenset(
     {"GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"}
 )
@@ -50,6 +53,11 @@ def clean_env(*, keep_identity: bool = False) -> dict[str, str]:
     }
 
 
+def see_quarantine() -> None:
+    """Lets git see what is being pushed, for the rest of this process: for `pre-receive` alone."""
+    _seen.update({name: os.environ[name] for name in _QUARANTINE if name in os.environ})
+
+
 def git_env(env: Mapping[str, str] | None) -> dict[str, str]:
     return {
         **clean_env(keep_identity=True),
@@ -62,6 +70,7 @@ def git_env(env: Mapping[str, str] | None) -> dict[str, str]:
         "GIT_NO_REPLACE_OBJECTS": "1",
         "GIT_GRAFT_FILE": os.devnull,
         "GITWAVES_HOOK": "1",  # Git's config-based hooks run whatever core.hooksPath says
+        **_seen,
         **(env or {}),
     }
 
@@ -72,6 +81,7 @@ def run_git(
     stdin: bytes | None = None,
     env: Mapping[str, str] | None = None,
     check: bool = True,
+    keep: Sequence[int] = (),
 ) -> subprocess.CompletedProcess[bytes]:
     done = subprocess.run(
         ["git", *SAFE, *args],
@@ -80,6 +90,7 @@ def run_git(
         capture_output=True,
         env=git_env(env),
         check=False,
+        pass_fds=keep,
     )
     if check and done.returncode:
         raise failed(args, done)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 from gitwaves.claims import at_work
 from gitwaves.errors import Refused
-from gitwaves.git import GIT_HOOK_INDEX, Repo
-from gitwaves.model import ROOT, Branch, Oid, closest, printable
+from gitwaves.git import GIT_HOOK_INDEX, Repo, Worktree
+from gitwaves.guards import Change, breaches_of
+from gitwaves.model import Branch, Oid, closest, printable
+from gitwaves.ranges import breaches_of_next
+from gitwaves.rulebook import Rules
 from gitwaves.store import Snapshot, Store
-from gitwaves.verifying import advance, said_in, tampered, trespasses, unmatched
+from gitwaves.unfinished import cut_short
+from gitwaves.verifying import advance, said_in, unmatched
+from gitwaves.worktrees import marker
 
 
 def run(repo: Repo, name: str, args: list[str]) -> None:
-    """Runs a hook in the worktree it was called in.
+    """Runs a hook in the worktree it was called in; does nothing where no task is at work.
 
     Raises:
         Refused: the commit must not be made (`pre-commit`, `commit-msg`).
@@ -22,6 +28,8 @@ def run(repo: Repo, name: str, args: list[str]) -> None:
     store = Store(repo, offline=True)
     here = repo.here()
     if here is None or here.branch is None:
+        return
+    if not (marker(repo, here.branch).is_file() or cut_short(repo, here.branch)):
         return
     if name in {"pre-commit", "pre-merge-commit"}:
         pre_commit(store, here.branch)
@@ -34,6 +42,11 @@ def run(repo: Repo, name: str, args: list[str]) -> None:
 def pre_commit(store: Store, branch: Branch) -> None:
     """Refuses paths outside the boundary, a changed spec half, and another worktree's card."""
     repo = store.repo
+    if cut_short(repo, branch):
+        raise Refused(
+            f"gitwaves was killed while it moved {branch}: this commit would take a part of that",
+            "run `gitwaves sync`, then commit again",
+        )
     snapshot = store.snapshot()
     task = at_work(snapshot, branch)
     tip = repo.branch(branch)
@@ -41,36 +54,29 @@ def pre_commit(store: Store, branch: Branch) -> None:
     if task is None or tip is None or here is None:
         return
     env = {"GIT_INDEX_FILE": GIT_HOOK_INDEX} if GIT_HOOK_INDEX else {}
-    parents = [tip]
-    merging = here.admin / "MERGE_HEAD"
-    if merging.exists():
-        parents += map(Oid, merging.read_text().split())
-    differing = [
-        set(
-            repo.paths(
-                "diff", "--cached", "--name-only", "--no-renames", "-z", p, cwd=here.path, env=env
-            )
-        )
-        for p in parents
-    ]
-    paths = set.intersection(*differing)
+    parents = [tip, *_merging(here)]
     index = Oid(repo.git("write-tree", cwd=here.path, env=env))
+    rules = Rules(repo, snapshot.trunk, snapshot.trunk_tip)
     bases = repo.merge_bases(snapshot.trunk_tip, tip)
-    for base in bases:  # what an amend takes back may go
-        paths -= {p for p in paths if repo.at(index, p) == repo.at(base, p)}
-    said = trespasses(snapshot.cards, branch, task, paths)
-    cards = [p for p in paths if p.startswith(ROOT + "/")]
-    if cards and len(parents) == 1:
-        found = [
-            tampered(store, snapshot.cards, branch, old, index, cards) for old in (tip, *bases)
-        ]
-        said += [line for line in found[0] if all(line in lines for lines in found)]
+    said = breaches_of_next(rules, branch, Change.of(repo, index, parents), snapshot.trunk_tip)
+    for base in bases if said and len(parents) == 1 else ():
+        # what an amend takes back may go: it is no change of what trunk has
+        still = {b.path for b in breaches_of(rules, branch, Change.of(repo, index, [base]))}
+        said = [b for b in said if b.path in still]
     if said:
         raise Refused(
             "this commit is refused:\n" + "\n".join(f"  {line}" for line in said),
             "take these out with `git restore --staged FILE`; their owner changes them, "
             f"or a review on {snapshot.trunk} widens the boundary",
         )
+
+
+def _merging(here: Worktree) -> list[Oid]:
+    """What is being merged: pre-merge-commit runs before there is a MERGE_HEAD."""
+    file = here.admin / "MERGE_HEAD"
+    if file.exists():
+        return [Oid(oid) for oid in file.read_text().split()]
+    return [Oid(n.removeprefix("GITHEAD_")) for n in os.environ if n.startswith("GITHEAD_")]
 
 
 def commit_msg(snapshot: Snapshot, branch: Branch, file: Path) -> None:

@@ -207,6 +207,7 @@ class _Merge:
         path = self.find(entry)
         if path is not None:
             self.update(path, before, entry)
+            self.leave(before, entry)
         elif before is None:
             self.files[entry.path] = new_card(entry)
             self.report.append(f"{entry.name}: new, from line {entry.line}")
@@ -216,6 +217,17 @@ class _Merge:
                 f"{entry.name} was deleted by hand and has changed here since: it stays deleted",
                 entry.line,
             )
+
+    def leave(self, before: Entry | None, entry: Entry) -> None:
+        """Removes the card that a move left where it was, when it was killed half-way."""
+        if before is None or before.path == entry.path or before.path not in self.existing:
+            return
+        others = {p: data for p, data in self.existing.items() if p != entry.path}
+        move = _Merge(others, self.begun, self.document)
+        move.update(before.path, before, entry)
+        if entry.path in move.files and move.files[entry.path] == self.existing.get(entry.path):
+            self.deleted.append(before.path)
+            self.report.append(f"{entry.name}: moved to {entry.path.split('/')[1]}")
 
     def update(self, path: str, before: Entry | None, entry: Entry) -> None:
         """Merges one file that stands, field by field, and moves it where the document does."""

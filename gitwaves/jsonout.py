@@ -224,6 +224,7 @@ def _task(progress: Progress, task: TaskId, worktree: str | None) -> Json:
         "wave": progress.schedule.wave_of.get(task),
         "state": view.state.value,
         "flags": list(view.flags),
+        "reason": view.reason or None,
         "blocked_on": _blockers(view.blocked_on),
         **_time(progress, task),
         "agent": fact.tracking.agent if fact else None,
@@ -307,6 +308,7 @@ def _evidence(evidence: Evidence | None) -> Json | None:
         "tree": evidence.tree,
         "spec": evidence.spec,
         "inputs": list(evidence.inputs),
+        "signature": evidence.signature,
         "runs": [
             {"run": run.run, "exit": run.exit, "seconds": run.seconds, "log": run.log}
             for run in evidence.runs

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Iterable
 
-from gitwaves.model import printable
-from gitwaves.render import dashboard
+from gitwaves.agents import Working, working
+from gitwaves.model import Progress, duration, printable
+from gitwaves.render import WIDTH, dashboard
 from gitwaves.running import Ended, Runner
+from gitwaves.store import Store
+
+_RINGS = ("failed", "not landed", "landed as")  # a bell for what a person waits for
 
 
 def watch(runner: Runner) -> Ended:
@@ -23,10 +29,49 @@ def watch(runner: Runner) -> Ended:
         def tick() -> None:
             for line in runner.lines():
                 live.console.print(Text(printable(line)))
+                if any(word in line for word in _RINGS):
+                    live.console.bell()
             if runner.progress is not None:
-                live.update(Text(dashboard(runner.progress)), refresh=True)
+                live.update(Text(screen(runner.progress, working(runner.store))), refresh=True)
 
-        return runner.run(tick)
+        ended = runner.run(tick)
+        live.console.bell()
+        return ended
+
+
+def follow(store: Store) -> None:
+    """Shows the state and what agents do, again and again, until it is interrupted.
+
+    Where the output is no terminal it is printed each time that it changes.
+    """
+    shown = ""
+    while True:
+        text = screen(store.progress(), working(store))
+        if text != shown:
+            shown = text
+            clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
+            sys.stdout.write(clear + text)
+            sys.stdout.flush()
+        time.sleep(1)
+
+
+def screen(progress: Progress, agents: Iterable[Working]) -> str:
+    """The dashboard, and below it what each agent is doing, since when and at what cost."""
+    rows = [
+        "  ".join(
+            filter(
+                None,
+                (
+                    f"  {agent.task:<5}",
+                    f"{duration(agent.seconds):>7}",
+                    f"${agent.said.money:.2f}" if agent.said.money else "",
+                    printable(agent.said.last),
+                ),
+            )
+        )[:WIDTH].rstrip()
+        for agent in agents
+    ]
+    return dashboard(progress) + "".join(f"{row}\n" for row in (["", "AGENTS", *rows] * bool(rows)))
 
 
 def _plain(runner: Runner) -> None:

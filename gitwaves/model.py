@@ -24,7 +24,7 @@ POINTS_DIR = "merge-points"
 CONFIG_PATH = f"{ROOT}/config.yaml"
 DASHBOARD_PATH = f"{ROOT}/DASHBOARD.txt"
 DASHBOARD_BRANCH = Branch("gitwaves/dashboard")
-RESERVED_IDS = frozenset({"dashboard", "rescued", "archive"})
+RESERVED_IDS = frozenset({"dashboard", "rescued", "archive", "workstream"})
 DEFAULT_VERIFY_TIMEOUT = 30 * 60  # seconds
 DEFAULT_ESTIMATE = 60 * 60  # seconds
 
@@ -243,11 +243,18 @@ class MergePoint:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """How an agent is launched: a command that gets the brief on standard input."""
+    """How an agent is launched: a command that gets the brief on standard input.
+
+    Arguments may hold placeholders (`clients.filled`): {brief}, {settings}, {session}, {task},
+    {worktree}, and the lists {path}, {step}, {git_dir}, {setting}.
+    """
 
     command: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     timeout: int | None = None  # seconds
+    client: str = "text"  # the dialect that it speaks: one of `clients.CLIENTS`
+    resume: tuple[str, ...] = ()  # the command that goes on with a session
+    open: tuple[str, ...] = ()  # the command for a session with a person in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +312,7 @@ class Evidence:
     spec: str  # the spec digest
     runs: tuple[Run, ...] = ()
     inputs: tuple[Oid, ...] = ()  # a merge point's: the done commits it took
+    signature: str | None = None  # by SSH, of all but `commit`: a line of base64
 
 
 @dataclass(frozen=True, slots=True)
@@ -466,6 +474,7 @@ class Fact:
     tip: Oid | None = None  # of the branch it was read from
     commit: Oid | None = None  # a landed merge point's: the merge commit on trunk
     reverted: bool = False  # a merge point that was landed and taken back
+    signer: str | None = None  # who signed its evidence, where trunk asks for that
 
 
 class State(StrEnum):

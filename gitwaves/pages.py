@@ -10,7 +10,7 @@ from gitwaves.model import (
     DEFAULT_VERIFY_TIMEOUT,
     BatchId,
     BatchView,
-    Evidence,
+    Fact,
     PointId,
     Progress,
     State,
@@ -173,7 +173,7 @@ def _task_page(progress: Progress, task: TaskId) -> str:
             "SPEC": card.spec.strip().splitlines(),
             "ACCEPTANCE": _listed(card.acceptance),
             "VERIFY": _steps(card.verify),
-            "EVIDENCE": _evidence(tracking.evidence),
+            "EVIDENCE": _evidence(fact),
             "LEARNED": _listed(tracking.learnings),
             "SPEC GAPS": _listed(_gaps(progress, task, tracking)),
         },
@@ -207,7 +207,7 @@ def _point_page(progress: Progress, point: PointId) -> str:
             "BLOCKED ON": _chain(progress, point),
             "SPEC": card.spec.strip().splitlines(),
             "VERIFY": _steps(cards.steps_of(point)),
-            "EVIDENCE": _evidence(fact.tracking.evidence if fact else None),
+            "EVIDENCE": _evidence(fact),
         },
     )
 
@@ -273,10 +273,13 @@ def _steps(steps: Sequence[Step]) -> list[str]:
     return lines
 
 
-def _evidence(evidence: Evidence | None) -> list[str]:
-    if evidence is None:
+def _evidence(fact: Fact | None) -> list[str]:
+    evidence = fact.tracking.evidence if fact else None
+    if fact is None or evidence is None:
         return []
     facts = {"commit": evidence.commit, "tree": evidence.tree, "spec": evidence.spec}
+    if fact.signer is not None:
+        facts["signed"] = f"by {fact.signer}"
     lines = table(list(facts.items()), (2,), indent=0)
     lines += [f"input   {oid}" for oid in evidence.inputs]
     return lines + table(

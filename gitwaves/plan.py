@@ -177,6 +177,7 @@ def _landed(fact: Fact | None) -> bool:
     """Whether a merge point is done; one that went stale stays so."""
     return (
         fact is not None
+        and not fact.misplaced
         and fact.tracking.status is Status.DONE
         and fact.verdict not in (Verdict.NONE, Verdict.UNPROVEN)
     )

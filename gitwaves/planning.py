@@ -10,7 +10,8 @@ from gitwaves import hooks
 from gitwaves.cards import load_cards, load_config
 from gitwaves.design_doc import parse
 from gitwaves.errors import GitwavesError, NotReady, Refused
-from gitwaves.git import Repo
+from gitwaves.files import write_file
+from gitwaves.git import Repo, admin_dir
 from gitwaves.graph import graph_of
 from gitwaves.importing import Import, reimport
 from gitwaves.model import (
@@ -25,7 +26,6 @@ from gitwaves.model import (
     printable,
 )
 from gitwaves.plan import progress, schedule
-from gitwaves.receipts import write_file
 from gitwaves.render import dashboard
 from gitwaves.store import Store
 from gitwaves.yamledit import dump, edited
@@ -69,9 +69,9 @@ def init(
             raise GitwavesError(
                 str(findings[0]), f"mend {CONFIG_PATH}, then run `gitwaves init` again"
             )
-        branch = trunk or config.trunk
+        branch = config.trunk if trunk is None else trunk
     else:
-        branch = trunk or _trunk_of(repo)
+        branch = _trunk_of(repo) if trunk is None else trunk
     _require_branch(repo, Branch(branch))
     files: dict[str, bytes] = {
         CONFIG_PATH: dump(
@@ -83,7 +83,7 @@ def init(
                 "agent": agent,
             }
         ),
-        f"{ROOT}/.gitattributes": b"* -text\n",
+        f"{ROOT}/.gitattributes": b"* -text\n*.yaml diff=gitwaves\n",
     }
     for path, data in files.items():
         if not (top / path).exists():
@@ -187,9 +187,13 @@ def import_doc(store: Store, doc: Path, *, draft: bool = False) -> Import:
         written[CONFIG_PATH] = edited(files[CONFIG_PATH], changes, CONFIG_ORDER)
     _require_readable(result.files)
     for name, content in sorted(written.items()):
-        write_in(top, name, content)
+        if name != CONFIG_PATH:
+            write_in(top, name, content)
     for name in result.deleted:
         (top / name).unlink(missing_ok=True)
+    if CONFIG_PATH in written:
+        # last: what it says is imported is there, else the next import goes on where a kill stopped
+        write_in(top, CONFIG_PATH, written[CONFIG_PATH])
     conflicts = tuple(sorted({*result.conflicts, *new.findings}))
     return Import(result.files, result.report, conflicts, result.deleted)
 
@@ -272,7 +276,7 @@ def write_in(top: Path, path: str, data: bytes) -> None:
     _require_no_link(top, path)
     target = top / path
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_file(target, data)
+    write_file(target, data, scratch=admin_dir(top))  # a kill leaves nothing in anybody's way
     target.chmod(0o644)
 
 

@@ -158,6 +158,55 @@ def alive(pid: int) -> bool:
     return stat is None or stat[0] not in "ZX"
 
 
+def lock_holders(path: Path) -> list[int]:
+    """The processes that hold an flock on a file; none where `/proc` does not tell."""
+    try:
+        wanted = path.stat().st_ino
+        lines = (_PROC / "locks").read_text().splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:  # 1: FLOCK ADVISORY WRITE pid device:device:inode start end; -> waits
+        fields = line.split()
+        if fields[1] == "FLOCK" and fields[5].endswith(f":{wanted}") and int(fields[4]) > 0:
+            found.append(int(fields[4]))
+    return found
+
+
+def git_processes(folders: Sequence[Path]) -> dict[int, str]:
+    """The git processes at work in these folders, with their commands; those that only read not.
+
+    One is at work in a folder where it runs in it, or was given it as its Git directory.
+    """
+    inside = [(os.path.realpath(folder), os.fsencode(folder)) for folder in folders]
+    found = {}
+    for pid in _pids():
+        try:
+            argv = (_PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
+            name = os.path.basename(os.fsdecode(argv[0]))
+            if (name != "git" and not name.startswith("git-")) or b"cat-file" in argv:
+                continue
+            cwd = os.readlink(_PROC / str(pid) / "cwd")
+            given = (_PROC / str(pid) / "environ").read_bytes().split(b"\0") + argv
+        except OSError:
+            continue  # it ended meanwhile, or is another user's
+        for real, raw in inside:
+            named = (b"GIT_DIR=" + raw, b"--git-dir=" + raw)
+            if cwd == real or cwd.startswith(real + os.sep) or any(v in named for v in given):
+                found[pid] = command(pid)
+                break
+    return found
+
+
+def command(pid: int) -> str:
+    """The command line of a process; empty where nothing tells."""
+    try:
+        raw = (_PROC / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return ""
+    return " ".join(os.fsdecode(word) for word in raw.split(b"\0") if word)
+
+
 def _pids() -> list[int]:
     try:
         names = os.listdir(_PROC)

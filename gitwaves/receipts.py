@@ -6,12 +6,12 @@ import contextlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gitwaves.files import write_file
 from gitwaves.git import Repo
 from gitwaves.model import Branch, Oid, Run
 
@@ -30,6 +30,7 @@ class Receipt:
     runs: tuple[Run, ...]
     attempts: int = 1  # of the agent, this one included
     unchanged: bool = False  # nothing had to change: the tree may be the one it was claimed on
+    signature: str | None = None  # of the evidence that it will be
 
 
 def _folder(repo: Repo, task: str) -> Path:
@@ -69,6 +70,7 @@ def _load(path: Path, task: str, spec: str) -> Receipt | None:
             runs=tuple(_run(**run) for run in raw["runs"]),
             attempts=_count(raw.get("attempts", 1)),
             unchanged=raw["unchanged"] is True,
+            signature=_text(raw.get("signature")),
         )
     except (KeyError, TypeError, AttributeError, ValueError):
         return None  # not there, or half a file: a lost receipt costs a run
@@ -78,6 +80,12 @@ def _oid(value: Any) -> Oid:
     if not isinstance(value, str) or not _OID.fullmatch(value):
         raise ValueError(value)
     return Oid(value)
+
+
+def _text(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(value)
+    return value
 
 
 def _count(value: Any) -> int:
@@ -113,24 +121,14 @@ def made_files(repo: Repo, branch: Branch) -> frozenset[str]:
     return frozenset()
 
 
+def forget_made(repo: Repo, branch: Branch) -> None:
+    """Forgets it with the worktree: in a new one, a file of such a name may be somebody's work."""
+    (repo.state_dir / "made" / branch.replace("/", "%2F")).unlink(missing_ok=True)
+
+
 def note_made(repo: Repo, branch: Branch, paths: Iterable[str]) -> None:
     """Notes what the steps made, so that it never counts as uncommitted work."""
     path = repo.state_dir / "made" / branch.replace("/", "%2F")
     path.parent.mkdir(parents=True, exist_ok=True)
     known = made_files(repo, branch) | set(paths)
     write_file(path, "\0".join(sorted(known)).encode(errors="surrogateescape"))
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all: beside it, flushed to the disk, then renamed."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise

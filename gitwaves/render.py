@@ -48,6 +48,7 @@ Color = Callable[[str, str], str]
 
 # So many rows of each kind that the whole stays within a screen or so, however large the plan.
 DONE_ROWS, OPEN_ROWS, BLOCKED_ROWS = 3, 6, 6
+_DOUBTED = frozenset({State.UNPROVEN, State.STALE})
 POINT_ROWS, WORKTREE_ROWS, GAP_ROWS = 8, 14, 3
 
 
@@ -75,12 +76,24 @@ def status_text(progress: Progress, *, width: int = WIDTH, color: Color | None =
             *table(shown, (2,)),
             *more(["local" for _ in hidden], "checkouts"),
         ]
+    if doubts := _doubts(progress):
+        rows, rest = pick(doubts, WORKTREE_ROWS)
+        lines += ["", "NOT PROVEN", *table(rows, (2, 2)), *more([row[1] for row in rest], "tasks")]
     if progress.warnings:
         lines += ["", "WARNINGS", *(f"  {warning}" for warning in progress.warnings)]
     if command := next_command(progress):
         lines += ["", f"next: {command}"]
     lines = [printable(line) for line in lines]
     return "\n".join(_colored(lines, color) if color else lines) + "\n"
+
+
+def _doubts(progress: Progress) -> list[tuple[str, str, str]]:
+    """What claims to be done and is not taken for it, with the reason; some reasons are local."""
+    tasks = [view for view in progress.tasks.values() if view.state in _DOUBTED and view.reason]
+    in_order = sorted(tasks, key=lambda view: natural(view.id))
+    rows = [(str(view.id), str(view.state), view.reason) for view in in_order]
+    closed = [view for view in points(progress) if view.state is not PointState.DONE]
+    return rows + [(str(view.id), "unproven", view.reason) for view in closed if view.reason]
 
 
 def _lines(progress: Progress, width: int) -> list[str]:

@@ -8,10 +8,11 @@ from dataclasses import replace
 from gitwaves.claims import at_work, bring_in, prepare
 from gitwaves.errors import NotReady, Refused
 from gitwaves.model import Evidence, Status, Verdict
+from gitwaves.signing import signer_for
 from gitwaves.steps import run_steps
 from gitwaves.store import Store
-from gitwaves.trust import Trust
-from gitwaves.verifying import Verified, log_path
+from gitwaves.trust import require_steps
+from gitwaves.verifying import Verified, claimed_at, log_path, require_inside
 from gitwaves.worktrees import folder_for, scratch
 from gitwaves.writing import land, now, refresh, state_commit
 
@@ -29,7 +30,8 @@ def renew(
 
     Raises:
         NotReady: it is not stale or unproven, or another task is at work on its branch.
-        Refused: it lacks what it must produce, or its branch moved meanwhile.
+        Refused: it lacks what it must produce, holds changes outside its boundary, or its branch
+            moved meanwhile.
         Untrusted: the steps are not trusted in this clone.
     """
     repo = store.repo
@@ -43,13 +45,16 @@ def renew(
     if other := at_work(snapshot, branch):
         raise NotReady(f"{branch} is at work on {other}", f"wait until {other} is done")
     steps = cards.tasks[task].verify
-    commands = [s.run for s in (*cards.config.setup, *steps) if s.run]
-    Trust(repo.common, repo.clone_id()).require(commands, trust_trunk=trust_trunk)
+    require_steps(repo, cards, [task], setup=True, trust_trunk=trust_trunk)
     tip = snapshot.tips.get(branch)
+    if tip is not None and not fact.landed:
+        since = claimed_at(store, snapshot, task, tip)
+        require_inside(store, snapshot, task, since, tip, tip, tracking=False)
     commit = bring_in(store, snapshot, task, tip) if fact.landed or tip is None else tip
     absent = [p for p in cards.tasks[task].produces if repo.at(commit, p.rstrip("/")) is None]
     if absent:
         raise Refused(f"{task} must produce {', '.join(absent)}", f"run `gitwaves start {task}`")
+    signer = signer_for(repo, cards.config, snapshot.trunk_tip)
     with scratch(repo, folder_for(repo, cards, f"verify-{task}"), commit) as checkout:
         prepare(repo, cards, checkout)
         outcome = run_steps(steps, checkout, log_path(repo, task), confirm=confirm)
@@ -58,12 +63,13 @@ def renew(
     if not result.passed:
         return result
     tree, digest = repo.code_tree(commit), cards.digest(task)
+    signature = signer.sign(task, tree, digest, outcome.runs) if signer else None
     done = replace(
         fact.tracking,
         task=task,
         status=Status.DONE,
         finished=now(),
-        evidence=Evidence(commit, tree, digest, outcome.runs),
+        evidence=Evidence(commit, tree, digest, outcome.runs, signature=signature),
     )
     said = {"Gitwaves-Verified": commit}
     new = state_commit(store, cards, commit, task, done, trunk=snapshot.trunk_tip, trailers=said)

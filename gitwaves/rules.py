@@ -439,11 +439,6 @@ def _steps(cards: Cards) -> Iterator[Finding]:
 def _not_in_force(config: Config) -> Iterator[Finding]:
     """What the configuration asks for and this version does not do: said, never passed over."""
     asked = {
-        "on_event": (config.on_event, "nothing is run on events yet"),
-        "allowed_signers": (
-            config.allowed_signers,
-            "evidence is not signed yet, so with this set nothing counts as done",
-        ),
         "merge": (
             config.merge == "pull-request" or None,
             "landing by pull request is not there yet, and `merge` refuses until it is",

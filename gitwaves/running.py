@@ -5,15 +5,20 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from gitwaves import merging
-from gitwaves.agents import profile_for
-from gitwaves.attempts import Work
+from gitwaves import merging, remaining
+from gitwaves.agents import orphans, profile_for
+from gitwaves.attempts import Budget, Work, record
 from gitwaves.claims import at_work
+from gitwaves.clients import Said
 from gitwaves.errors import GitwavesError, LostClaim, Refused
+from gitwaves.events import Events
+from gitwaves.graph import graph_of
 from gitwaves.model import Branch, PointState, Progress, State, Status, TaskId, natural
+from gitwaves.signing import signer_for
 from gitwaves.store import Snapshot, Store
 from gitwaves.trust import Trust, commands_of
 from gitwaves.verifying import advance
@@ -52,8 +57,17 @@ class Runner:
         agents: int | None = None,
         agent: str | None = None,
         trust_trunk: bool = False,
+        budget: Budget | None = None,
+        task_budget: Budget | None = None,
     ) -> None:
         self.store = store
+        self._budget = budget or Budget()
+        self._task_budget = task_budget or Budget()
+        self._money = 0.0  # of agents that ended, US dollars
+        self._since = time.monotonic()
+        self._spent: str | None = None
+        self._events = Events(store, None, self._say)
+        self._ready: set[str] = set()  # merge points that were told of
         self.agent = agent
         self.trust_trunk = trust_trunk
         self._agents = agents
@@ -62,6 +76,7 @@ class Runner:
         self._given_up: set[str] = set()  # tasks and merge points that this run does not try again
         self._stopped: set[TaskId] = set()
         self._why: dict[str, str] = {}
+        self._before: dict[TaskId, Said] = {}  # what agents of a run that was killed had said
         self._wake = threading.Event()
         self._cancel = threading.Event()
         self._lines: list[str] = []
@@ -96,14 +111,22 @@ class Runner:
             with contextlib.suppress(KeyboardInterrupt):
                 advance(self.store)
                 snapshot = refresh(self.store)
+            ended = self._ended(snapshot, interrupted)
+            self._events.tell("all_done" if ended.complete else "stopped", said=list(ended.said))
+            self._events.wait()
             tick()
-            return self._ended(snapshot, interrupted)
+            return ended
 
     # --- the loop ------------------------------------------------------------------------------
 
     def _prepare(self) -> Snapshot:
+        self._before = orphans(self.store)
         advance(self.store)
         snapshot = refresh(self.store)
+        for task, said in self._before.items():  # done, and killed before that was written down
+            if task in snapshot.facts and snapshot.facts[task].tracking.status is Status.DONE:
+                with contextlib.suppress(GitwavesError):
+                    record(self.store, task, said.session, said.cost(), said.final)
         cards = snapshot.cards
         open_tasks = [
             t for t in cards.tasks if snapshot.facts[t].tracking.status is not Status.DONE
@@ -114,16 +137,21 @@ class Runner:
         Trust(self.store.repo.common, self.store.repo.clone_id()).require(
             commands_of(cards), trust_trunk=self.trust_trunk
         )
+        signer_for(self.store.repo, cards.config, snapshot.trunk_tip)
+        self._events = Events(self.store, cards.config.on_event, self._say)
         return snapshot
 
     def _loop(self, tick: Callable[[], None]) -> None:
         rested = False
         while True:
+            self._wake.clear()
             self._reap()
             snapshot = self.store.snapshot()
             shown = self.progress = self.store.progress(snapshot)
+            self._tell_of(shown)
             self._land_ready(shown)
-            self._dispatch(snapshot, shown)
+            if not self._over():
+                self._dispatch(snapshot, shown)
             if not self._jobs and self._landing is None:
                 if rested:
                     return
@@ -133,21 +161,45 @@ class Runner:
                     return
             else:
                 rested = rested and self._landing is not None
-            self._wake.clear()
             for _ in range(100):
                 tick()
                 if self._wake.wait(0.1):
                     break
 
+    def _over(self) -> bool:
+        """Whether the run's budget is spent: nothing more is started, and time stops what runs."""
+        money = self._money + sum(job.work.money for job in self._jobs.values())
+        over = self._budget.spent(money, self._since)
+        if over and self._spent is None:
+            self._spent = over
+            self._say(f"nothing more is started: {over}")
+        if over and self._budget.spent(0, self._since):
+            for job in self._jobs.values():
+                job.work.stop.set()
+        return over is not None
+
+    def _tell_of(self, shown: Progress) -> None:
+        for point in shown.merge_points.values():
+            if point.state is PointState.READY and point.id not in self._ready:
+                self._ready.add(point.id)
+                self._events.tell("merge_point_ready", merge_point=point.id)
+
     def _reap(self) -> None:
         for branch, job in list(self._jobs.items()):
+            if job.result:
+                job.thread.join(1)  # it has said so, and is about to end
             if not job.thread.is_alive():
                 del self._jobs[branch]
+                self._money += job.work.money
+                if job.result == "failed" or job.result.startswith("error"):
+                    self._events.tell("task_failed", task=job.task, reason=job.result)
                 if job.result in {"failed", "lost", "stopped"} or job.result.startswith("error"):
                     self._given_up.add(job.task)
                     self._why[job.task] = job.result
-        if self._landing is not None and not self._landing.is_alive():
-            self._landing = None
+        if self._landing is not None:
+            self._landing.join(0.02)  # it wakes this loop just before it ends
+            if not self._landing.is_alive():
+                self._landing = None
 
     def _dispatch(self, snapshot: Snapshot, shown: Progress) -> None:
         limit = self._agents or snapshot.cards.config.agents
@@ -171,6 +223,8 @@ class Runner:
                 self._cancel,
                 self.agent,
                 self.trust_trunk,
+                self._task_budget,
+                self._before.pop(task, Said()),
             )
             job = Job(work, threading.Thread())
             job.thread = threading.Thread(target=self._work, args=(job,), name=f"agent-{task}")
@@ -192,13 +246,18 @@ class Runner:
     def _land_ready(self, shown: Progress) -> None:
         if self._landing is not None:
             return
+        graph = graph_of(shown.cards)
         for point in shown.merge_points.values():
             if point.state is PointState.READY and point.id not in self._given_up:
+                # an agent's last words, what it cost and what it learned, are to land with its work
+                if any(job.task in graph.closure([point.id]) for job in self._jobs.values()):
+                    continue
                 self._start_landing(self._merge, point.id)
                 return
 
     def _land_rest(self, snapshot: Snapshot) -> None:
-        if merging.left_over(snapshot) and "--rest" not in self._given_up:
+        left = remaining.left_over(snapshot) or remaining.untold(snapshot)
+        if left and "--rest" not in self._given_up:
             self._given_up.add("--rest")
             self._start_landing(self._rest, "")
 
@@ -221,15 +280,20 @@ class Runner:
             self._say(f"{name}  not landed: {type(error).__name__}: {error}")
         else:
             self._say(f"{name}  landed as {landed.commit[:10]}")
+            if landed.note:
+                self._say(f"{name}  {landed.note}")
+            self._events.tell("merge_point_landed", merge_point=name, commit=landed.commit)
         finally:
             self._wake.set()
 
     def _rest(self, name: str) -> None:
         del name
         try:
-            landed, failed = merging.rest(self.store, trust_trunk=self.trust_trunk)
+            landed, failed = remaining.rest(self.store, trust_trunk=self.trust_trunk)
             for one in landed:
                 self._say(f"{one.node}  landed {' '.join(one.tasks)}")
+                if one.note:
+                    self._say(f"{one.node}  {one.note}")
             for error in failed:
                 self._why["--rest"] = error.message.splitlines()[0]
                 self._say(f"not landed: {error.message}")
@@ -273,7 +337,7 @@ class Runner:
         shown = self.progress = self.store.progress(snapshot)
         left = [t for t, v in shown.tasks.items() if v.state not in {State.DONE, State.CANCELLED}]
         waiting = [p for p, v in shown.merge_points.items() if v.state is not PointState.DONE]
-        unlanded = merging.left_over(snapshot)
+        unlanded = remaining.left_over(snapshot)
         said = []
         if not left and not waiting and not unlanded:
             said.append(f"all {shown.counts['done']} tasks are done and on {snapshot.trunk}")
@@ -293,6 +357,8 @@ class Runner:
             for point in sorted(waiting, key=natural)
             if point in self._why
         ]
+        if self._spent:
+            said.append(self._spent)
         if unlanded:
             said.append(
                 f"not on {snapshot.trunk} yet: {' '.join(unlanded)}; `gitwaves merge --rest`"
@@ -308,7 +374,7 @@ class Runner:
 
     def _say(self, line: str) -> None:
         with self._guard:
-            self._lines.append(line)
+            self._lines += line.splitlines()
 
     @contextlib.contextmanager
     def _only_one(self) -> Iterator[None]:

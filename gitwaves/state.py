@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from gitwaves.model import Fact, Gap, Oid, Status, Tracking, Verdict
+from gitwaves.model import Fact, Gap, Oid, Run, Status, Step, Tracking, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ def settle(
 
     `status` and `evidence` come from the branch's tip where they differ there from those at every
     merge base of the two, else from trunk: so a revert on trunk counts, and so does work that a
-    branch did after it. Learnings and gaps are those of both.
+    branch did after it. Learnings and gaps are those of both, and so is one claim's cost.
 
     >>> done, planned = Tracking("A1", Status.DONE), Tracking("A1")
     >>> settle("A1", planned, done, [planned])[0].status
@@ -45,8 +45,12 @@ def settle(
         chosen, other, landed = tip, on_trunk, False
     learnings = tuple(dict.fromkeys((*on_trunk.learnings, *tip.learnings)))
     gaps = _joined((*tip.spec_gaps, *on_trunk.spec_gaps))
-    del other
-    return replace(chosen, learnings=learnings, spec_gaps=gaps), landed
+    known = replace(chosen, learnings=learnings, spec_gaps=gaps)
+    if chosen.claim == other.claim:  # of one claim's cost, which only grows, the later word counts
+        cost = {n: max(chosen.cost.get(n, 0), v) for n, v in other.cost.items()}
+        session = chosen.session or other.session
+        known = replace(known, cost={**chosen.cost, **cost}, session=session)
+    return known, landed
 
 
 def _joined(gaps: Iterable[Gap]) -> tuple[Gap, ...]:
@@ -65,15 +69,15 @@ def judge(
     landed: bool,
     digest: str,
     seen: Seen | None,
+    steps: Sequence[Step] | None = None,
     tip: Oid | None = None,
-    signed_only: bool = False,
 ) -> Fact:
     """What history makes of a task's tracking.
 
     Args:
         digest: the spec digest of trunk's card.
         seen: what history says of the evidence commit; None where there is no evidence.
-        signed_only: `allowed_signers` is set: evidence without a signature counts for nothing.
+        steps: what trunk's card runs; None leaves the recorded steps unlooked at.
     """
     misplaced = tracking.task != task
     reason = ""
@@ -84,8 +88,13 @@ def judge(
     verdict = Verdict.NONE
     if tracking.status is Status.DONE:
         verdict, reason = _weigh(tracking, landed, digest, seen)
-    if signed_only and verdict in {Verdict.HOLDS, Verdict.UNCHECKED, Verdict.STALE}:
-        verdict, reason = Verdict.UNPROVEN, "its evidence is not signed"
+        if (
+            verdict in {Verdict.HOLDS, Verdict.UNCHECKED}
+            and tracking.evidence
+            and steps is not None
+        ):
+            other = misfit(tracking.evidence.runs, steps)
+            verdict, reason = (Verdict.UNPROVEN, other) if other else (verdict, reason)
     if misplaced:
         reason = f"its tracking is that of {tracking.task}"
     return Fact(tracking, verdict, reason, misplaced=misplaced, landed=landed, tip=tip)
@@ -111,3 +120,25 @@ def _weigh(tracking: Tracking, landed: bool, digest: str, seen: Seen | None) -> 
     if not landed and not seen.reachable:
         return Verdict.STALE, f"the verified commit {short} was rewritten away"
     return Verdict.HOLDS, ""
+
+
+def misfit(runs: Sequence[Run], steps: Sequence[Step]) -> str:
+    """How recorded runs differ from a pass of `steps`; empty where they do not.
+
+    >>> misfit([Run("make", 0, 1.0, "")], [Step("make")])
+    ''
+    >>> misfit([Run("true", 0, 1.0, "")], [Step("make")])
+    "step 1 is recorded as 'true', and is 'make'"
+    """
+    if len(runs) != len(steps):
+        return f"its evidence records {len(runs)} of {len(steps)} steps"
+    for number, (run, step) in enumerate(zip(runs, steps, strict=True), 1):
+        if step.manual is not None:
+            fits = run.run.startswith(f"manual: {step.manual} (confirmed by ")
+        else:
+            fits = run.run == step.run
+        if not fits:
+            return f"step {number} is recorded as {run.run!r}, and is {step.manual or step.run!r}"
+        if run.exit:
+            return f"step {number} is recorded with exit {run.exit}"
+    return ""

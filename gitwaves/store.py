@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gitwaves.cards import (
+    WORKSTREAM_FILE,
     keep_in,
+    load_card,
     load_cards,
     load_config,
     load_tracking,
+    load_workstream,
     point_path,
     save_kept,
     task_path,
@@ -26,20 +29,27 @@ from gitwaves.model import (
     ROOT,
     Branch,
     Cards,
+    Config,
+    Evidence,
     Fact,
     MergePoint,
     Oid,
     Progress,
     Status,
+    Step,
+    Task,
     TaskId,
     Tracking,
     Verdict,
     closest,
     natural,
+    task_digest,
 )
 from gitwaves.plan import progress, schedule
+from gitwaves.signing import Rule, Signatures, rule_at, rules
 from gitwaves.state import Seen, judge, settle
 
+_GOOD = frozenset({Verdict.HOLDS, Verdict.UNCHECKED, Verdict.STALE})
 ODD_MODES = {"120000": "a symbolic link", "160000": "a submodule"}
 
 
@@ -74,6 +84,24 @@ def unknown(
     return UsageError(f"no {kind} {name!r}", hint)
 
 
+def trunk_among(
+    repo: Repo, heads: Mapping[str, Oid], remotes: Mapping[str, Oid], configured: str = ""
+) -> tuple[Branch, Oid, Config] | None:
+    """The branch whose own tree names it as trunk, its tip there, and the configuration; or None."""
+    order = [b for b in (configured, "main", "master") if b]
+    order += [
+        b for b in sorted({*heads, *remotes}) if b not in order and not b.startswith("gitwaves/")
+    ]
+    for name in order:
+        for tip in (heads.get(name), remotes.get(name)):
+            data = repo.read(tip, CONFIG_PATH) if tip else None
+            if data is not None and tip is not None:
+                config, _ = load_config(data, CONFIG_PATH)
+                if config.trunk == name:
+                    return Branch(name), tip, config
+    return None
+
+
 class Store:
     """The plan as trunk and the worktrees' branches hold it."""
 
@@ -81,6 +109,7 @@ class Store:
         self.repo = repo
         self.offline = offline  # a hook never uses the network
         self._configured: str | None = None
+        self.signatures = Signatures(repo)
         keep_in(repo.state_dir / "cache")
 
     # --- trunk ---------------------------------------------------------------------------------
@@ -108,21 +137,10 @@ class Store:
         if self._configured is None:
             self._configured = self.repo.config("gitwaves.trunk") or ""
         configured = self._configured
-        order = [b for b in (configured, "main", "master") if b]
-        order += [
-            b
-            for b in sorted({*heads, *remotes})
-            if b not in order and not b.startswith("gitwaves/")
-        ]
-        for name in order:
-            for tip in (heads.get(name), remotes.get(name)):
-                data = self.repo.read(tip, CONFIG_PATH) if tip else None
-                if data is not None and tip is not None:
-                    config, _ = load_config(data, CONFIG_PATH)
-                    if config.trunk == name:
-                        return Branch(name), self._newer(
-                            name, heads.get(name), config.remote
-                        ) or tip
+        found = trunk_among(self.repo, heads, remotes, configured)
+        if found is not None:
+            name, tip, config = found
+            return name, self._newer(name, heads.get(name), config.remote) or tip
         raise self._no_plan(heads)
 
     def _newer(self, name: str, local: Oid | None, remote: str | None) -> Oid | None:
@@ -134,6 +152,9 @@ class Store:
         if local is None or theirs is None or local == theirs:
             return local or theirs
         return local if self.repo.is_ancestor(theirs, local) else theirs
+
+    def _in_line(self, one: Oid, other: Oid) -> bool:
+        return self.repo.is_ancestor(one, other) or self.repo.is_ancestor(other, one)
 
     def _no_plan(self, heads: Mapping[str, Oid]) -> NotReady:
         self.require_in_reach()
@@ -285,6 +306,10 @@ class Store:
         for branch in sorted({cards.branch_of(t) for t in cards.tasks}):
             facts |= self._facts_on(cards, branch, tip, tips.get(branch))
         facts |= self._point_facts(cards, tip)
+        said += [
+            line for branch in sorted(tips) for line in self._lost(cards, branch, tip, tips[branch])
+        ]
+        facts |= self._signed(cards, tip, facts)
         save_kept()
         return Snapshot(cards, facts, trunk, tip, tips, (*self._warnings(cards, rev), *said))
 
@@ -295,6 +320,11 @@ class Store:
         said: list[str] = []
         remote = cards.config.remote
         branches = {w.branch for w in cards.workstreams.values()}
+        trunk = cards.config.trunk
+        mine = refs.get(f"refs/heads/{trunk}")
+        theirs = refs.get(f"refs/remotes/{remote}/{trunk}") if remote else None
+        if mine and theirs and not self._in_line(mine, theirs):
+            said.append(f"{trunk} diverged from {remote}: {remote}'s is read")
         for branch in sorted(branches | {cards.branch_of(t) for t in cards.tasks}):
             local = refs.get(f"refs/heads/{branch}")
             theirs = refs.get(f"refs/remotes/{remote}/{branch}") if remote else None
@@ -328,6 +358,29 @@ class Store:
                 said.append(
                     f"only some branches of {remote} are fetched: what others hold is not seen "
                     f"(`git remote set-branches {remote} '*'`, then `git fetch`)"
+                )
+        return said
+
+    def _lost(self, cards: Cards, branch: Branch, trunk: Oid, tip: Oid) -> list[str]:
+        """What is to be said of work on a branch whose card trunk no longer has in its place."""
+        said = []
+        for stream in (w.id for w in cards.workstreams.values() if w.branch == branch):
+            folder = self.repo.at(tip, f"{ROOT}/{stream}")
+            known = {cards.tasks[t].path for t in cards.tasks_on(branch)}
+            for name in sorted(self.repo.tree(folder.oid)) if folder and folder.is_tree else ():
+                path = task_path(stream, name.removesuffix(".yaml"))
+                if path in known or name == WORKSTREAM_FILE or self.repo.at(trunk, path):
+                    continue
+                held = self.tracking_of(self.repo.read(tip, path), path)
+                if held is None or held.status is Status.PLANNED:
+                    continue
+                bases = self.repo.merge_bases(trunk, tip)
+                if any(self.tracking_of(self.repo.read(b, path), path) == held for b in bases):
+                    continue
+                task = name.removesuffix(".yaml")
+                said.append(
+                    f"{branch} has work of {task} ({held.status}), whose card {path} is not on "
+                    f"{cards.config.trunk}: put it back, and cancel it there if it is not wanted"
                 )
         return said
 
@@ -375,6 +428,10 @@ class Store:
             before = [self.tracking_of(self.repo.read(base, path), path) for base in bases]
             at_tip = self.tracking_of(self.repo.blob(theirs.oid), path)
             settled[task] = settle(task, on_trunk, at_tip, before)
+            if settled[task][1] or trunk in bases:
+                continue
+            if self._taken_back(trunk, tip, path, at_tip):
+                settled[task] = settle(task, on_trunk, at_tip, [at_tip])
         wanted = {
             tracking.evidence.commit
             for tracking, landed in settled.values()
@@ -386,16 +443,117 @@ class Store:
         facts = {}
         for task, (tracking, landed) in settled.items():
             seen = self._seen(tracking, missing)
-            facts[str(task)] = judge(
+            fact = judge(
                 task,
                 tracking,
                 landed=landed,
                 digest=cards.digest(task),
                 seen=seen,
+                steps=cards.steps_of(task),
                 tip=tip,
-                signed_only=cards.config.allowed_signers is not None,
             )
+            facts[str(task)] = self._not_for_any_spec(cards, trunk, task, fact)
         return facts
+
+    def _not_for_any_spec(self, cards: Cards, trunk: Oid, node: str, fact: Fact) -> Fact:
+        """`fact`, unproven where it seems stale and is evidence for what trunk never asked for.
+
+        Else evidence copied from another card would open the batches behind it, as stale does.
+        """
+        evidence = fact.tracking.evidence
+        if fact.verdict is not Verdict.STALE or evidence is None or fact.misplaced:
+            return fact
+        if evidence.spec == cards.digest(node) or self._had_spec(cards, trunk, node, evidence.spec):
+            return fact
+        reason = f"its evidence is for a spec that {cards.config.trunk} never had"
+        return replace(fact, verdict=Verdict.UNPROVEN, reason=reason)
+
+    # --- signatures ----------------------------------------------------------------------------
+
+    def _signed(self, cards: Cards, trunk: Oid, facts: Mapping[str, Fact]) -> dict[str, Fact]:
+        """The facts whose evidence has to be signed: with the signer, or unproven."""
+        told = rules(self.repo, cards.config, trunk)
+        if told[0][0].path is None:
+            return {}
+        asked: list[tuple[str, Evidence, str | None, Rule]] = []
+        for node, fact in facts.items():
+            evidence = fact.tracking.evidence
+            if evidence is None or fact.verdict not in _GOOD or fact.misplaced:
+                continue
+            rule = self._rule_for(cards, told, node, fact) if fact.landed else told[0][0]
+            if rule.path is not None:
+                asked.append((node, evidence, fact.tracking.finished, rule))
+        found = {}
+        for (node, *_), signed in zip(asked, self.signatures.of(asked), strict=True):
+            fact = facts[node]
+            if not signed.problem:
+                found[node] = replace(fact, signer=signed.who)
+            elif fact.landed and self.repo.shallow():
+                reason = f"landed; which keys counted then is not in this clone: {signed.problem}"
+                found[node] = replace(fact, verdict=Verdict.UNCHECKED, reason=reason)
+            else:
+                found[node] = replace(fact, verdict=Verdict.UNPROVEN, reason=signed.problem)
+        return found
+
+    def _rule_for(
+        self, cards: Cards, told: Sequence[tuple[Rule, Oid | None]], node: str, fact: Fact
+    ) -> Rule:
+        """The rule that landed evidence was held against: the one that trunk had when it landed."""
+        for rule, began in told:
+            before = self.repo.require_commit(began).parents if began else ()
+            said = self.tracking_at(cards, before[0], node) if before else None
+            stood = said is not None and said.status is Status.DONE
+            if not stood or said is None or said.evidence != fact.tracking.evidence:
+                return rule
+        return told[-1][0]
+
+    def unsigned(self, snapshot: Snapshot, node: str, evidence: Evidence) -> str:
+        """Why the signature of evidence that is new does not count; empty where it does."""
+        rule = rule_at(self.repo, snapshot.trunk_tip, snapshot.cards.config)
+        if rule.path is None:
+            return ""
+        return self.signatures.of([(node, evidence, None, rule)])[0].problem
+
+    def _had_spec(self, cards: Cards, trunk: Oid, node: str, digest: str) -> bool:
+        """Whether a card on trunk ever had a spec digest; True where history is cut short."""
+        if self.repo.shallow():
+            return True
+        task = cards.tasks.get(TaskId(node))
+        if task is None:  # a merge point's may cover the steps of any task
+            commits = self.repo.rev_list("--full-history", trunk, paths=[ROOT])
+            return any(self.spec_at(oid, node, digest) is not None for oid in commits)
+        folder = f"{ROOT}/{task.workstream}"
+        for oid in self.repo.rev_list("--full-history", trunk, paths=[folder]):
+            card = self.repo.read(oid, task.path)
+            spec = load_card(card, task.path).spec if card else None
+            path = f"{folder}/{WORKSTREAM_FILE}"
+            stream = load_workstream(self.repo.read(oid, path) or b"", path)[0]
+            if isinstance(spec, Task) and stream and task_digest(spec, stream) == digest:
+                return True
+        return False
+
+    def spec_at(self, commit: Oid, node: str, digest: str) -> tuple[Step, ...] | None:
+        """The steps of a task or merge point in a commit, if its spec there has that digest."""
+        cards = self.cards(commit)
+        if node not in cards.tasks and node not in cards.merge_points:
+            return None
+        return cards.steps_of(node) if cards.digest(node) == digest else None
+
+    def _taken_back(self, trunk: Oid, tip: Oid, path: str, said: Tracking | None) -> bool:
+        """Whether trunk once said that a task is done just as its branch does, and no longer does.
+
+        No merge base shows it where the landing was a squash, or an amend made the done commit
+        another one since: without this look a revert on trunk would not count.
+        """
+        if said is None or said.status is not Status.DONE:
+            return False
+        for oid in self.repo.rev_list("--first-parent", trunk, f"^{tip}", paths=[path]):
+            was = self.tracking_of(self.repo.read(oid, path), path)
+            if was and (was.status, was.evidence, was.claim) == (
+                said.status, said.evidence, said.claim,
+            ):  # fmt: skip
+                return True
+        return False
 
     def _seen(self, tracking: Tracking, missing: set[Oid]) -> Seen | None:
         evidence = tracking.evidence
@@ -413,7 +571,15 @@ class Store:
         for point in cards.merge_points.values():
             tracking = cards.tracking.get(point.id) or Tracking(point.id)
             seen = self._seen(tracking, set())
-            fact = judge(point.id, tracking, landed=True, digest=cards.digest(point.id), seen=seen)
+            fact = judge(
+                point.id,
+                tracking,
+                landed=True,
+                digest=cards.digest(point.id),
+                seen=seen,
+                steps=cards.steps_of(point.id),
+            )
+            fact = self._not_for_any_spec(cards, trunk, point.id, fact)
             commit = landings.get(point.id)
             reverted = tracking.status is not Status.DONE and commit is not None
             facts[str(point.id)] = replace(fact, commit=commit, reverted=reverted)
@@ -436,6 +602,15 @@ class Store:
                 before = self.tracking_at(cards, parents[0], point) if parents else None
                 if before is None or before.status is not Status.DONE:
                     found[point] = oid
+        return found
+
+    def landing_times(self, snapshot: Snapshot) -> dict[str, int]:
+        """When each merge point landed, by the landing commit: seconds since 1970."""
+        found = {}
+        for point in snapshot.cards.merge_points:
+            commit = snapshot.facts[point].commit
+            if commit is not None and (held := self.repo.commit(commit)) is not None:
+                found[str(point)] = int(held.committer.split(" ")[-2])
         return found
 
     def _warnings(self, cards: Cards, rev: str | None) -> tuple[str, ...]:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gitwaves.boundary import Boundary
 from gitwaves.claims import at_work, write
 from gitwaves.errors import NotReady, Refused
 from gitwaves.git import Repo, Worktree
 from gitwaves.gitcall import failed
-from gitwaves.halves import split
+from gitwaves.guards import Change, breaches_of
+from gitwaves.lessons import taught
 from gitwaves.model import (
     ROOT,
     Branch,
-    Cards,
+    Claim,
     Evidence,
     Gap,
     Oid,
@@ -29,12 +30,24 @@ from gitwaves.model import (
     noted,
     printable,
 )
+from gitwaves.ranges import breaches, own_changes
 from gitwaves.receipts import Receipt, all_for, find, made_files, note_made, save
+from gitwaves.rulebook import Rules
+from gitwaves.signing import signer_for
 from gitwaves.steps import Outcome, run_steps
 from gitwaves.store import Snapshot, Store
-from gitwaves.trust import Trust
-from gitwaves.worktrees import mark
-from gitwaves.writing import card_path, land, now, publish, refresh, state_commit
+from gitwaves.trust import require_steps
+from gitwaves.unfinished import finish_all
+from gitwaves.worktrees import folder_for, mark, marker, place_for
+from gitwaves.writing import (
+    card_path,
+    done_commit,
+    land,
+    now,
+    publish,
+    refresh,
+    state_commit,
+)
 
 _MOST_NOTED = 20_000  # characters that one task's commits may add to its card
 _TRAILER = re.compile(r"^(Learned|Spec-gap|Task):[ \t]*(.+)$", re.IGNORECASE)
@@ -115,90 +128,34 @@ def require_plain_index(repo: Repo, worktree: Worktree) -> None:
         )
 
 
-# --- the boundary ------------------------------------------------------------------------------
-
-
-def trespasses(
-    cards: Cards, branch: Branch, task: TaskId | None, paths: Iterable[str]
-) -> list[str]:
-    """What of `paths` a branch may not change, each as a sentence with the owner."""
-    streams = [w for w in cards.workstreams.values() if w.branch == branch]
-    inside = [Boundary(w.paths) for w in streams]
-    shared = Boundary(cards.config.shared_paths) if cards.config.shared_paths else None
-    narrow = cards.tasks[task].paths if task else ()
-    own = Boundary(narrow) if narrow else None
-    said = []
-    for path in sorted(paths):
-        if path.startswith(ROOT + "/") or (shared and shared.covers(path)):
-            continue
-        if not any(b.covers(path) for b in inside):
-            owner = next(
-                (
-                    w
-                    for w in cards.workstreams.values()
-                    if w.paths and Boundary(w.paths).covers(path)
-                ),
-                None,
-            )
-            whose = f"belongs to {owner.id}" if owner else "belongs to no workstream"
-            whose += f", outside the boundary of {' + '.join(w.id for w in streams)}"
-            said.append(f"{printable(path)} {whose}")
-        elif own is not None and not own.covers(path):
-            said.append(f"{printable(path)} is outside the paths of {task}")
-    return said
-
-
-def own_changes(repo: Repo, since: Oid, tip: Oid) -> Iterator[tuple[Oid, list[str]]]:
-    """Each commit of a branch's own line since a commit, with the paths that it changed itself.
-
-    Of a merge only what differs from every parent counts: the rest was somebody else's.
-    """
-    for oid in repo.rev_list("--first-parent", "--reverse", f"{since}..{tip}"):
-        parents = repo.require_commit(oid).parents
-        changes = [set(repo.changed(parent, oid)) for parent in parents]
-        yield oid, sorted(set.intersection(*changes)) if changes else []
-
-
-def tampered(
-    store: Store, cards: Cards, branch: Branch, old: Oid, new: Oid, paths: Iterable[str]
-) -> list[str]:
-    """What of a change under `.workstreams/` a worktree's branch may not make."""
-    own = {cards.tasks[t].path for t in cards.tasks_on(branch)}
-    said = []
-    for path in paths:
-        if not path.startswith(ROOT + "/"):
-            continue
-        before, after = store.repo.read(old, path), store.repo.read(new, path)
-        if path not in own:
-            said.append(
-                f"{path} is not this worktree's to change: cards are reviewed on {cards.config.trunk}"
-            )
-        elif after is None or before is None or split(before)[0] != split(after)[0]:
-            said.append(f"{path}: the spec half changes only on {cards.config.trunk}, by review")
-    return said
-
-
 def require_inside(
-    store: Store, snapshot: Snapshot, task: TaskId, since: Oid, tip: Oid, content: Oid
+    store: Store,
+    snapshot: Snapshot,
+    task: TaskId,
+    since: Oid,
+    tip: Oid,
+    content: Oid,
+    *,
+    tracking: bool = True,
 ) -> None:
-    """Raises unless everything the branch did since its claim lies within the boundary.
+    """Raises unless the guards pass all that the branch did since its claim, and the content.
+
+    Args:
+        tracking: whether the branch's own cards are judged too; not where what is stale or unproven
+            is verified anew: that its evidence does not fit is why.
 
     Raises:
         Refused: each path with its owner.
     """
-    cards = snapshot.cards
-    branch = cards.branch_of(task)
-    said: list[str] = []
-    for oid, paths in own_changes(store.repo, since, tip):
-        found = trespasses(cards, branch, task, paths)
-        parent = store.repo.require_commit(oid).parents[0]
-        if len(store.repo.require_commit(oid).parents) == 1:
-            found += tampered(store, cards, branch, parent, oid, paths)
-        said += [f"{line} (commit {oid[:10]})" for line in found]
+    rules = Rules(store.repo, snapshot.trunk, snapshot.trunk_tip)
+    branch = snapshot.cards.branch_of(task)
+    known = [since, snapshot.trunk_tip]
+    said = breaches(rules, branch, tip, known, snapshot.trunk_tip)
     committed = bool(said)
-    paths = store.repo.changed(tip, content)
-    said += trespasses(cards, branch, task, paths)
-    said += tampered(store, cards, branch, tip, content, paths)
+    said += breaches_of(rules, branch, Change.of(store.repo, content, [tip]))
+    if not tracking:
+        own = {snapshot.cards.tasks[t].path for t in snapshot.cards.tasks_on(branch)}
+        said = [breach for breach in said if breach.path not in own]
     if said:
         # A revert would be one more commit outside the boundary.
         undo = (
@@ -223,10 +180,23 @@ def task_here(store: Store, snapshot: Snapshot) -> TaskId:
     """
     here = store.repo.here()
     task = at_work(snapshot, here.branch) if here and here.branch else None
-    if task is None:
-        where = f"on {here.branch}" if here and here.branch else "here"
-        raise NotReady(f"no task is at work {where}", "name one, or run `gitwaves start ID`")
-    return task
+    if task is not None:
+        return task
+    where = f"on {here.branch}" if here and here.branch else "here"
+    if here and here.branch is None:
+        where += f": in the middle of {here.busy()}" if here.busy() else ": HEAD is detached"
+    raise NotReady(f"no task is at work {where}", _way_back(store, snapshot, here))
+
+
+def _way_back(store: Store, snapshot: Snapshot, here: Worktree | None) -> str:
+    """What to do in a worktree where no task is at work: often somebody switched its branch."""
+    for branch in sorted(snapshot.tips) if here else ():
+        folder = folder_for(store.repo, snapshot.cards, branch.replace("/", "-"))
+        if here and here.branch != branch and here.path.resolve() == folder:
+            if here.holds() == branch:
+                return "finish or abort it first"
+            return f"this is the worktree of {branch}: go back with `git switch {branch}`"
+    return "name one, or run `gitwaves start ID`"
 
 
 def verify(
@@ -256,6 +226,8 @@ def verify(
     branch = cards.branch_of(task)
     fact = snapshot.facts[task]
     worktree = repo.holder(branch)
+    if at_work(snapshot, branch) == task and worktree is None:
+        place_for(repo, cards, branch)  # where its folder is on something else, this says so
     if at_work(snapshot, branch) != task or worktree is None:
         raise NotReady(f"{task} is not at work here", f"run `gitwaves start {task}` first")
     if worktree.branch != branch or worktree.busy():
@@ -264,17 +236,16 @@ def verify(
             "finish or abort it first",
         )
     steps = cards.tasks[task].verify
-    Trust(repo.common, repo.clone_id()).require(
-        [s.run for s in steps if s.run], trust_trunk=trust_trunk
-    )
+    require_steps(repo, cards, [task], trust_trunk=trust_trunk)
     require_plain_index(repo, worktree)
     content = candidate(repo, worktree, made_files(repo, branch))
     code = repo.code_tree(content)
     tip = repo.branch(branch)
     assert tip is not None
-    require_inside(store, snapshot, task, claimed_at(store, snapshot, task, tip), tip, content)
+    since = claimed_at(store, snapshot, task, tip)
+    require_inside(store, snapshot, task, since, tip, content)
     claim = fact.tracking.claim
-    if claim and claim.tree == code and not unchanged:
+    if claim and not unchanged and not _worked(repo, claim, since, tip, code):
         raise Refused(
             f"nothing changed since {task} was claimed",
             "if nothing has to change, say so with `gitwaves verify --unchanged`",
@@ -282,17 +253,30 @@ def verify(
     absent = [p for p in cards.tasks[task].produces if repo.at(content, p.rstrip("/")) is None]
     if absent:
         raise Refused(f"{task} must produce {', '.join(absent)}", "make it, then verify again")
+    signer = signer_for(repo, cards.config, snapshot.trunk_tip)
     outcome = run_steps(steps, worktree.path, log_path(repo, task), cancel=cancel, confirm=confirm)
     changed, made = _aftermath(repo, worktree, content)
     note_made(repo, branch, made)
     result = Verified(task, outcome, made=tuple(made), changed=tuple(changed))
     if not result.passed:
         return result
-    save(repo, Receipt(task, code, cards.digest(task), content, outcome.runs, attempts, unchanged))
+    digest, runs = cards.digest(task), outcome.runs
+    signature = signer.sign(task, code, digest, runs) if signer else None
+    save(repo, Receipt(task, code, digest, content, runs, attempts, unchanged, signature))
     advanced = advance(store, branch)
     head = repo.branch(branch)
     differs = [] if advanced or head is None else _code_paths(repo.changed(head, content))
     return replace(result, done=any(a.task == task for a in advanced), differs=tuple(differs))
+
+
+def _worked(repo: Repo, claim: Claim, since: Oid, tip: Oid, code: Oid) -> bool:
+    """Whether a branch changed anything itself since a claim: bringing in trunk is no work."""
+    if code == claim.tree:
+        return False
+    if code != repo.code_tree(tip):
+        return True
+    line = repo.rev_list("--first-parent", f"{since}..{tip}")
+    return any(map(_code_paths, own_changes(repo, line).values()))
 
 
 def _aftermath(repo: Repo, worktree: Worktree, content: Oid) -> tuple[list[str], list[str]]:
@@ -350,11 +334,12 @@ def advance(store: Store, branch: Branch | None = None) -> list[Advanced]:
     repo = store.repo
     done: list[Advanced] = []
     with repo.lock():
+        finish_all(repo)
         snapshot = store.snapshot()
         branches = [branch] if branch else sorted(snapshot.tips)
         for name in branches:
             task = at_work(snapshot, name)
-            local = repo.branch(name)
+            local = _caught_up(repo, name, snapshot.tips.get(name))
             if (
                 task is None
                 or local is None
@@ -368,12 +353,27 @@ def advance(store: Store, branch: Branch | None = None) -> list[Advanced]:
             if commit is not None:
                 done.append(Advanced(task, commit))
                 mark(repo, snapshot.cards, name, None)
+            elif not marker(repo, name).exists():
+                mark(repo, snapshot.cards, name, task)
         publish(store, snapshot)
     if done:
         before = set(store.progress(snapshot).runnable)
         opened = tuple(t for t in store.progress(refresh(store)).runnable if t not in before)
         done[-1] = replace(done[-1], opened=opened)
     return done
+
+
+def _caught_up(repo: Repo, branch: Branch, tip: Oid | None) -> Oid | None:
+    """The tip of a branch here, once it has the state that was pushed before it could land here."""
+    local = repo.branch(branch)
+    if local is None or tip is None or local == tip or not repo.is_ancestor(local, tip):
+        return local
+    if repo.code_tree(local) != repo.code_tree(tip):
+        return local  # somebody's work: to be taken in by whoever is at work here
+    with contextlib.suppress(NotReady, Refused):
+        repo.land(branch, tip, local)
+        return tip
+    return local
 
 
 def _advance(
@@ -393,15 +393,16 @@ def _advance(
             tracking.claim and tracking.claim.tree == tree and not receipt.unchanged
         ):
             continue
+        proof = Evidence(oid, tree, digest, receipt.runs, signature=receipt.signature)
+        if store.unsigned(snapshot, task, proof):
+            continue  # it passed before signatures were asked for: it is to be verified again
         learned, gaps = trailers(repo, since, oid)
         done = replace(
-            tracking,
+            taught(tracking, learned, gaps),
             status=Status.DONE,
             finished=now(),
             attempts=max(tracking.attempts, receipt.attempts),
-            evidence=Evidence(oid, tree, digest, receipt.runs),
-            learnings=tuple(dict.fromkeys((*tracking.learnings, *learned))),
-            spec_gaps=(*tracking.spec_gaps, *(g for g in gaps if g not in tracking.spec_gaps)),
+            evidence=proof,
         )
         return _record_done(store, snapshot, done, oid, branch, tip)
     return None
@@ -437,13 +438,24 @@ def _busy(repo: Repo, branch: Branch) -> bool:
 
 
 def _carry_over(store: Store, snapshot: Snapshot, branch: Branch, tip: Oid) -> list[Advanced]:
-    """Binds evidence anew whose commit an amend or a rebase rewrote, with the same code tree."""
+    """Binds evidence anew whose commit an amend or a rebase rewrote, with the same code tree.
+
+    Where the done commit alone was rewritten (amended with more work, say), it is written again: for
+    what this clone verified itself, so that evidence typed by hand never gets one.
+    """
     repo = store.repo
     carried = []
     for task in snapshot.cards.tasks_on(branch):
         fact = snapshot.facts[task]
         evidence = fact.tracking.evidence
-        if fact.verdict is not Verdict.STALE or fact.landed or evidence is None:
+        if fact.landed or evidence is None:
+            continue
+        if fact.verdict is Verdict.HOLDS and find(repo, task, evidence.tree, evidence.spec):
+            if done_commit(store, snapshot, task) == evidence.commit:
+                tip = _record_done(store, snapshot, fact.tracking, evidence.commit, branch, tip)
+                carried.append(Advanced(task, tip))
+            continue
+        if fact.verdict is not Verdict.STALE:
             continue
         if evidence.spec != snapshot.cards.digest(task):
             continue
@@ -529,6 +541,8 @@ def note(store: Store, name: str, tracking: Callable[[Tracking], Tracking]) -> T
         fact = snapshot.facts[task]
         branch = snapshot.cards.branch_of(task)
         other = at_work(snapshot, branch)
+        if fact.tip is None and fact.tracking.status is not Status.PLANNED:
+            fact = replace(fact, tip=snapshot.trunk_tip)  # it landed, and its branch was removed
         if fact.tip is None:
             raise NotReady(f"{task} was never begun", f"run `gitwaves start {task}` first")
         if other not in {None, task}:

@@ -242,5 +242,5 @@ def require_node(progress: Progress, name: str) -> TaskId | PointId | BatchId:
     meant = closest(name, known)
     raise UsageError(
         f"no task, merge point or batch is called {oneline(name)!r}",
-        f"did you mean {meant}?" if meant else "gitwaves status lists them all",
+        f"did you mean {meant}?" if meant else "`gitwaves status` lists them all",
     )

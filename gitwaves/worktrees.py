@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from gitwaves.errors import GitError, GitwavesError, Refused
+from gitwaves.errors import GitwavesError, NotReady, Refused
 from gitwaves.git import Repo, Worktree
 from gitwaves.model import ROOT, Branch, Cards, Oid, TaskId
+from gitwaves.unfinished import discard, own
 
 # `folder/**` means the same to gitignore and to a glob pathspec.
 _PLAIN = re.compile(r"(?:[A-Za-z0-9_.-]+/)+\*\*", re.ASCII)
@@ -36,11 +40,32 @@ def place_for(repo: Repo, cards: Cards, branch: Branch) -> Place:
         return Place(holder.path, holder)
     path = folder_for(repo, cards, branch.replace("/", "-"))
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if any(w.half_made and w.path == path for w in repo.listed_worktrees()):
+            raise NotReady(
+                f"{path} is half made: `git worktree add` was killed, or is still at it",
+                "run `gitwaves doctor --fix`, then the same command again",
+            )
+        held = next((w for w in repo.worktrees() if w.path.resolve() == path), None)
+        if held is not None:
+            raise _elsewhere(repo, held, branch)
         raise GitwavesError(
             f"{path} is there already, and is not the worktree of {branch}",
             "move it away, or set `worktrees:` in .workstreams/config.yaml to another place",
         )
     return Place(path, None)
+
+
+def _elsewhere(repo: Repo, held: Worktree, branch: Branch) -> GitwavesError:
+    """The error for a worktree that somebody switched to something else."""
+    there = held.branch or "a detached HEAD"
+    path = shlex.quote(str(held.path))
+    if repo.branch(branch) is not None:
+        hint = f"`git -C {path} switch {branch}`, then run the same command again"
+    elif held.branch is not None:
+        hint = f"there is no branch {branch}: if {there} is it, `git -C {path} branch -m {branch}`"
+    else:
+        hint = f"there is no branch {branch}: make it there with `git -C {path} switch -c {branch}`"
+    return NotReady(f"{held.path} is on {there}, not on {branch}", hint)
 
 
 def folder_for(repo: Repo, cards: Cards, name: str) -> Path:
@@ -120,23 +145,59 @@ def mark(repo: Repo, cards: Cards, branch: Branch, task: TaskId | None) -> None:
         beside.unlink(missing_ok=True)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    patterns = [p for w in cards.workstreams.values() if w.branch == branch for p in w.paths]
-    plain = all(_PLAIN.fullmatch(p) for p in patterns) and not cards.tasks[task].paths
-    if patterns and plain:
-        beside.write_text("".join(f":(top,exclude,glob){p}\n" for p in patterns))
+    if specs := _pathspecs(cards, branch, task):
+        beside.write_text(specs)
     else:
         beside.unlink(missing_ok=True)
     path.write_text(task + "\n")
 
 
+def is_marked(repo: Repo, cards: Cards, branch: Branch, task: TaskId | None) -> bool:
+    """Whether what `mark` would write is what stands there."""
+    path = marker(repo, branch)
+    wanted = (f"{task}\n", _pathspecs(cards, branch, task)) if task else ("", "")
+    found = []
+    for file in (path, path.with_name(path.name + ".paths")):
+        try:
+            found.append(file.read_text())
+        except FileNotFoundError:
+            found.append("")
+    return tuple(found) == wanted
+
+
+def _pathspecs(cards: Cards, branch: Branch, task: TaskId) -> str:
+    patterns = [p for w in cards.workstreams.values() if w.branch == branch for p in w.paths]
+    plain = all(_PLAIN.fullmatch(p) for p in patterns) and not cards.tasks[task].paths
+    return "".join(f":(top,exclude,glob){p}\n" for p in patterns) if plain else ""
+
+
 @contextlib.contextmanager
-def alone(repo: Repo, name: str) -> Iterator[None]:
-    """Waits until no other process is at the thing called `name`, and keeps others off it."""
-    folder = repo.state_dir / "alone"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / name.replace("/", "%2F")).open("ab") as file:
+def alone(repo: Repo, name: str) -> Iterator[BinaryIO]:
+    """Waits until no other process is at the thing called `name`, and keeps others off it.
+
+    The file that it is locked by is the block's to write a note in.
+    """
+    path = _alone(repo, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield file
+
+
+def is_alone(repo: Repo, name: str) -> bool:
+    """Whether some process is at the thing called `name`."""
+    try:
+        with _alone(repo, name).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _alone(repo: Repo, name: str) -> Path:
+    return repo.state_dir / "alone" / name.replace("/", "%2F")
 
 
 @contextlib.contextmanager
@@ -145,13 +206,25 @@ def scratch(repo: Repo, path: Path, commit: Oid) -> Iterator[Path]:
 
     Two processes that want the same folder have it one after the other.
     """
-    with alone(repo, path.name):
-        if path.exists():
-            with contextlib.suppress(GitError):
-                repo.remove_worktree(path, force=True)
-        repo.add_worktree(path, commit)
+    with alone(repo, path.name), own(repo, path):
         try:
+            repo.add_worktree(path, commit)
             yield path
         finally:
-            with contextlib.suppress(GitError):
-                repo.remove_worktree(path, force=True)
+            discard(repo, path)
+
+
+def left_scratch(repo: Repo) -> list[tuple[str, Path]]:
+    """The clean checkouts that a killed process left: the name that it was alone with, the folder."""
+    left = []
+    for file in sorted((repo.state_dir / "scratch").glob("[!.]*")):
+        with contextlib.suppress(OSError):
+            if not is_alone(repo, file.name):
+                left.append((file.name, Path(os.fsdecode(file.read_bytes()))))
+    return left
+
+
+def forget_scratch(repo: Repo, name: str) -> None:
+    """Notes that the clean checkout called `name` is gone."""
+    with alone(repo, name):
+        (repo.state_dir / "scratch" / name).unlink(missing_ok=True)

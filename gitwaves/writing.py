@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from gitwaves.cards import point_path, task_path, with_tracking
 from gitwaves.errors import Conflict, GitError, LostClaim, NotReady, Refused
 from gitwaves.git import Entry, Repo
 from gitwaves.graph import graph_of
 from gitwaves.halves import split
+from gitwaves.lessons import learnings_lines, merged_around, section_of, with_learnings
 from gitwaves.model import (
     DASHBOARD_BRANCH,
     DASHBOARD_PATH,
@@ -18,19 +20,17 @@ from gitwaves.model import (
     Branch,
     Cards,
     Oid,
+    Progress,
     Status,
     TaskId,
     Tracking,
     Verdict,
     natural,
-    noted,
 )
 from gitwaves.render import dashboard
 from gitwaves.store import Snapshot, Store
+from gitwaves.unfinished import finish
 from gitwaves.yamlfile import MAX_BYTES
-
-LEARNINGS_START = "<!-- gitwaves: learnings, compiled from the task cards -->"
-LEARNINGS_END = "<!-- gitwaves: end -->"
 
 
 def now() -> str:
@@ -126,14 +126,17 @@ def settled_merge(
     """
     repo = store.repo
     merged = repo.merge_trees(ours, theirs.commit)
-    conflicts = [p for p in merged.conflicts if not p.startswith(ROOT + "/")]
+    compiled = _around_learnings(store, snapshot, ours, theirs.commit, merged.conflicts)
+    conflicts = [p for p in merged.conflicts if not p.startswith(ROOT + "/") and p not in compiled]
     if conflicts:
         shown = ", ".join(conflicts[:8]) + (
             f" and {len(conflicts) - 8} more" if len(conflicts) > 8 else ""
         )
-        raise MergeConflict(f"{theirs.name} does not merge: {shown}", theirs, tuple(conflicts))
+        message = f"{theirs.name} does not merge: {shown}"
+        raise MergeConflict(message, theirs, tuple(conflicts), compiled)
     cards_tree = settled_cards(store, snapshot, [ours, theirs.commit], own)
-    entries = repo.tree(merged.tree)
+    tree = repo.with_files(merged.tree, dict(compiled)) if compiled else merged.tree
+    entries = repo.tree(tree)
     entries.pop(ROOT, None)
     if cards_tree is not None:
         entries[ROOT] = Entry("40000", cards_tree)
@@ -141,12 +144,55 @@ def settled_merge(
 
 
 class MergeConflict(Conflict):
-    """A merge in memory that a person has to finish."""
+    """A merge in memory that a person has to finish; `compiled` is what they need not look at."""
 
-    def __init__(self, message: str, side: Side, paths: tuple[str, ...]) -> None:
+    def __init__(
+        self, message: str, side: Side, paths: tuple[str, ...], compiled: Mapping[str, bytes]
+    ) -> None:
         super().__init__(message)
         self.side = side
         self.paths = paths
+        self.compiled = compiled
+
+
+def _around_learnings(
+    store: Store, snapshot: Snapshot, ours: Oid, theirs: Oid, conflicts: Iterable[str]
+) -> dict[str, bytes]:
+    """What of the conflicts is one of compiled sections alone, merged around them; trunk's stands."""
+    repo = store.repo
+    found: dict[str, bytes] = {}
+    bases = repo.merge_bases(ours, theirs)
+
+    def read(commit: Oid, path: str) -> str | None:
+        entry = repo.at(commit, path)
+        data = repo.blob(entry.oid) if entry and entry.mode.startswith("100") else None
+        return None if data is None else data.decode(errors="surrogateescape")
+
+    for path in sorted({*conflicts}.intersection(snapshot.cards.config.learnings)):
+        our_text, their_text = read(ours, path), read(theirs, path)
+        if our_text is None or their_text is None:
+            continue  # taken away by one of them
+        trunk = read(snapshot.trunk_tip, path) or ""
+        span = section_of(trunk)
+        section = trunk[span[0] : span[1]] if span else ""
+        base = (read(bases[0], path) if bases else None) or ""
+        merged = merged_around(base, our_text, their_text, section, partial(_merged, repo))
+        if merged is not None:
+            found[path] = merged.encode(errors="surrogateescape")
+    return found
+
+
+def _merged(repo: Repo, base: str, ours: str, theirs: str) -> str | None:
+    """Three texts merged by Git, in its object database; None where they conflict."""
+
+    def commit(text: str, *parents: Oid) -> Oid:
+        data = text.encode(errors="surrogateescape")
+        return repo.commit_tree(repo.with_files(repo.empty_tree(), {"text": data}), parents, "x\n")
+
+    common = commit(base)
+    merged = repo.merge_trees(commit(ours, common), commit(theirs, common))
+    data = None if merged.conflicts else repo.read(merged.tree, "text")
+    return None if data is None else data.decode(errors="surrogateescape")
 
 
 def settled_cards(
@@ -158,27 +204,47 @@ def settled_cards(
     if top is None:
         return None
     cards = snapshot.cards
-    unlanded = [t for t in cards.tasks if t in snapshot.facts and not snapshot.facts[t].landed]
+    known = [t for t in cards.tasks if t in snapshot.facts]
+    unlanded = [t for t in known if not snapshot.facts[t].landed]
     evidence = {
         t: e.commit for t in unlanded if (e := snapshot.facts[t].tracking.evidence) is not None
     }
     missing = repo.missing_from(evidence.values(), parents) if evidence else set()
+    # what a landed task taught since, which only its branch says
+    told = [t for t in known if t not in unlanded and says_more(snapshot, t)]
     changes: dict[str, bytes | Oid | None] = {}
-    for task in unlanded:
+    for task in (*unlanded, *told):
         fact = snapshot.facts[task]
         mine = own is not None and cards.branch_of(task) == own
-        proven = fact.verdict is Verdict.HOLDS and evidence.get(task) not in missing
-        if not (mine or proven):
-            continue
+        proven = fact.verdict is Verdict.HOLDS and evidence.get(task) not in {*missing, None}
         path = cards.tasks[task].path
         data = repo.read(snapshot.trunk_tip, path)
-        if data is None:
+        if data is None or not (mine or proven or task in told):
             continue
-        written = (repo.at(parent, path) for parent in parents)
-        changes[path.removeprefix(ROOT + "/")] = next(
-            (e.oid for e in written if e and _says(store, e, path, data, fact.tracking)), None
-        ) or with_tracking(data, fact.tracking)
+        entries = (repo.at(parent, path) for parent in parents)
+        says = (e.oid for e in entries if e and _says(store, e, path, data, fact.tracking))
+        written = next(says, None)
+        if written or mine or proven:
+            changes[path.removeprefix(ROOT + "/")] = written or with_tracking(data, fact.tracking)
     return repo.with_files(top.oid, changes) if changes else top.oid
+
+
+def says_more(snapshot: Snapshot, task: TaskId) -> bool:
+    """Whether a landed task's tracking, as it is read, is more than what trunk's card says."""
+    fact, card = snapshot.facts[task], snapshot.cards.tracking.get(task)
+    return card is not None and not fact.misplaced and card != fact.tracking
+
+
+def only_state(repo: Repo, tip: Oid, trunk: Oid) -> bool:
+    """Whether trunk holds a branch, but for commits that only tell of state.
+
+    A merge is somebody's work where it says something that none of its parents says.
+    """
+    for oid in repo.rev_list(f"{trunk}..{tip}"):
+        code = repo.code_tree(oid)
+        if all(repo.code_tree(parent) != code for parent in repo.require_commit(oid).parents):
+            return False
+    return True
 
 
 def _says(store: Store, entry: Entry, path: str, card: bytes, tracking: Tracking) -> bool:
@@ -242,9 +308,12 @@ def land(store: Store, cards: Cards, branch: Branch, new: Oid, old: Oid | None) 
         LostClaim: the remote's branch moved; another clone was faster.
         Refused, NotReady: see `Repo.land`.
     """
+    with store.repo.lock():
+        finish(store.repo, branch)
     remote = cards.config.remote
     if remote is not None and not store.offline:
         new = _on_top_of(store, cards, branch, new)
+        _require_one_line(store, branch, new, remote)
         done = store.repo.push(remote, f"{new}:refs/heads/{branch}")
         if done.returncode:
             said = done.stderr.decode(errors="replace")
@@ -260,6 +329,21 @@ def land(store: Store, cards: Cards, branch: Branch, new: Oid, old: Oid | None) 
         if here is None or store.repo.is_ancestor(here, new):
             old = here  # what it builds on was the remote's, which was ahead
     store.repo.land(branch, new, old)
+
+
+def _require_one_line(store: Store, branch: Branch, new: Oid, remote: str) -> None:
+    """Raises before anything is pushed, where what is here could not follow it.
+
+    Raises:
+        NotReady: the branch here holds commits that `new`, built on the remote's line, does not.
+    """
+    here = store.repo.branch(branch)
+    if here is not None and not store.repo.is_ancestor(here, new):
+        raise NotReady(
+            f"{branch} here and {remote}/{branch} have diverged",
+            f"put yours on top where {branch} is checked out: `git rebase {remote}/{branch}`, "
+            "then run the same command again",
+        )
 
 
 def _on_top_of(store: Store, cards: Cards, branch: Branch, new: Oid) -> Oid:
@@ -301,46 +385,6 @@ def publish(store: Store, snapshot: Snapshot) -> None:
 # --- what is generated -------------------------------------------------------------------------
 
 
-def learnings_of(snapshot: Snapshot) -> list[tuple[str, str, str]]:
-    """Every learning once: task, the verified commit (short, or empty), text."""
-    found: dict[str, tuple[str, str, str]] = {}
-    for task in sorted(snapshot.cards.tasks, key=natural):
-        fact = snapshot.facts.get(task)
-        if fact is None:
-            continue
-        evidence = fact.tracking.evidence
-        for text in fact.tracking.learnings:
-            key = " ".join(text.lower().split())
-            found.setdefault(
-                key, (task, evidence.commit[:10] if evidence else "", " ".join(text.split()))
-            )
-    return list(found.values())
-
-
-def learnings_lines(snapshot: Snapshot) -> str:
-    """The compiled learnings as Markdown; no text in them can end the section, or hide the rest."""
-    return "".join(
-        f"- {_uncommented(noted(text))} ({task}{f', {oid}' if oid else ''})\n"
-        for task, oid, text in learnings_of(snapshot)
-    )
-
-
-def _uncommented(text: str) -> str:
-    return text.replace("<!--", "&lt;!--").replace("-->", "--&gt;")
-
-
-def with_learnings(text: str, lines: str) -> str:
-    """`text` with its marked section compiled anew; nothing outside the markers is touched."""
-    section = f"{LEARNINGS_START}\n{lines}{LEARNINGS_END}\n"
-    start = text.find(LEARNINGS_START)
-    end = text.find(LEARNINGS_END, start)
-    if start >= 0 and end >= 0:
-        return text[:start] + section + text[end + len(LEARNINGS_END) :].removeprefix("\n")
-    if not lines:
-        return text
-    return text + ("\n" if text and not text.endswith("\n\n") else "") + section
-
-
 def refresh(store: Store) -> Snapshot:
     """Brings the live dashboard branch up to date; returns the state that it shows.
 
@@ -349,20 +393,37 @@ def refresh(store: Store) -> Snapshot:
     """
     with store.repo.lock():
         snapshot = store.snapshot()
-        shown = store.progress(snapshot, local=False)
-        files: dict[str, bytes | Oid | None] = {
-            "DASHBOARD.txt": dashboard(shown).encode("ascii"),
-            "LEARNINGS.md": ("# Learnings\n\n" + learnings_lines(snapshot)).encode(),
-        }
         repo = store.repo
         tip = repo.branch(DASHBOARD_BRANCH)
-        if tip is None or any(repo.read(tip, path) != data for path, data in files.items()):
+        shown = store.progress(snapshot, local=False)
+        files = _live(snapshot, shown)
+        if tip is None or not _shows(store, tip, files):
             tree = repo.with_files(repo.empty_tree(), files)
             counts = shown.counts
             subject = f"gitwaves: {counts['done']}/{counts['total'] - counts['cancelled']} done\n"
             new = repo.commit_tree(tree, [tip] if tip else [], subject)
             repo.land(DASHBOARD_BRANCH, new, tip)
         return snapshot
+
+
+def is_live(store: Store, snapshot: Snapshot) -> bool:
+    """Whether the live dashboard branch shows a state, or was never begun."""
+    tip = store.repo.branch(DASHBOARD_BRANCH)
+    return tip is None or _shows(store, tip, _live(snapshot, store.progress(snapshot, local=False)))
+
+
+def _live(snapshot: Snapshot, shown: Progress) -> Mapping[str, bytes]:
+    """What the live dashboard branch holds."""
+    return {
+        "DASHBOARD.txt": dashboard(shown).encode("ascii"),
+        "LEARNINGS.md": (
+            "# Learnings\n\n" + "".join(learnings_lines(snapshot.cards, snapshot.facts))
+        ).encode(),
+    }
+
+
+def _shows(store: Store, tip: Oid, files: Mapping[str, bytes]) -> bool:
+    return all(store.repo.read(tip, path) == data for path, data in files.items())
 
 
 def record_on_trunk(store: Store) -> str | None:
@@ -386,7 +447,7 @@ def _record_on_trunk(store: Store) -> None:
         trunk = snapshot.trunk_tip
         shown = store.progress(snapshot, local=False)
         files: dict[str, bytes | Oid | None] = {DASHBOARD_PATH: dashboard(shown).encode("ascii")}
-        lines = learnings_lines(snapshot)
+        lines = learnings_lines(snapshot.cards, snapshot.facts)
         for path in snapshot.cards.config.learnings:
             if not _may_hold_learnings(repo, trunk, path):
                 continue

@@ -9,6 +9,8 @@ package=@PACKAGE@
 
 [ -z "$GITWAVES_HOOK" ] || exit 0 # git as called by gitwaves
 
+( # what leaves here goes on below, where others may have added something
+
 # post-rewrite gets what was rewritten on standard input, and two are to read it.
 rewritten=
 [ "$hook" != post-rewrite ] || rewritten=$(cat)
@@ -49,8 +51,20 @@ while :; do
 done
 common=$(git rev-parse --git-common-dir 2>/dev/null) || exit 0
 work=$common/gitwaves/at-work/$branch
-[ -f "$work" ] || exit 0
-[ -x "$python" ] && [ -f "$package" ] || exit 0 # gitwaves was removed
+unfinished=$common/gitwaves/unfinished/$branch # gitwaves was killed: no commit may take a part of it
+[ "$hook" = pre-commit ] && [ -f "$unfinished" ] || [ -f "$work" ] || exit 0
+
+# Gone, or broken: the commit goes on. What hooks refuse is refused again by `gitwaves verify`.
+say() {
+	echo "gitwaves: $1; \`gitwaves doctor --fix\` mends it" >&2
+}
+for needed in "$python" "$package"; do
+	[ ! -f "$needed" ] || continue
+	case $hook in
+	post-commit | post-merge) say "this hook looks for $needed, which is gone" ;;
+	esac
+	exit 0
+done
 
 case $hook in
 commit-msg) # no trailer of ours: nothing to check
@@ -58,7 +72,7 @@ commit-msg) # no trailer of ours: nothing to check
 	;;
 pre-commit) # Git's own pathspecs can tell that nothing staged lies outside a plain boundary
 	own=$(git rev-parse --git-dir 2>/dev/null) || exit 0
-	if [ -s "$work.paths" ] && [ ! -e "$own/MERGE_HEAD" ]; then
+	if [ -s "$work.paths" ] && [ ! -e "$own/MERGE_HEAD" ] && [ ! -f "$unfinished" ]; then
 		(
 			set --
 			while IFS= read -r spec; do
@@ -86,12 +100,18 @@ post-commit | post-merge)
 	;;
 esac
 
+feed "$python" -P -m gitwaves hook "$hook" "$@"
+status=$?
 case $hook in
-post-*)
-	feed "$python" -P -m gitwaves hook "$hook" "$@" || :
-	exit 0
-	;;
-*)
-	exec "$python" -P -m gitwaves hook "$hook" "$@"
-	;;
+post-*) exit 0 ;;
 esac
+# Only what gitwaves refuses, or an interrupt, stops a commit.
+if [ "$status" -eq 0 ] || [ "$status" -ge 128 ]; then
+	exit "$status"
+elif [ "$status" -eq 1 ] && "$python" -P -c 'import gitwaves.cli' 2>/dev/null; then
+	exit 1
+fi
+say "this hook failed (exit $status)"
+exit 0
+) || exit $?
+# gitwaves: end. What is added below runs after it, and stays when gitwaves goes.

@@ -16,6 +16,8 @@ from tests.repo import Repo
 # Nothing else of the caller's environment reaches a test: no GIT_*, PYTHON*, NO_COLOR, CI, nothing
 # that an agent client sets.
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR")
+# Where the real agent clients are, for the tests that run them; how long those that kill take.
+_ASKED_FOR = ("GITWAVES_CLIENTS", "GITWAVES_CHAOS")
 _KEPT_PREFIXES = ("COV_", "COVERAGE_", "HYPOTHESIS_", "PYTEST_")
 
 # The same examples on every run, and no verdict that hangs on how busy the machine is.
@@ -68,7 +70,7 @@ def home(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     home.mkdir()
     (home / ".gitconfig").write_text(_GITCONFIG, encoding="utf-8")
     for name in list(os.environ):
-        if name not in _KEPT and not name.startswith(_KEPT_PREFIXES):
+        if name not in (*_KEPT, *_ASKED_FOR) and not name.startswith(_KEPT_PREFIXES):
             monkeypatch.delenv(name)
     # The environment that the tests run in first, so that `python` is the same in verify steps.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])

@@ -83,11 +83,10 @@ def test_a_detached_head(plan: Repo) -> None:
     a1 = started(plan, "A1")
     a1.git("checkout", "-q", "--detach")
     assert fails(a1, "verify") == (
-        "Error: no task is at work here\nHint: name one, or run `gitwaves start ID`\n"
+        "Error: no task is at work here: HEAD is detached\n"
+        "Hint: this is the worktree of ws/A: go back with `git switch ws/A`\n"
     )
-    assert fails(a1, "verify", "A1") == (
-        "Error: A1 is not at work here\nHint: run `gitwaves start A1` first\n"
-    )
+    assert "is on a detached HEAD, not on ws/A\nHint: `git -C " in fails(a1, "verify", "A1")
 
 
 def test_init_on_a_detached_head(repo: Repo) -> None:
@@ -203,6 +202,13 @@ def test_a_card_of_any_bytes_is_a_finding(plan: Repo, text: bytes) -> None:
     assert "bug" not in done.err
     plan.commit("Break it")
     assert states(plan)["A1"] == "runnable"
+
+
+def test_a_name_that_is_a_file_of_ours(plan: Repo) -> None:
+    plan.write(".workstreams/WS-A/Workstream.yaml", plan.read(A2).replace("A2", "Workstream"))
+    done = plan.gw("check")
+    assert done.code == 1
+    assert "error: 'Workstream' cannot be an id: it is reserved" in done.out
 
 
 def test_a_cycle(plan: Repo) -> None:

@@ -17,6 +17,7 @@ from tests.repo import Repo
 
 FAKE = """\
 #!/bin/sh
+[ "$2" != -c ] || exit 0
 [ "$1 $2 $3 $4" = "-P -m gitwaves hook" ] || exit 99
 shift 4
 read -r line
@@ -233,9 +234,94 @@ def test_our_own_git_calls_run_no_hook(
     assert heard(calls) == []
 
 
-def test_a_removed_gitwaves_is_silent(tree: Repo, calls: Path) -> None:
-    Path(sys.executable).unlink()
-    assert tree.git("commit", "--allow-empty", "-q", "-m", "a\n\nLearned: a") == ""
+def committed(tree: Repo) -> str:
+    """What is said on standard error when a commit, which must go through, is made."""
+    before = tree.oid()
+    command = ["git", "commit", "--allow-empty", "-q", "-m", "a\n\nLearned: a"]
+    done = subprocess.run(command, cwd=tree.path, capture_output=True, text=True, check=True)
+    assert tree.oid() != before
+    assert done.stdout == ""
+    return done.stderr
+
+
+def test_a_removed_gitwaves_lets_commits_through_with_a_word(tree: Repo, calls: Path) -> None:
+    python = Path(sys.executable)
+    python.unlink()
+    said = (
+        f"gitwaves: this hook looks for {python}, which is gone; `gitwaves doctor --fix` mends it\n"
+    )
+    assert committed(tree) == said
+    tree.git("checkout", "-q", "-b", "other")
+    assert committed(tree) == ""  # nothing is at work there: nothing is missed
+
+
+def test_a_broken_gitwaves_lets_commits_through_with_a_word(
+    tree: Repo, calls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path(sys.executable)
+    real.write_text('#!/bin/sh\necho "No module named gitwaves" >&2\nexit 1\n')
+    failed = "gitwaves: this hook failed (exit 1); `gitwaves doctor --fix` mends it\n"
+    module = "No module named gitwaves\n"
+    assert committed(tree) == (module + failed) * 2 + module  # pre-commit, commit-msg, post-commit
+    real.write_text(FAKE)
+    for code in ("3", "127"):
+        monkeypatch.setenv("FAKE_EXIT", code)
+        assert committed(tree) == failed.replace("1", code) * 2
+    monkeypatch.setenv("FAKE_EXIT", "130")  # Ctrl-C
+    assert tree.git("commit", "--allow-empty", "-q", "-m", "b\n\nLearned: b", check=False) == ""
+    assert tree.git("log", "-1", "--format=%s") == "a"
+
+
+def test_what_is_added_below_our_lines_runs_and_stays(
+    tree: Repo, repo: Repo, calls: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shim = repo.path / ".git/hooks/post-commit"
+    added = 'echo "added ${0##*/}" >> "$CALLS"\n'
+    shim.write_text(shim.read_text() + added)
+    assert hooks.faults(open_(repo)) == {}
+    tree.commit("a\n\nLearned: a")
+    assert heard(calls)[-2:] == ["post-commit <>", "added post-commit"]
+    tree.git("checkout", "-q", "-b", "other")
+    tree.commit("b")
+    assert heard(calls) == ["added post-commit"]
+    python = tmp_path / "python"
+    python.write_text(FAKE)
+    monkeypatch.setattr(sys, "executable", str(python))
+    assert "post-commit: renewed" in hooks.install(open_(repo))
+    assert shim.read_text().endswith(added)
+    # Also where another manager moves it aside.
+    shim.rename(shim.with_name("post-commit.old"))
+    hook_file(repo, "post-commit", "#!/bin/sh\n# another's\n")
+    hooks.install(open_(repo))
+    assert shim.read_text().endswith(added)
+    said = hooks.uninstall(open_(repo))
+    assert shim.read_text() == "#!/bin/sh\n# another's\n"
+    kept = shim.with_name("post-commit.gitwaves-added")
+    assert kept.read_text() == "#!/bin/sh\n" + added
+    line = "post-commit.gitwaves-added: what was added below gitwaves' lines stays"
+    assert f"{line}, to be added to post-commit" in said
+    kept.unlink()
+    shim.unlink()
+    hooks.install(open_(repo))
+    shim.write_text(shim.read_text() + added)
+    hooks.uninstall(open_(repo))
+    assert shim.read_text() == "#!/bin/sh\n" + added
+    assert os.access(shim, os.X_OK)
+
+
+def test_from_a_linked_worktree_with_settings_of_its_own(
+    tree: Repo, repo: Repo, calls: Path
+) -> None:
+    hooks.uninstall(open_(repo))
+    repo.git("config", "extensions.worktreeConfig", "true")
+    tree.git("config", "--worktree", "core.autocrlf", "false")
+    assert len(hooks.install(open_(tree))) == len(hooks.HOOKS)
+    before = listing(repo)
+    assert hooks.install(open_(tree)) == []
+    assert hooks.install(open_(repo)) == []
+    assert listing(repo) == before
+    tree.commit("a\n\nLearned: a")
+    assert len(heard(calls)) == 3
 
 
 def test_the_hook_before_runs_first_and_decides(tree: Repo, repo: Repo, calls: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from gitwaves import git, merging, verifying
+from gitwaves import git, merging, remaining, verifying
 from gitwaves.errors import Conflict, NotReady, Refused
+from gitwaves.lessons import END as LEARNINGS_END
+from gitwaves.lessons import START as LEARNINGS_START
 from gitwaves.model import Oid, PointId, Status, Tracking, Verdict
 from gitwaves.store import Store
-from gitwaves.writing import LEARNINGS_END, LEARNINGS_START, joined, state_commit
+from gitwaves.writing import joined, state_commit
 from tests.landing import DONE, Plan, planned
 from tests.repo import Repo
 
@@ -205,6 +208,33 @@ def test_untrusted_steps_do_not_run(ready: Plan) -> None:
     assert runs_of(ready) == 0
 
 
+def test_a_person_confirms_what_no_command_can(ready: Plan) -> None:
+    path = ".workstreams/merge-points/MP1.yaml"
+    head, mark, rest = ready.repo.read(path).partition("# --- tracking")
+    ready.repo.write(path, f"{head}verify:\n  - manual: It looks right\n{mark}{rest}")
+    ready.repo.commit("Somebody looks at MP1")
+    said = ready.repo.gw("--trust-trunk", "merge", "MP1")
+    assert said.code == 1  # nobody can be asked
+    assert ready.states()["MP1"] == "ready"
+    # on a terminal somebody can
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "gitwaves", "--trust-trunk", "merge", "MP1"]
+    asked = subprocess.Popen(
+        command, cwd=ready.repo.path, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    os.write(ours, b"y\n")
+    out, err = asked.communicate(timeout=100)
+    os.close(theirs)
+    os.close(ours)
+    assert asked.returncode == 0, err
+    assert b"Confirm: It looks right" in err
+    assert b"landed MP1" in out
+    evidence = ready.tracking("MP1").evidence
+    assert evidence is not None
+    assert evidence.runs[0].run.startswith("manual: It looks right (confirmed by ")
+    ready.sound()
+
+
 # --- other people's work -----------------------------------------------------------------------
 
 
@@ -371,12 +401,17 @@ def clashing(plan: Plan) -> Plan:
     return plan
 
 
-def left_in(plan: Plan) -> Repo:
+def left_in(plan: Plan, *, resume: bool = False) -> Repo:
     """Has the merge fail in a conflict; the checkout that is left for a person."""
-    with pytest.raises(Conflict) as caught:
-        plan.merge()
-    assert caught.value.hint is not None
-    return Repo(Path(caught.value.hint.split("resolve the files in ")[1].split(", `git add`")[0]))
+    with pytest.raises(Conflict, match="does not merge") as caught:
+        plan.merge(resume=resume)
+    return where_of(caught.value)
+
+
+def where_of(conflict: Conflict) -> Repo:
+    """The checkout that a conflict was left in."""
+    assert conflict.hint is not None
+    return Repo(Path(conflict.hint.split("resolve the files in ")[1].split(", `git add`")[0]))
 
 
 def test_a_conflict_names_files_tasks_and_commits(clashing: Plan) -> None:
@@ -424,6 +459,24 @@ def test_a_resolved_conflict_lands(clashing: Plan, committed: bool) -> None:
     assert not checkout.path.exists()
     with pytest.raises(NotReady, match="no merge of MP1 is waiting"):
         clashing.merge(resume=True)
+    clashing.sound()
+
+
+def test_a_second_conflict_waits_in_its_turn(clashing: Plan) -> None:
+    clashing.repo.commit("Trunk too", **{"shared.txt": "from trunk\n"})
+    before = clashing.repo.oid("main")
+    checkout = left_in(clashing)
+    checkout.write("shared.txt", "from trunk and A\n")
+    checkout.git("add", "shared.txt")
+    first, checkout = checkout, left_in(clashing, resume=True)
+    assert not first.path.exists()
+    assert "from trunk and A" in checkout.read("shared.txt")
+    checkout.write("shared.txt", "from all\n")
+    checkout.git("add", "shared.txt")
+    clashing.merge(resume=True)
+    assert clashing.trunk_line(before) == LANDING
+    assert clashing.repo.read("shared.txt") == "from all\n"
+    assert not checkout.path.exists()
     clashing.sound()
 
 
@@ -520,7 +573,7 @@ def test_a_reverted_merge_point_lands_again(reverted: Plan) -> None:
     # and its branch goes on without a conflict
     reverted.do("A2")
     reverted.do("C1")
-    landed, failed = merging.rest(reverted.store, trust_trunk=True)
+    landed, failed = remaining.rest(reverted.store, trust_trunk=True)
     assert not failed
     assert [t for one in landed for t in one.tasks] == ["A2", "C1"]
     # a second time around
@@ -567,7 +620,7 @@ def test_a_squash_by_a_forge_is_a_landing(ready: Plan) -> None:
     ready.repo.commit("Trunk goes on", **{"README.md": "Hello\n"})
     ready.merge()
     assert ready.states()["MP1"] == DONE
-    landed, failed = merging.rest(ready.store, trust_trunk=True)
+    landed, failed = remaining.rest(ready.store, trust_trunk=True)
     assert not failed
     assert [one.tasks for one in landed] == [("A2",)]
     assert ready.repo.read("a/a1.txt") == "A1 and A2\n"
@@ -655,6 +708,17 @@ def test_rest_lands_what_no_merge_point_takes(ready: Plan) -> None:
     ready.sound()
 
 
+def test_rest_says_what_it_left_undone(ready: Plan) -> None:
+    ready.merge()
+    ready.do("C1")
+    verifying.note(ready.store, "C1", lambda t: replace(t, learnings=("Cents.",)))
+    ready.repo.write("CLAUDE.md", "# My draft\n")
+    said = ready.repo.gw_ok("--trust-trunk", "merge", "--rest")
+    assert "landed C1" in said.out
+    assert "the dashboard on trunk is not renewed: " in said.err
+    assert "CLAUDE.md" in said.err
+
+
 def test_a_branch_that_fails_stops_no_other(ready: Plan) -> None:
     ready.merge()
     ready.do("A2", **{"a/a2.txt": "A2\n", "shared.txt": "from A\n"})
@@ -667,3 +731,32 @@ def test_a_branch_that_fails_stops_no_other(ready: Plan) -> None:
     assert ready.fact("C1").landed
     assert not ready.fact("A2").landed
     ready.sound()
+
+
+def test_what_a_person_left_beside_a_resolution_is_kept(clashing: Plan) -> None:
+    checkout = left_in(clashing)
+    checkout.write("shared.txt", "from both\n")
+    checkout.git("add", "shared.txt")
+    checkout.write("shared.txt", "second thoughts\n")
+    checkout.write("notes.txt", "mine\n")
+    landed = merging.merge(clashing.store, "MP1", resume=True, trust_trunk=True)
+    assert landed.note is not None
+    assert landed.note.endswith("holds shared.txt, notes.txt, which did not land")
+    assert clashing.repo.read("shared.txt") == "from both\n"
+    assert checkout.read("shared.txt") + checkout.read("notes.txt") == "second thoughts\nmine\n"
+
+
+def test_what_start_cannot_merge_says_how_to_go_on(ready: Plan) -> None:
+    """The hint is followed to the letter."""
+    ready.repo.commit("Trunk has its own", **{"a/a1.txt": "trunk\n"})
+    done = ready.repo.gw("--trust-trunk", "start", "A2")
+    assert done.err == (
+        "Error: main does not merge: a/a1.txt\n"
+        "Hint: on ws/A, run `git merge main`, resolve the files and commit them, "
+        "then run the same command again\n"
+    )
+    worktree = ready.repo.at("../repo.worktrees/ws-A")
+    worktree.git("merge", "-q", "main", check=False)
+    worktree.commit("Both", **{"a/a1.txt": "both\n"})
+    ready.repo.gw_ok("--trust-trunk", "start", "A2")
+    assert worktree.read("a/a1.txt") == "both\n"

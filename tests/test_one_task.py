@@ -161,11 +161,16 @@ def test_init_in_an_empty_repository(repo: Repo) -> None:
             )
         ),
     ]
-    assert done.err == "next: commit a design doc, then `gitwaves import docs/design.md`\n"
+    assert done.err == (
+        "to see in `git diff` what changed in a card, and not its quoting and order:\n"
+        '  git config diff.gitwaves.textconv "gitwaves review --textconv"\n'
+        "  git config diff.gitwaves.cachetextconv true\n"
+        "next: commit a design doc, then `gitwaves import docs/design.md`\n"
+    )
     assert repo.read(".workstreams/config.yaml") == (
         "version: 1\ntitle: Repo\ntrunk: main\nagents: 8\nagent: claude\n"
     )
-    assert repo.read(".workstreams/.gitattributes") == "* -text\n"
+    assert repo.read(".workstreams/.gitattributes") == "* -text\n*.yaml diff=gitwaves\n"
     repo.commit("Plan")
     assert repo.gw_ok("check").out == ""
 

@@ -481,6 +481,9 @@ def test_show_unknown(show: Callable[[Progress, str], object]) -> None:
     with pytest.raises(UsageError, match="no task, merge point or batch is called 'mp1'") as error:
         show(small(), "mp1")
     assert error.value.hint == "did you mean MP1?"
+    with pytest.raises(UsageError) as error:
+        show(small(), "nothing-like-it")
+    assert error.value.hint == "`gitwaves status` lists them all"
 
 
 # --- plan ---
@@ -600,6 +603,7 @@ def test_status_json() -> None:
                 "wave": 1,
                 "state": "done",
                 "flags": [],
+                "reason": None,
                 "blocked_on": [],
                 "critical": False,
                 "slack_minutes": None,
@@ -621,6 +625,7 @@ def test_status_json() -> None:
                 "wave": 1,
                 "state": "blocked",
                 "flags": [],
+                "reason": None,
                 "blocked_on": [{"kind": "batch", "id": "1"}],
                 "critical": False,
                 "slack_minutes": 30,
@@ -638,6 +643,7 @@ def test_status_json() -> None:
                 "wave": 1,
                 "state": "active",
                 "flags": [],
+                "reason": None,
                 "blocked_on": [],
                 "critical": True,
                 "slack_minutes": 0,
@@ -655,6 +661,7 @@ def test_status_json() -> None:
                 "wave": 1,
                 "state": "blocked",
                 "flags": [],
+                "reason": None,
                 "blocked_on": [
                     {"kind": "task", "id": "B1"},
                     {"kind": "merge_point", "id": "MP1"},
@@ -741,6 +748,7 @@ def test_show_json() -> None:
             "tree": "7777777777777777777777777777777777777777",
             "spec": "sha256:5bec",
             "inputs": [],
+            "signature": None,
             "runs": [{"run": "make test", "exit": 0, "seconds": 1.25, "log": "sha256:10c"}],
         },
         "reason": None,

@@ -190,6 +190,7 @@ def test_the_example_is_valid(kind: str) -> None:
     [
         ("task", "tracking", TASK_DONE),
         ("merge-point", "tracking", POINT_DONE),
+        ("task", "tracking", {**TASK_DONE, "evidence": {**EVIDENCE, "signature": "U1NI+/=="}}),
         ("task", "batch", "P1.5-B1"),
         ("task", "batch", None),
         ("task", "estimate", "1h30m"),
@@ -235,6 +236,12 @@ def test_valid(kind: str, path: str, value: object) -> None:
         ("task", "tracking.x-note", "no", "tracking"),
         ("task", "tracking.evidence", {**EVIDENCE, "inputs": [OID]}, "tracking.evidence"),
         ("task", "tracking.evidence", {**EVIDENCE, "commit": "HEAD"}, "tracking.evidence.commit"),
+        (
+            "task",
+            "tracking.evidence",
+            {**EVIDENCE, "signature": "a b"},
+            "tracking.evidence.signature",
+        ),
         ("task", "tracking.started", "2026-11-24 20:48", "tracking.started"),
         ("merge-point", "requires", [], "requires"),
         ("merge-point", "depends_on", ["A1"], ""),

@@ -35,7 +35,17 @@ SECTIONS = {
         "gap",
     ),
     "Setting up": ("init", "import", "check", "plan", "trust", "hooks", "demo"),
-    "Now and then": ("sync", "clean"),
+    "Now and then": (
+        "sync",
+        "audit",
+        "review",
+        "conflicts",
+        "graph",
+        "retro",
+        "export",
+        "doctor",
+        "clean",
+    ),
 }
 
 
@@ -64,9 +74,17 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
-        from gitwaves.cli import reading, setting_up, working
+        from gitwaves.cli import (
+            foresight,
+            mending,
+            proving,
+            reading,
+            setting_up,
+            teaching,
+            working,
+        )
 
-        for module in (reading, working, setting_up):
+        for module in (reading, working, setting_up, teaching, foresight, proving, mending):
             commands: dict[str, click.Command] = module.COMMANDS
             if cmd_name in commands:
                 return commands[cmd_name]

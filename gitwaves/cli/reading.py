@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
 
 from gitwaves import jsonout, pages, render
 from gitwaves.cards import load_cards
-from gitwaves.cli import App, colored, echo, pass_app
-from gitwaves.errors import CycleError, ExitCode, GitwavesError, NotReady
+from gitwaves.cli import App, checking, colored, echo, pass_app
+from gitwaves.errors import CycleError, ExitCode, GitwavesError, NotReady, UsageError
 from gitwaves.graph import graph_of
 from gitwaves.model import DASHBOARD_PATH, Cards, Finding, Progress, Severity, printable
 from gitwaves.plan import progress, schedule
@@ -72,9 +72,10 @@ def plain_progress(cards: Cards) -> Progress:
 @click.option(
     "--write", is_flag=True, help=f"Also write {DASHBOARD_PATH}, on trunk's worktree only."
 )
+@click.option("--watch", is_flag=True, help="Show it live, with what agents do, until Ctrl-C.")
 @as_json
 @pass_app
-def status(app: App, rev: str | None, write: bool, as_json: bool) -> None:
+def status(app: App, rev: str | None, write: bool, watch: bool, as_json: bool) -> None:
     """Show where everything stands.
 
     With REV, everything is read from that commit's tree.
@@ -82,8 +83,18 @@ def status(app: App, rev: str | None, write: bool, as_json: bool) -> None:
     \b
     Examples:
       gitwaves status
+      gitwaves status --watch
       gitwaves status --json | jq .counts
     """
+    if watch:
+        if rev or write or as_json:
+            raise UsageError("--watch goes with nothing else")
+        from gitwaves.live import follow
+
+        follow(app.store)
+        return
+    from gitwaves.conflicts import ahead
+
     snapshot = app.store.snapshot(rev)
     shown = app.store.progress(snapshot, local=rev is None)
     if write:
@@ -100,6 +111,8 @@ def status(app: App, rev: str | None, write: bool, as_json: bool) -> None:
         _dump(jsonout.status_json(shown))
     else:
         click.echo(render.status_text(shown, color=_color if colored() else None), nl=False)
+        if rev is None and (line := ahead(app.store, snapshot)):
+            echo(line)
         if rev is None and app.repo.top is not None:
             _say_uncommitted(app)
 
@@ -163,10 +176,29 @@ def show(app: App, id: str, as_json: bool) -> None:
 @click.option(
     "--fix", is_flag=True, help="Add missing tracking halves (in the working tree, on trunk)."
 )
+@click.option(
+    "--base", metavar="BASE", help="Check the commits since BASE instead, one by one (for CI)."
+)
+@click.option(
+    "--branch", metavar="NAME", help="With --base: the branch they are for; else it is found."
+)
+@click.option("--format", "form", type=click.Choice(checking.FORMATS), help="Default: text.")
 @as_json
 @pass_app
-def check(app: App, rev: str | None, strict: bool, fix: bool, as_json: bool) -> None:
+def check(
+    app: App,
+    rev: str | None,
+    strict: bool,
+    fix: bool,
+    base: str | None,
+    branch: str | None,
+    form: str | None,
+    as_json: bool,
+) -> None:
     """Check the cards of the working tree, or of REV: schema, ids, needs, cycles, boundaries.
+
+    With --base, check what the commits from BASE to REV (HEAD) did: paths outside the boundary,
+    spec halves, other worktrees' cards, tracking and evidence that gitwaves did not write.
 
     Prints path:line:column: severity: message. Warnings exit 0, with --strict 1.
 
@@ -174,33 +206,27 @@ def check(app: App, rev: str | None, strict: bool, fix: bool, as_json: bool) -> 
     Examples:
       gitwaves check
       gitwaves check main --strict
+      gitwaves check --base origin/main --format github
     """
     from gitwaves.rules import check as findings_of
 
+    form = checking.require_format(form, as_json)
+    if base is not None:
+        if fix:
+            raise UsageError("--fix goes with no --base", "say one of them")
+        said, looked_at = checking.of_range(app, base, rev, branch)
+        checking.show(said, form, looked_at)
+        sys.exit(ExitCode.REFUSED if said else ExitCode.FINE)
+    if branch is not None:
+        raise UsageError("--branch goes with --base", "gitwaves check --base main --branch ws/A")
     if fix:
         _fix(app)
     cards, files = _read_cards(app, rev)
     findings = list(findings_of(cards, files))
     findings += _design_changed(app, cards, rev)
     findings.sort()
-    if as_json:
-        _dump({"version": 1, "findings": [asdict(f) for f in findings]})
-    else:
-        for finding in findings:
-            echo(str(finding))
-        errors = sum(f.severity is Severity.ERROR for f in findings)
-        if not findings:
-            echo(
-                f"{len(cards.tasks)} tasks, {len(cards.merge_points)} merge points: nothing to say",
-                err=True,
-            )
-        else:
-            warnings = len(findings) - errors
-            echo(
-                f"{errors} error{'' if errors == 1 else 's'}, "
-                f"{warnings} warning{'' if warnings == 1 else 's'}",
-                err=True,
-            )
+    looked_at = f"{len(cards.tasks)} tasks, {len(cards.merge_points)} merge points"
+    checking.show(checking.of_cards(findings), form, looked_at)
     bad = any(strict or f.severity is Severity.ERROR for f in findings)
     sys.exit(ExitCode.REFUSED if bad else ExitCode.FINE)
 
@@ -244,14 +270,19 @@ def _fix(app: App) -> None:
 
 @click.command()
 @click.argument("rev", required=False)
+@click.option("--agents", metavar="N,N,...", help="Play it forward with so many agents at once.")
 @as_json
 @pass_app
-def plan(app: App, rev: str | None, as_json: bool) -> None:
+def plan(app: App, rev: str | None, agents: str | None, as_json: bool) -> None:
     """Show the plan of the working tree, or of REV: batches, waves, merge points, critical path.
+
+    With --agents: when it would end with so many agents, how much each has to do, what barriers
+    between batches cost, and what limits it most; estimates learn from the tasks that are done.
 
     \b
     Examples:
       gitwaves plan
+      gitwaves plan --agents 1,2,4,8
       gitwaves plan main --json
     """
     cards, _ = _read_cards(app, rev)
@@ -262,8 +293,18 @@ def plan(app: App, rev: str | None, as_json: bool) -> None:
     if cycle := graph.cycle():
         raise CycleError(cycle)
     shown = plain_progress(cards)
-    if as_json:
-        _dump(jsonout.plan_json(shown))
+    shown_json = jsonout.plan_json(shown)
+    if agents is not None:
+        from gitwaves.cli.foresight import foreseen
+        from gitwaves.forecast import forecast_json, forecast_text
+
+        found = foreseen(app, cards, rev, agents)
+        if as_json:
+            _dump({**shown_json, "forecast": forecast_json(found)})
+        else:
+            click.echo(forecast_text(found), nl=False)
+    elif as_json:
+        _dump(shown_json)
     else:
         click.echo(pages.plan_text(shown), nl=False)
     sys.exit(ExitCode.REFUSED if errors else ExitCode.FINE)
@@ -280,10 +321,11 @@ def brief(app: App, id: str) -> None:
       gitwaves brief A1 | claude -p
     """
     from gitwaves.attempts import brief_for
+    from gitwaves.trust import agent_session
 
     snapshot = app.store.snapshot()
     task = snapshot.require_task(id)
-    click.echo(brief_for(app.store, task), nl=False)
+    click.echo(brief_for(app.store, task, agent=agent_session() is not None), nl=False)
 
 
 @click.command()
@@ -299,24 +341,25 @@ def logs(app: App, id: str, follow: bool) -> None:
     """
     import time
 
+    from gitwaves.clients import readable
+
     snapshot = app.store.snapshot()
     if id not in snapshot.cards.merge_points:
         snapshot.require_task(id)
     folder = app.repo.state_dir / "logs" / id
-    files = (path for path in folder.glob("*.log") if path.is_file())
-    found = sorted(files, key=lambda p: p.stat().st_mtime_ns)
+    found = sorted(filter(Path.is_file, folder.glob("*.log")), key=lambda p: p.stat().st_mtime_ns)
     if not found:
         raise NotReady(
             f"{id} has no log yet", f"`gitwaves verify {id}` or `gitwaves run` makes one"
         )
     with found[-1].open(errors="replace") as file:
+        torn = ""
         while True:
-            for line in file:
-                echo(
-                    "".join(
-                        c if c.isprintable() or c in "\t\n" else repr(c)[1:-1] for c in line
-                    ).rstrip("\n")
-                )
+            whole, newline, torn = (torn + file.read()).rpartition("\n")
+            if not follow:
+                whole, torn = whole + newline + torn, ""
+            for line in readable(whole):
+                echo("\t".join(map(printable, line.split("\t"))))
             if not follow:
                 return
             time.sleep(0.3)

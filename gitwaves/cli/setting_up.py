@@ -51,6 +51,12 @@ def init(
     if done.hooks_refused is not None:
         echo(f"no hooks: {done.hooks_refused.message}", err=True)
         echo(f"Hint: {done.hooks_refused.hint}", err=True)
+    if done.said and app.repo.config("diff.gitwaves.textconv") is None:
+        echo(
+            "to see in `git diff` what changed in a card, and not its quoting and order:", err=True
+        )
+        echo('  git config diff.gitwaves.textconv "gitwaves review --textconv"', err=True)
+        echo("  git config diff.gitwaves.cachetextconv true", err=True)
     echo("next: commit a design doc, then `gitwaves import docs/design.md`", err=True)
 
 
@@ -103,13 +109,15 @@ def trust(app: App, yes: bool) -> None:
 
     cards = app.store.snapshot().cards
     held = Trust(app.repo.common, app.repo.clone_id())
-    new = held.missing(commands_of(cards))
+    named = commands_of(cards)
+    news = held.news(named)
+    new = [command for one in news for command in one.new]
     if not new:
         echo("nothing new to trust")
         return
-    for command in new:
-        for number, line in enumerate(command.splitlines()):
-            echo(("  $ " if number == 0 else "    ") + printable(line))
+    for one in news:
+        for line in one.lines("  $ "):
+            echo(line)
     if caller := agent_session():
         raise Untrusted(
             f"an agent cannot give trust ({caller} is set)",
@@ -122,7 +130,7 @@ def trust(app: App, yes: bool) -> None:
             )
         if not click.confirm(f"Trust these {len(new)} commands in this clone?"):
             raise Refused("not trusted", "nothing was changed")
-    held.grant(new)
+    held.grant(named)
     echo(f"{len(new)} commands are trusted in this clone")
 
 
@@ -134,27 +142,49 @@ def hooks() -> None:
     Examples:
       gitwaves hooks install
       gitwaves hooks uninstall
+      gitwaves -C /srv/git/payments.git hooks install --server
     """
 
 
+_server = click.option(
+    "--server",
+    is_flag=True,
+    help="The pre-receive hook of a bare repository, which refuses what `check --base` refuses.",
+)
+
+
 @hooks.command()
+@_server
 @pass_app
-def install(app: App) -> None:
+def install(app: App, server: bool) -> None:
     """Install the hooks in the common Git directory; idempotent."""
     from gitwaves import hooks as installed
 
-    for line in installed.install(app.repo) or ["the hooks are installed already"]:
+    said = installed.install_server(app.repo) if server else installed.install(app.repo)
+    for line in said or ["the hooks are installed already"]:
         echo(line)
 
 
 @hooks.command()
+@_server
 @pass_app
-def uninstall(app: App) -> None:
+def uninstall(app: App, server: bool) -> None:
     """Remove the hooks without a trace."""
     from gitwaves import hooks as installed
 
-    for line in installed.uninstall(app.repo) or ["no hooks of gitwaves are installed"]:
+    said = installed.uninstall_server(app.repo) if server else installed.uninstall(app.repo)
+    for line in said or ["no hooks of gitwaves are installed"]:
         echo(line)
+
+
+@hooks.command()
+def agent() -> None:
+    """Answer what Claude Code or Codex asks on standard input; they call it, people do not."""
+    from gitwaves import agenthooks
+
+    said = agenthooks.answer(sys.stdin.read())
+    if said:
+        echo(said)
 
 
 @click.command(hidden=True, context_settings={"ignore_unknown_options": True})
@@ -163,15 +193,20 @@ def uninstall(app: App) -> None:
 @pass_app
 def hook(app: App, name: str, args: tuple[str, ...]) -> None:
     """What Git's hooks call."""
-    from gitwaves import githooks
+    from gitwaves import githooks, receiving
 
-    if name.startswith("post-"):
-        try:
-            githooks.run(app.repo, name, list(args))
-        except (GitwavesError, OSError) as error:  # the commit is made: nothing may fail it
-            echo(printable(f"gitwaves: {error}; `gitwaves sync` catches up"), err=True)
+    if name == "pre-receive":
+        receiving.run(app.path, sys.stdin.buffer.read().decode(errors="surrogateescape"))
         return
-    githooks.run(app.repo, name, list(args))
+
+    try:
+        githooks.run(app.repo, name, list(args))
+    except (GitwavesError, OSError) as error:
+        after = name.startswith("post-")
+        if isinstance(error, Refused) and not after:
+            raise  # nothing else stops a commit
+        later = "sync` catches up" if after else "verify` looks again"
+        echo(printable(f"gitwaves: {error}; `gitwaves {later}"), err=True)
 
 
 @click.command()

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
 
 import click
 
 from gitwaves.cli import App, echo, pass_app
 from gitwaves.errors import ExitCode, GitwavesError, Refused, UsageError
-from gitwaves.model import NOTE_LENGTH, Gap, noted, printable
+from gitwaves.model import NOTE_LENGTH, Gap, TaskId, noted, printable
+
+_MONEY = click.FloatRange(min=0, min_open=True)
+_MINUTES = click.FloatRange(min=0, min_open=True)
 
 
 @click.command()
@@ -18,8 +23,11 @@ from gitwaves.model import NOTE_LENGTH, Gap, noted, printable
 @click.option("--agent", metavar="NAME", help="Who does it; shown on the dashboard.")
 @click.option("--takeover", is_flag=True, help="Take a claim whose branch stands still.")
 @click.option("--release", is_flag=True, help="Give the claim back.")
+@click.option("--open", "open_", metavar="NAME", help="Open a client there, with the brief.")
 @pass_app
-def start(app: App, id: str, agent: str | None, takeover: bool, release: bool) -> None:
+def start(
+    app: App, id: str, agent: str | None, takeover: bool, release: bool, open_: str | None
+) -> None:
     """Claim a task and prepare its worktree.
 
     The worktree holds trunk and all done work that the task needs. A task that is mine already
@@ -29,12 +37,13 @@ def start(app: App, id: str, agent: str | None, takeover: bool, release: bool) -
     Examples:
       gitwaves start A1
       gitwaves start A1 --agent codex
+      gitwaves start A1 --open claude
       gitwaves start A1 --release
     """
     from gitwaves import claims
     from gitwaves.verifying import advance
 
-    if release and (agent or takeover):
+    if release and (agent or takeover or open_):
         raise UsageError("--release goes with no other option")
     advance(app.store)
     if release:
@@ -42,14 +51,30 @@ def start(app: App, id: str, agent: str | None, takeover: bool, release: bool) -
         echo(f"{task} is free again; its branch stays as it is")
         return
     started = claims.start(
-        app.store, id, agent=agent, takeover=takeover, trust_trunk=app.trust_trunk
+        app.store, id, agent=agent or open_, takeover=takeover, trust_trunk=app.trust_trunk
     )
+    if open_:
+        _open(app, started.task, open_, started.path)
     path = str(started.path)
     echo(printable(path) if sys.stdout.isatty() else path)  # as it is for `cd "$(…)"`
     echo(
         f"{started.task} is at work on {started.branch}; work there, commit, then `gitwaves verify`",
         err=True,
     )
+
+
+def _open(app: App, task: TaskId, name: str, worktree: Path) -> NoReturn:
+    """Becomes a client with a person in it, in the task's worktree."""
+    from gitwaves.agents import open_client
+    from gitwaves.attempts import brief_for
+    from gitwaves.verifying import note
+
+    text = brief_for(app.store, task)
+    argv, env, session = open_client(app.store, app.store.snapshot(), task, name, worktree, text)
+    if session:
+        note(app.store, task, lambda t: replace(t, session=session))
+    os.chdir(worktree)
+    os.execvpe(argv[0], argv, env)
 
 
 @click.command()
@@ -151,16 +176,18 @@ def merge(app: App, id: str | None, resume: bool, again: bool, rest_: bool) -> N
       gitwaves merge MP1 --continue
       gitwaves merge --rest
     """
-    from gitwaves import merging
+    from gitwaves import merging, remaining
     from gitwaves.verifying import advance
 
     if rest_ == bool(id) or (rest_ and (resume or again)):
         raise UsageError("name one merge point, or say --rest", "gitwaves merge MP1")
     advance(app.store)
     if rest_:
-        landed, failed = merging.rest(app.store, trust_trunk=app.trust_trunk)
+        landed, failed = remaining.rest(app.store, trust_trunk=app.trust_trunk, confirm=_confirm)
         for one in landed:
             echo(f"landed {' '.join(one.tasks)} from {one.node} as {one.commit[:10]}")
+            if one.note:
+                echo(one.note, err=True)
         if not landed and not failed:
             echo("nothing is left to land")
         for error in failed[:-1]:
@@ -169,7 +196,12 @@ def merge(app: App, id: str | None, resume: bool, again: bool, rest_: bool) -> N
             raise failed[-1]
         return
     done = merging.merge(
-        app.store, id or "", again=again, resume=resume, trust_trunk=app.trust_trunk
+        app.store,
+        id or "",
+        again=again,
+        resume=resume,
+        trust_trunk=app.trust_trunk,
+        confirm=_confirm,
     )
     echo(f"landed {done.node} ({' '.join(done.tasks)}) as {done.commit[:10]}")
     if done.note:
@@ -181,8 +213,20 @@ def merge(app: App, id: str | None, resume: bool, again: bool, rest_: bool) -> N
 @click.command()
 @click.option("--agents", type=click.IntRange(1, 256), metavar="N", help="Most agents at once.")
 @click.option("--agent", metavar="NAME", help="The profile that runs every task.")
+@click.option("--max-cost", type=_MONEY, metavar="USD", help="Start nothing more beyond it.")
+@click.option("--max-minutes", type=_MINUTES, metavar="N", help="Stop the run after so long.")
+@click.option("--task-max-cost", type=_MONEY, metavar="USD", help="The same for each task.")
+@click.option("--task-max-minutes", type=_MINUTES, metavar="N", help="The same for each task.")
 @pass_app
-def run(app: App, agents: int | None, agent: str | None) -> None:
+def run(
+    app: App,
+    agents: int | None,
+    agent: str | None,
+    max_cost: float | None,
+    max_minutes: float | None,
+    task_max_cost: float | None,
+    task_max_minutes: float | None,
+) -> None:
     """Run agents on everything that is runnable until nothing is left or nothing can go on.
 
     Each task gets its worktree, its brief on standard input, and its verification; merge points
@@ -192,11 +236,20 @@ def run(app: App, agents: int | None, agent: str | None) -> None:
     Examples:
       gitwaves run
       gitwaves run --agents 4 --agent codex
+      gitwaves run --max-cost 20 --task-max-minutes 30
     """
+    from gitwaves.attempts import Budget
     from gitwaves.live import watch
     from gitwaves.running import Runner
 
-    runner = Runner(app.store, agents=agents, agent=agent, trust_trunk=app.trust_trunk)
+    runner = Runner(
+        app.store,
+        agents=agents,
+        agent=agent,
+        trust_trunk=app.trust_trunk,
+        budget=Budget(max_cost, max_minutes),
+        task_budget=Budget(task_max_cost, task_max_minutes),
+    )
     ended = watch(runner)
     for line in ended.said:
         echo(printable(line))
@@ -249,7 +302,7 @@ def _noted(text: str) -> str:
             "say it in a sentence, and write the rest in a document",
         )
     if not text.strip():
-        raise UsageError("there is nothing in the text", "say it in a sentence")
+        raise UsageError("there is nothing in that text", "say it in a sentence")
     return noted(text)
 
 
@@ -264,16 +317,13 @@ def learn(app: App, id: str, text: str) -> None:
     Examples:
       gitwaves learn A1 "The API returns cents"
     """
+    from gitwaves.lessons import lesson, taught
     from gitwaves.verifying import advance, note
 
     said = _noted(text)
     advance(app.store)
-    task = note(
-        app.store,
-        id,
-        lambda t: replace(t, learnings=tuple(dict.fromkeys((*t.learnings, said)))),
-    )
-    echo(f"{task} taught: {said}")
+    task = note(app.store, id, lambda t: taught(t, [said]))
+    echo(f"{task} taught: {lesson(said)}")
 
 
 @click.command()
@@ -290,6 +340,7 @@ def gap(app: App, id: str, text: str | None, affects: str | None, resolve: bool)
       gitwaves gap A3 "The API returns cents, the spec says euros" --affects B5
       gitwaves gap A3 --resolve
     """
+    from gitwaves.lessons import taught
     from gitwaves.verifying import advance, note
 
     advance(app.store)
@@ -307,7 +358,7 @@ def gap(app: App, id: str, text: str | None, affects: str | None, resolve: bool)
         raise UsageError("say what is wrong, or --resolve", f'gitwaves gap {task} "…" --affects B5')
     named = [snapshot.require_task(a.strip()) for a in (affects or "").split(",") if a.strip()]
     new = Gap(_noted(text), {t: snapshot.cards.digest(t) for t in named})
-    note(app.store, task, lambda t: replace(t, spec_gaps=(*t.spec_gaps, new)))
+    note(app.store, task, lambda t: taught(t, [], [new]))
     held = f"; it holds {' '.join(named)}" if named else ""
     echo(f"{task} found a gap{held}")
 

@@ -1,0 +1,135 @@
+"""What `plan --agents` foretells of the demo, and what `run` then really takes, side by side.
+
+    python -m bench.simulator                        # 1, 2, 4 and 8 agents: about eight minutes
+    python -m bench.simulator --agents 1,8 --hour 0.5
+
+The demo's agents sleep `--hour` seconds for each hour of their task's estimate before they do it, so
+that what is measured is the dispatcher and not how many processors there are. What a task costs
+beside its sleep (a worktree, an agent, its verification, a second attempt) is taken from the run
+with the fewest agents, and is the only thing that the prediction knows of any run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from gitwaves import demo, demonstration
+from gitwaves.cards import load_card
+from gitwaves.git import Repo
+from gitwaves.live import watch
+from gitwaves.model import DEFAULT_ESTIMATE, Task, TaskId
+from gitwaves.running import Ended, Runner
+from gitwaves.simulation import Work, play
+from gitwaves.store import Store
+
+
+def main() -> int:
+    """Measures, prints a table and, on the last line, JSON."""
+    parser = argparse.ArgumentParser(description="Predicted and measured runs of the demo.")
+    parser.add_argument("--agents", default="1,2,4,8", help="numbers of agents (%(default)s)")
+    parser.add_argument("--hour", type=float, default=1.5, help="seconds slept for each hour")
+    parser.add_argument("--agent", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.agent:
+        return _agent(args.hour)
+    counts = sorted({int(n) for n in args.agents.split(",")})
+    command = [sys.executable, "-P", str(Path(__file__).resolve()), "--agent", "--hour"]
+    demo.profile = lambda: {"command": [*command, str(args.hour)]}
+    measured: dict[int, float] = {}
+    work = None
+    for agents in counts:
+        measured[agents], work = _measure(agents)
+        print(f"{agents} agents: {measured[agents]:.1f} s", flush=True)
+    assert work is not None
+    slept = {n: length * args.hour / 3600 for n, length in work.length.items()}
+    beside = _beside(work, slept, counts[0], measured[counts[0]])
+    rows = []
+    for agents in counts:
+        seconds = _played(work, slept, beside, agents)
+        first = counts[0]
+        rows.append(
+            {
+                "agents": agents,
+                "predicted_seconds": round(seconds, 1),
+                "measured_seconds": round(measured[agents], 1),
+                "off_by": round(seconds / measured[agents] - 1, 3),
+                "predicted_speedup": round(_played(work, slept, beside, first) / seconds, 2),
+                "measured_speedup": round(measured[first] / measured[agents], 2),
+            }
+        )
+    print(f"\n{'agents':>6}{'predicted':>11}{'measured':>10}{'off by':>8}   speed-up, both")
+    for row in rows:
+        print(
+            f"{row['agents']:>6}{row['predicted_seconds']:>9} s{row['measured_seconds']:>8} s"
+            f"{row['off_by']:>8.0%}   {row['predicted_speedup']} {row['measured_speedup']}"
+        )
+    print(f"beside its sleep a task takes {beside:.2f} s; on {os.cpu_count()} processors")
+    print(json.dumps({"rows": rows, "beside_seconds": beside, "python": platform.python_version()}))
+    return 0
+
+
+def _measure(agents: int) -> tuple[float, Work]:
+    """One run of the demo: how long it took, in seconds, and its work before it."""
+    took: list[float] = []
+    before: list[Work] = []
+
+    def timed(runner: Runner) -> Ended:
+        before.append(Work.of(runner.store.progress()))
+        start = time.monotonic()
+        with contextlib.redirect_stdout(io.StringIO()):
+            ended = watch(runner)
+        took.append(time.monotonic() - start)
+        return ended
+
+    demonstration.watch = timed  # type: ignore[attr-defined]
+    folder = Path(tempfile.mkdtemp(prefix="gitwaves-bench-"))
+    try:
+        ended, _ = demonstration.demonstrate(folder / "payments", agents)
+        assert ended.complete, ended.said
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return took[0], before[0]
+
+
+def _played(work: Work, slept: dict[int, float], beside: float, agents: int) -> float:
+    """The work as played, in seconds; the simulator counts in whole units, here milliseconds."""
+    lengths = {n: round((seconds + beside) * 1000) for n, seconds in slept.items()}
+    return play(work.lasting(lengths), agents).seconds / 1000
+
+
+def _beside(work: Work, slept: dict[int, float], agents: int, measured: float) -> float:
+    """What a task takes beside its sleep, so that the run with the fewest agents comes out right."""
+    low, high = 0.0, measured
+    for _ in range(30):
+        half = (low + high) / 2
+        low, high = (half, high) if _played(work, slept, half, agents) < measured else (low, half)
+    return low
+
+
+def _agent(hour: float) -> int:
+    """Sleeps as the estimate says, then plays the task as the demo does."""
+    task = TaskId(os.environ["GITWAVES_TASK"])
+    if os.environ.get("GITWAVES_ATTEMPT", "1") == "1":
+        repo = Repo.open(Path.cwd())
+        _, tip = Store(repo).trunk()
+        path = f".workstreams/WS-{task[0]}/{task}.yaml"
+        card = load_card(repo.read(tip, path) or b"", path).spec
+        estimate = card.estimate if isinstance(card, Task) else None
+        time.sleep((estimate or DEFAULT_ESTIMATE) * hour / 3600)
+    command = [sys.executable, "-P", "-m", "gitwaves.demo.agent"]
+    return subprocess.run(command, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,215 @@
+"""Real agent clients, offline, on the plan of the demo: what they do wrong is survived.
+
+`make test-long` runs these where Claude Code and Codex are installed; GITWAVES_CLIENTS names their
+folder if it is not on PATH. `tests/clients/play.py` says how to get them, and is the script that runs
+the whole plan for anyone to look at.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.clients import play
+from tests.clients.api import Server
+from tests.repo import Repo
+from tests.test_run import DESIGN, states
+
+HERE = play.installed()
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        not {"claude", "codex"} <= set(HERE),
+        reason="needs Claude Code and Codex: put them on PATH, or name their folder in GITWAVES_CLIENTS",
+    ),
+]
+
+
+@pytest.fixture
+def server(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """The API, with an environment in which the clients talk to it."""
+    with Server() as found:
+        for name, value in play.environment(found.address, home).items():
+            monkeypatch.setenv(name, value)
+        yield found
+
+
+def shown(repo: Repo, task: str) -> dict[str, Any]:
+    found = json.loads(repo.gw_ok("show", task, "--json").out)
+    assert isinstance(found, dict)
+    return found
+
+
+def run(repo: Repo, seconds: int = 900) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["gitwaves", "run"], cwd=repo.path, capture_output=True, text=True, timeout=seconds, check=False
+    )  # fmt: skip
+
+
+def log(repo: Repo, task: str, attempt: int = 1) -> str:
+    return repo.read(f".git/gitwaves/logs/{task}/agent-{attempt}.log")
+
+
+def sent_back(repo: Repo, task: str) -> str | None:
+    """The session that was sent back while it was not done, if any was."""
+    note = repo.path / f".git/gitwaves/agents/{task}.returns"
+    return note.read_text().split()[0] if note.exists() else None
+
+
+def test_two_clients_build_one_plan_and_what_goes_wrong_is_survived(
+    server: Server, tmp_path: Path
+) -> None:
+    """Workstreams A, C, E, G are Claude Code's, the others Codex'."""
+    tasks = play.first(12)
+    stray = {"write": "services/reporting/stray.txt", "text": "not mine\n"}
+    fails = [{"error": 500, "times": 1000}]
+
+    def early(task: str) -> list[Any]:
+        """Writes where it may not, and says that it is done before it has committed."""
+        *writes, add, commit, end = play.moves_of(task)
+        return [stray, *writes, {"say": "Done, I think."}, add, commit, end]
+
+    plays = {
+        "A1": [early("A1")],
+        "B1": [early("B1")],
+        "C1": [[{"limit": 2, "times": 5}, *play.moves_of("C1")]],  # more often than it tries again
+        "G1": [fails, play.moves_of("G1")],
+        "D1": [fails, play.moves_of("D1")],
+    }
+    repo = play.build(tmp_path / "repo", tasks, ("claude", "codex"), plays)
+    done = run(repo)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(states(repo).values()) == {"done"}
+    assert play.product(repo) == play.wanted(tasks)
+    assert f"all {len(tasks)} tasks are done and on main" in done.stdout
+    for task in ("A1", "B1"):  # denied before the write, and sent back before the end
+        assert "services/reporting/stray.txt belongs to WS-G, outside the boundary" in log(
+            repo, task
+        )
+        card = shown(repo, task)
+        assert card["attempts"] == 1
+        assert sent_back(repo, task) == card["session"] is not None
+    assert shown(repo, "A1")["cost"]["money"] > 0
+    assert shown(repo, "B1")["cost"]["tokens"] > 0
+    assert "C1  usage limit: it goes on at" in done.stdout
+    assert shown(repo, "C1")["attempts"] == 1
+    for task in ("G1", "D1"):
+        assert f"{task}  attempt 1 failed: nothing changed since {task} was claimed" in done.stdout
+        assert shown(repo, task)["attempts"] == 2
+    assert {shown(repo, t)["agent"].split("-")[0] for t in tasks} == {"claude", "codex"}
+
+
+@pytest.mark.skipif("gemini" not in HERE, reason="needs the Gemini CLI as well, which has no hooks")
+def test_clients_with_hooks_and_without_end_in_the_same_state(
+    server: Server, tmp_path: Path
+) -> None:
+    """Gemini runs Git without any hook, and has none of its own in a run."""
+    tasks = [*play.first(8), "A2", "E2"]  # the last one has a bug at first
+    ended = []
+    for name, agents in (("hooked", ("claude", "codex")), ("bare", ("gemini",))):
+        repo = play.build(tmp_path / name / "repo", tasks, agents, {})
+        done = run(repo)
+        assert done.returncode == 0, done.stdout + done.stderr
+        evidence = {t: shown(repo, t)["evidence"]["spec"] for t in tasks}
+        ended.append((states(repo), play.product(repo), evidence))
+        assert repo.gw_ok("sync").out == "nothing new\n"
+    assert ended[0] == ended[1]
+    assert ended[0][1] == play.wanted(tasks)
+
+
+# --- sessions that a person opened -------------------------------------------------------------
+
+
+@pytest.fixture
+def taught(repo: Repo, home: Path) -> Repo:
+    """A plan whose repository teaches the clients; the folder is trusted, as by a person's yes."""
+    repo.commit("Approve", **{"docs/design.md": DESIGN})
+    repo.gw_ok("init", "--title", "Shop")
+    repo.gw_ok("import", "docs/design.md")
+    repo.commit("Plan")
+    repo.gw_ok("trust", "--yes")
+    repo.gw_ok("export", "claude-agents")
+    repo.commit("Agents")
+    trees = [repo.path, *(repo.path.parent / f"repo.worktrees/ws-{x}" for x in "AB")]
+    projects = {str(path): {"hasTrustDialogAccepted": True} for path in trees}
+    (home / ".claude.json").write_text(json.dumps({"projects": projects}))
+    return repo
+
+
+def script(task: str, file: str, other: str) -> str:
+    """Writes where it may not, says early that it is done, and mends it when it is sent back."""
+    moves = [
+        {"write": other, "text": "x\n"},
+        {"write": file, "text": "wrong\n"},
+        {"say": f"{task} is done, I think."},
+        {"write": file, "text": "ok\n"},
+        "git add -A",
+        f"git commit -q -m {task}",
+        {"say": f"{task} is done."},
+    ]
+    return f"Do {task}.\nPLAY: {json.dumps([moves])}\n"
+
+
+def session(command: list[str], tree: Path, prompt: str) -> str:
+    done = subprocess.run(
+        command, cwd=tree, input=prompt, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+CLAUDE = ["claude", "-p", "--permission-mode", "acceptEdits", "--output-format", "stream-json",
+          "--verbose"]  # fmt: skip
+CODEX = ["codex", "exec", "--json", "--sandbox", "danger-full-access", "--trust",
+         "--dangerously-bypass-hook-trust", "-"]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [CLAUDE, CODEX], ids=["claude", "codex"])
+def test_a_session_opened_by_hand_is_led_to_the_loop(
+    server: Server, taught: Repo, command: list[str]
+) -> None:
+    tree = Path(taught.gw_ok("start", "A1").out.strip())
+    said = session(command, tree, script("A1", "a/one.txt", "b/one.txt"))
+    assert "b/one.txt belongs to WS-B, outside the boundary of WS-A" in said
+    card = shown(taught, "A1")
+    assert card["state"] == "done"
+    assert card["session"] == sent_back(taught, "A1") is not None
+    assert not (tree / "b/one.txt").exists()
+
+
+def test_a_lead_dispatches_a_wave_to_agents_in_their_worktrees(
+    server: Server, taught: Repo
+) -> None:
+    """Two sub-agents at once, and a list of tasks that cannot say what is not so."""
+
+    def agent(name: str, prompt: str) -> dict[str, object]:
+        given = {"description": "a task", "subagent_type": name, "prompt": prompt}
+        return {"call": "Agent", "with": given}
+
+    wave = {
+        "calls": [
+            agent("ws-b", script("B1", "b/one.txt", "a/stray.txt")),
+            agent("ws-a", script("A1", "a/one.txt", "b/stray.txt")),
+            agent("ws-a", "Do A2."),
+        ]
+    }
+    complete = {"call": "TaskUpdate", "with": {"taskId": "1", "status": "completed"}}
+    entry = {"call": "TaskCreate", "with": {"subject": "A1: First", "description": "First"}}
+    lead = [entry, complete, wave, "gitwaves merge MP1", complete, {"say": "The wave is over."}]
+    command = [*CLAUDE, "--agent", "gitwaves-lead"]
+    said = session(command, taught.path, f"Lead.\nPLAY: {json.dumps([lead])}\n")
+    assert states(taught) == {"A1": "done", "B1": "done", "A2": "runnable"}
+    assert "landed MP1 (A1 B1)" in said
+    assert "A1 is runnable, not done" in said
+    assert "A2 is blocked" in said or "A2 waits for it" in said
+    for task, path, owner in (("B1", "a/stray.txt", "WS-A"), ("A1", "b/stray.txt", "WS-B")):
+        assert f"{path} belongs to {owner}" in said
+        branch = shown(taught, task)["branch"]
+        assert task in taught.git("log", "--format=%s", branch).splitlines()
+        assert sent_back(taught, task)
+    assert taught.git("status", "--porcelain") == ""

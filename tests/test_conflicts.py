@@ -1,0 +1,254 @@
+"""`conflicts` against what `git merge` then really does, and what it says of it."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from itertools import combinations
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from gitwaves.conflicts import _merge, conflicts_of
+from gitwaves.git import Repo as Git
+from gitwaves.model import Oid
+from gitwaves.resources import schema_text
+from tests.repo import Repo
+
+FOLDERS = ("src/core", "src/api", "docs")
+
+
+def generated(repo: Repo, branches: int, files: int, seed: int) -> list[str]:
+    """Branches that edit, rename, move whole folders, delete, add and change modes, at random."""
+    chance = random.Random(seed)
+    paths = [f"{FOLDERS[n % 3]}/file{n}.txt" for n in range(files)]
+    for n, path in enumerate(paths):
+        repo.write(path, "".join(f"line {k} of {n}\n" for k in range(30)))
+    repo.commit("Seed")
+    names = []
+    for n in range(branches):
+        name = f"b{n}"
+        names.append(name)
+        repo.git("switch", "-qc", name, "main")
+        for k in range(chance.randint(1, 3)):
+            for _ in range(chance.randint(1, 3)):
+                change(repo, chance, chance.choice(paths[: max(8, files // 20)]), f"{name} {k}")
+            repo.commit(f"Change {k} of {name}")
+    repo.git("switch", "-q", "main")
+    return names
+
+
+def change(repo: Repo, chance: random.Random, path: str, who: str) -> None:
+    file = repo.path / path
+    what = chance.choice(
+        (
+            "edit",
+            "edit",
+            "edit",
+            "append",
+            "rename",
+            "delete",
+            "mode",
+            "add",
+            "folder",
+            "into",
+            "link",
+        )
+    )
+    if what == "add":
+        repo.write(f"{FOLDERS[0]}/new{chance.randint(0, 3)}.txt", f"by {who}\n")
+    elif what == "folder" and (repo.path / "docs").is_dir() and chance.random() < 0.5:
+        repo.git("mv", "docs", f"manual{chance.randint(0, 1)}")
+    elif file.is_dir():
+        repo.write(f"{path}/more.txt", who)
+    elif not file.is_file() or file.is_symlink():
+        repo.write(path, f"anew by {who}\n")
+    elif what in {"edit", "folder"}:
+        lines = file.read_text().splitlines(keepends=True)
+        at = chance.randint(0, len(lines))
+        file.write_text("".join([*lines[:at], f"{who}\n", *lines[at + 1 :]]))
+    elif what == "append":
+        file.write_text(file.read_text() + f"{who}\n")
+    elif what == "rename":
+        repo.git("mv", "-f", path, f"{path}.{chance.choice('xyz')}")
+    elif what == "delete":
+        file.unlink()
+    elif what == "mode":
+        file.chmod(0o755)
+    elif what == "into":  # a folder where a file was
+        file.unlink()
+        repo.write(f"{path}/inner.txt", who)
+    elif what == "link":
+        file.unlink()
+        file.symlink_to("elsewhere")
+
+
+def really(repo: Repo, one: str, other: str) -> set[str]:
+    """The unmerged paths after `git merge`."""
+    repo.git("checkout", "-q", "--detach", one)
+    repo.git("merge", "-q", "--no-commit", "--no-ff", other, check=False)
+    listed = repo.git("ls-files", "-u", "-z").split("\0")
+    repo.git("reset", "-q", "--hard")
+    repo.git("clean", "-qfdx")
+    return {plain(entry.split("\t", 1)[1]) for entry in listed if entry}
+
+
+def plain(path: str) -> str:
+    """A path without what Git puts behind it where a folder is in the way: `a~HEAD`."""
+    return re.sub(r"~(HEAD|b\d+|[0-9a-f]{40})(_\d+)?(?=/|$)", "", path)
+
+
+def agree(repo: Repo, names: list[str]) -> int:
+    """Merges every pair both ways; how many of them conflict."""
+    pairs = list(combinations(names, 2))
+    oids = {name: Oid(repo.oid(name)) for name in names}
+    found = _merge(Git.open(repo.path), [(oids[a], oids[b]) for a, b in pairs])
+    ours = {pair: {plain(f) for f in files} for pair, files in zip(pairs, found, strict=True)}
+    theirs = {pair: really(repo, *pair) for pair in pairs}
+    assert ours == theirs
+    return sum(bool(files) for files in theirs.values())
+
+
+def test_no_conflict_is_missed_and_none_invented(repo: Repo) -> None:
+    hit = agree(repo, generated(repo, branches=8, files=24, seed=4))
+    assert 4 < hit < 24
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [1, 2])
+def test_no_conflict_is_missed_and_none_invented_among_64(repo: Repo, seed: int) -> None:
+    hit = agree(repo, generated(repo, branches=64, files=5000 if seed == 1 else 300, seed=seed))
+    assert 100 < hit < 2016
+
+
+def test_nothing_is_left_in_the_repository(repo: Repo) -> None:
+    names = generated(repo, branches=4, files=9, seed=2)
+    before = repo.git("count-objects", "-v")
+    git = Git.open(repo.path)
+    pairs = [(Oid(repo.oid(a)), Oid(repo.oid(b))) for a, b in combinations(names, 2)]
+    first = conflicts_of(git, pairs)
+    assert repo.git("count-objects", "-v") == before
+    assert {path.name for path in git.state_dir.iterdir()} == {"merges"}
+    assert conflicts_of(git, pairs, at_most=0) == first  # all of it is known
+    repo.git("config", "merge.renames", "false")
+    assert conflicts_of(git, pairs, at_most=0) is None  # another way to merge is another answer
+
+
+def test_histories_with_nothing_in_common(repo: Repo) -> None:
+    repo.commit("One", **{"a.txt": "1\n"})
+    repo.git("switch", "-q", "--orphan", "other")
+    repo.commit("Other", **{"a.txt": "2\n"})
+    repo.git("switch", "-qc", "third", "main")
+    repo.commit("Third", **{"b.txt": "2\n"})
+    oids = [Oid(repo.oid(name)) for name in ("main", "other", "third")]
+    assert _merge(Git.open(repo.path), list(combinations(oids, 2))) == [("a.txt",), (), ("a.txt",)]
+
+
+def test_many_pairs_are_shared_out_in_order(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = generated(repo, branches=5, files=9, seed=3)
+    git = Git.open(repo.path)
+    pairs = [(Oid(repo.oid(a)), Oid(repo.oid(b))) for a, b in combinations(names, 2)]
+    alone = _merge(git, pairs)
+    monkeypatch.setattr("gitwaves.conflicts._PER_PROCESS", 3)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    assert _merge(git, pairs) == alone
+
+
+# --- the command ---
+
+DESIGN = """\
+# Shop
+
+## WS-A: Ledger
+Paths: `ledger/**`
+
+### A1: Schema
+Verify: `true`
+
+### A2: Balances
+Depends on: A1
+Verify: `true`
+
+## WS-B: Gateway
+Paths: `gateway/**`
+
+### B1: Routes
+Verify: `true`
+
+## WS-C: Reports
+Paths: `reports/**`
+
+### C1: Totals
+Verify: `true`
+
+## Merge points
+- MP1: A1 + C1
+- MP2: A2 + B1
+"""
+
+
+@pytest.fixture
+def plan(repo: Repo) -> Repo:
+    repo.commit("Approve", **{"docs/design.md": DESIGN, "lock": "1\n"})
+    repo.gw_ok("init", "--no-hooks")
+    config = repo.path / ".workstreams/config.yaml"
+    config.write_text(config.read_text() + "shared_paths: [lock]\nworktrees: ../worktrees/{name}\n")
+    repo.gw_ok("import", "docs/design.md")
+    repo.commit("Plan")
+    repo.gw_ok("trust", "--yes")
+    return repo
+
+
+def worked(plan: Repo, task: str, **files: str) -> Repo:
+    plan.gw_ok("start", task)
+    worktree = Repo(plan.path.parent / "worktrees" / f"ws-{task[0]}")
+    worktree.commit(f"Work on {task}", **files)
+    return worktree
+
+
+def test_what_collides_is_said_with_files_tasks_and_merge_point(plan: Repo) -> None:
+    assert plan.gw_ok("conflicts").out == (
+        "0 branches in flight: all 0 pairs of them and trunk merge cleanly.\n"
+    )
+    worked(plan, "A1", **{"ledger/a": "1\n"}).gw_ok("verify")
+    worked(plan, "A2", lock="a\n")
+    worked(plan, "B1", **{"lock": "b\n", "gateway/b": "1\n"})
+    worked(plan, "C1", **{"reports/c": "1\n"})
+    done = plan.gw("conflicts")
+    assert done.code == 1
+    assert done.out == (
+        "3 branches in flight: 1 of 6 pairs of them and trunk do not merge.\n"
+        "\n"
+        "MP2: ws/A (A2) x ws/B (B1)\n"
+        "  lock   (ws/A: A2; ws/B: B1)\n"
+    )
+    shown = json.loads(plan.gw("conflicts", "--json").out)
+    Draft202012Validator(json.loads(schema_text("conflicts.schema.json"))).validate(shown)
+    assert shown["conflicts"][0]["merge_point"] == "MP2"
+    said = "CONFLICTS AHEAD  ws/A (A2) x ws/B (B1), at MP2: gitwaves conflicts\n"
+    assert said in plan.gw_ok("status").out
+    assert "CONFLICTS" not in plan.git("show", "gitwaves/dashboard:DASHBOARD.txt", check=False)
+    assert "CONFLICTS" not in plan.read(".workstreams/DASHBOARD.txt")
+
+
+def test_trunk_is_one_of_them_and_a_file_may_have_had_another_name(plan: Repo) -> None:
+    rest = "".join(f"{n}\n" for n in range(20))
+    plan.commit("Seed", lock=f"first\n{rest}")
+    worked(plan, "A1", lock=f"a\n{rest}")
+    worktree = worked(plan, "B1", **{"gateway/b": "b\n"})
+    worktree.git("mv", "lock", "gateway/lock")
+    worktree.commit("Move", **{"gateway/lock": f"b\n{rest}"})
+    plan.commit("Meanwhile", lock=f"main\n{rest}")
+    assert plan.gw("conflicts").out == (
+        "2 branches in flight: 3 of 3 pairs of them and trunk do not merge.\n"
+        "\n"
+        "MP1: main x ws/A (A1)\n"
+        "  lock   (ws/A: A1)\n"
+        "\n"
+        "MP2: main x ws/B (B1)\n"
+        "  gateway/lock   (ws/B: B1)\n"
+        "\n"
+        "MP2: ws/A (A1) x ws/B (B1)\n"
+        "  gateway/lock   (ws/B: B1)\n"
+    )
