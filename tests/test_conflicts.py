@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import random
 import re
+import subprocess
+import sys
+import threading
 from itertools import combinations
 
 import pytest
@@ -210,6 +213,23 @@ def worked(plan: Repo, task: str, **files: str) -> Repo:
     return worktree
 
 
+def watched(repo: Repo) -> str:
+    """What `status --watch` shows first, up to a word on conflicts."""
+    command = [sys.executable, "-m", "gitwaves", "status", "--watch"]
+    with subprocess.Popen(command, cwd=repo.path, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        guard = threading.Timer(120, watching.kill)
+        guard.start()
+        shown = ""
+        for line in watching.stdout:
+            shown += line
+            if line.startswith("CONFLICTS"):
+                break
+        guard.cancel()
+        watching.terminate()
+    return shown
+
+
 def test_what_collides_is_said_with_files_tasks_and_merge_point(plan: Repo) -> None:
     assert plan.gw_ok("conflicts").out == (
         "0 branches in flight: all 0 pairs of them and trunk merge cleanly.\n"
@@ -231,6 +251,7 @@ def test_what_collides_is_said_with_files_tasks_and_merge_point(plan: Repo) -> N
     assert shown["conflicts"][0]["merge_point"] == "MP2"
     said = "CONFLICTS AHEAD  ws/A (A2) x ws/B (B1), at MP2: gitwaves conflicts\n"
     assert said in plan.gw_ok("status").out
+    assert watched(plan).endswith(f"\n\n{said}")
     assert "CONFLICTS" not in plan.git("show", "gitwaves/dashboard:DASHBOARD.txt", check=False)
     assert "CONFLICTS" not in plan.read(".workstreams/DASHBOARD.txt")
 
