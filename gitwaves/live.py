@@ -49,8 +49,8 @@ def follow(store: Store) -> None:
     while True:
         snapshot = store.snapshot()
         text = screen(store.progress(snapshot), working(store))
-        if line := ahead(store, snapshot):
-            text += f"\n{line}\n"
+        line, _ = ahead(store, snapshot)
+        text += f"\n{line}\n" * bool(line)
         if text != shown:
             shown = text
             clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
