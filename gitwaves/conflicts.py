@@ -60,6 +60,7 @@ class Found:
     collisions: tuple[Collision, ...]
     branches: int
     pairs: int
+    unknown: int = 0  # pairs that were not merged yet
 
 
 def look(store: Store, snapshot: Snapshot, *, at_most: int | None = None) -> Found:
@@ -89,7 +90,7 @@ def look(store: Store, snapshot: Snapshot, *, at_most: int | None = None) -> Fou
             natural(c.other.branch),
         )
     )
-    return Found(tuple(found), len(tips) - 1, len(names))
+    return Found(tuple(found), len(tips) - 1, len(names), merged.count(None))
 
 
 def in_flight(store: Store, snapshot: Snapshot) -> dict[Branch, Oid]:
@@ -416,8 +417,12 @@ def conflicts_json(found: Found) -> dict[str, Any]:
     }
 
 
-def ahead(store: Store, snapshot: Snapshot) -> str:
-    """The line for live `status`, where it costs next to nothing; says nothing where git cannot."""
+def ahead(store: Store, snapshot: Snapshot) -> tuple[str, bool]:
+    """The line for live `status`, at next to no cost; says nothing where git cannot merge.
+
+    And whether that is all: else the next time, when more pairs are known, it may be another one.
+    """
     with contextlib.suppress(GitError):
-        return conflicts_line(look(store, snapshot, at_most=_AT_ONCE))
-    return ""
+        found = look(store, snapshot, at_most=_AT_ONCE)
+        return conflicts_line(found), not found.unknown
+    return "", True

@@ -398,10 +398,12 @@ def _svg_edge(edge: Edge, start: tuple[int, int], end: tuple[int, int]) -> str:
     x1, y1 = start[0] + _BOX, start[1] + _HIGH // 2
     x2, y2 = end[0], end[1] + _HIGH // 2
     bend = max((x2 - x1) // 2, 30)
+    # along a row, over what stands between, which it would else seem to go through
+    lift = 46 if y1 == y2 and x2 - x1 > _GAP else 0
     name, color, wide = ("critical", _CRITICAL, 2) if edge.critical else ("plain", "#777777", 1)
     dash = ' stroke-dasharray="3 3"' if not edge.count else ""
     return (
-        f'<path d="M{x1} {y1}C{x1 + bend} {y1} {x2 - bend} {y2} {x2} {y2}" fill="none" '
+        f'<path d="M{x1} {y1}C{x1 + bend} {y1 - lift} {x2 - bend} {y2 - lift} {x2} {y2}" fill="none" '
         f'stroke="{color}" stroke-width="{wide}"{dash} marker-end="url(#arrow-{name})"/>'
     )
 

@@ -111,17 +111,19 @@ def status(app: App, rev: str | None, write: bool, watch: bool, as_json: bool) -
             )
         text = render.dashboard(app.store.progress(snapshot, local=False))
         write_in(here.path, DASHBOARD_PATH, text.encode("ascii"))
+    whole = True
     if as_json:
         text = _json(jsonout.status_json(shown))
         click.echo(text, nl=False)
     else:
         text = render.status_text(shown, color=_color if colored() else None)
-        if rev is None and (line := ahead(app.store, snapshot)):
-            text += f"{line}\n"
+        if rev is None:
+            line, whole = ahead(app.store, snapshot)
+            text += f"{line}\n" * bool(line)
         click.echo(text, nl=False)
         if rev is None and app.repo.top is not None:
             _say_uncommitted(app)
-    if rev is None and snapshot.cards.config.allowed_signers is None:
+    if rev is None and whole and snapshot.cards.config.allowed_signers is None:
         quick.keep(text, app.store.watched(snapshot))
 
 
