@@ -267,10 +267,17 @@ def verify(
     digest, runs = cards.digest(task), outcome.runs
     signature = signer.sign(task, code, digest, runs) if signer else None
     save(repo, Receipt(task, code, digest, content, runs, attempts, unchanged, signature))
-    advanced = advance(store, branch)
+    done = any(one.task == task for one in advance(store, branch))
+    if not done:  # another process may have found the receipt first
+        known = store.snapshot().facts[task].tracking
+        done = (
+            known.status is Status.DONE
+            and known.evidence is not None
+            and known.evidence.tree == code
+        )
     head = repo.branch(branch)
-    differs = [] if advanced or head is None else _code_paths(repo.changed(head, content))
-    return replace(result, done=any(a.task == task for a in advanced), differs=tuple(differs))
+    differs = [] if done or head is None else _code_paths(repo.changed(head, content))
+    return replace(result, done=done, differs=tuple(differs))
 
 
 def _worked(repo: Repo, claim: Claim, since: Oid, tip: Oid, code: Oid) -> bool:
