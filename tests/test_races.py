@@ -16,7 +16,7 @@ from statistics import mean
 import pytest
 
 from gitwaves import git, verifying
-from gitwaves.receipts import Receipt
+from gitwaves.receipts import Receipt, save
 from tests.faults.harness import Server
 from tests.landing import SEPARATOR, planned
 from tests.repo import Repo, Result
@@ -284,7 +284,6 @@ def test_a_pass_that_another_process_finds_first_is_done(
     plan = planned(tmp_path / "plan")
     worktree = plan.start("B1")
     worktree.commit("Do B1", **{"b/b1.txt": "B1\n"})
-    save = verifying.save
 
     def saved(repo: git.Repo, receipt: Receipt) -> None:
         save(repo, receipt)
