@@ -1,6 +1,6 @@
 """Runs `python -m gitwaves` as the console script does."""
 
-from gitwaves.cli import main
+from gitwaves.quick import main
 
 if __name__ == "__main__":
     main()

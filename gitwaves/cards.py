@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -87,24 +87,34 @@ def load_cards(files: Mapping[str, bytes], odd: Mapping[str, str] | None = None)
         files: path from the top of the repository -> bytes, regular files only.
         odd: path -> what it is instead of a regular file, such as "a symbolic link".
     """
-    findings = [_error(path, f"{what}, not a regular file") for path, what in (odd or {}).items()]
+    return joined_cards(files, odd or {}, files.__getitem__, lambda p: load_card(files[p], p))
+
+
+def joined_cards(
+    paths: Iterable[str],
+    odd: Mapping[str, str],
+    read: Callable[[str], bytes],
+    card_at: Callable[[str], Card],
+) -> Cards:
+    """What the files at `paths` say together; `card_at` is asked for each that is a card."""
+    findings = [_error(path, f"{what}, not a regular file") for path, what in odd.items()]
     config = Config()
     workstreams: dict[WorkstreamId, Workstream] = {}
     tasks: dict[TaskId, Task] = {}
     points: dict[PointId, MergePoint] = {}
     tracking: dict[str, Tracking] = {}
-    for path in sorted(files):
+    for path in sorted(paths):
         parts = path.removeprefix(ROOT + "/").split("/")
         if parts == ["config.yaml"]:
-            config, found = load_config(files[path], path)
+            config, found = load_config(read(path), path)
             findings += found
         elif len(parts) == 2 and parts[1] == WORKSTREAM_FILE and parts[0] != POINTS_DIR:
-            workstream, found = load_workstream(files[path], path)
+            workstream, found = load_workstream(read(path), path)
             findings += found
             if workstream is not None:
                 workstreams[workstream.id] = workstream
-        elif len(parts) == 2 and parts[1].endswith(".yaml"):
-            card = load_card(files[path], path)
+        elif is_card(path):
+            card = card_at(path)
             findings += card.findings
             spec = card.spec
             if spec is None:
@@ -126,13 +136,25 @@ def load_cards(files: Mapping[str, bytes], odd: Mapping[str, str] | None = None)
     return Cards(config, workstreams, tasks, points, tracking, tuple(sorted(findings)))
 
 
+def is_card(path: str) -> bool:
+    """Whether the file at a path is read as the card of a task or merge point."""
+    parts = path.removeprefix(ROOT + "/").split("/")
+    if len(parts) != 2 or not parts[1].endswith(".yaml"):
+        return False
+    return parts[1] != WORKSTREAM_FILE or parts[0] == POINTS_DIR
+
+
 @lru_cache(maxsize=1 << 15)
-def load_card(data: bytes, path: str) -> Card:
-    """Reads the card of a task or merge point; the folder says which."""
+def load_card(data: bytes, path: str, *, kept: bool = True) -> Card:
+    """Reads the card of a task or merge point; the folder says which.
+
+    Args:
+        kept: whether the cache is to know what was read; else the caller keeps it in a better way.
+    """
     spec_half, tracking_half = split(data)
     folder, name = path.split("/")[-2:]
     kind = "merge-point" if folder == POINTS_DIR else "task"
-    document = _read(spec_half, path, kind)
+    document = _read(spec_half, path, kind, kept=kept)
     findings = [*document.findings]
     ident = name.removesuffix(".yaml")
     if not is_id(ident):
@@ -152,7 +174,7 @@ def load_card(data: bytes, path: str) -> Card:
     tracking: Tracking | None = None
     if tracking_half.strip():
         line = spec_half.count(b"\n") + 2
-        tracking, found = load_tracking(tracking_half, path, first_line=line)
+        tracking, found = load_tracking(tracking_half, path, first_line=line, kept=kept)
         findings += found
     elif not bad:
         findings.append(_warning(path, "no tracking half; `gitwaves check --fix` adds it"))
@@ -161,11 +183,11 @@ def load_card(data: bytes, path: str) -> Card:
 
 @lru_cache(maxsize=1 << 15)
 def load_tracking(
-    data: bytes, path: str, *, first_line: int = 1
+    data: bytes, path: str, *, first_line: int = 1, kept: bool = True
 ) -> tuple[Tracking | None, tuple[Finding, ...]]:
     """Reads a tracking half; None where it cannot be understood, and the findings say why."""
     kind = "merge-point" if path.split("/")[-2:][0] == POINTS_DIR else "task"
-    document = _read(data, path, kind, part="tracking", first_line=first_line)
+    document = _read(data, path, kind, part="tracking", first_line=first_line, kept=kept)
     findings = document.findings
     if findings or not isinstance(document.value, dict):
         return None, findings or (_error(path, "no tracking", (first_line, 1)),)
@@ -408,16 +430,20 @@ _kept: Cache | None = None
 
 
 @cache
-def _own_version() -> bytes:
+def own_version() -> bytes:
     """What a reading depends on besides the bytes read: this very code."""
     said = [__version__]
-    for path in (Path(__file__), Path(yamlfile.__file__), *schema_files()):
+    names = ("cards", "halves", "model", "shelf", "yamlbuild", "yamlfile")
+    own = (Path(__file__).with_name(f"{name}.py") for name in names)
+    for path in (*own, *schema_files()):
         stat = path.stat()
         said.append(f"{path.name} {stat.st_size} {stat.st_mtime_ns}")
     return "\n".join(said).encode()
 
 
-def _read(data: bytes, path: str, kind: str, *, part: str = "", first_line: int = 1) -> Document:
+def _read(
+    data: bytes, path: str, kind: str, *, part: str = "", first_line: int = 1, kept: bool = True
+) -> Document:
     """A file, or the part of it that starts at a line, with all that YAML and schema say of it."""
 
     def fresh() -> tuple[Any, ...]:
@@ -426,11 +452,11 @@ def _read(data: bytes, path: str, kind: str, *, part: str = "", first_line: int 
         said = tuple((f.path, f.line, f.column, str(f.severity), f.message) for f in found)
         return document.value, document.places, said
 
-    if _kept is None or len(data) > yamlfile.MAX_BYTES:
+    if _kept is None or not kept or len(data) > yamlfile.MAX_BYTES:
         value, places, said = fresh()
     else:
         how = f"{kind} {part} {first_line}".encode()
-        key = key_of(_own_version(), how, path.encode(errors="surrogateescape"), data)
+        key = key_of(own_version(), how, path.encode(errors="surrogateescape"), data)
         value, places, said = _kept.value(key, fresh)
     findings = tuple(Finding(p, line, column, Severity(s), m) for p, line, column, s, m in said)
     return Document(value, places, findings)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NewType
 
 TaskId = NewType("TaskId", str)
@@ -206,7 +206,7 @@ def default_branch(workstream: str) -> Branch:
     return Branch("ws/" + (workstream[3:] if workstream[:3].upper() == "WS-" else workstream))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Task:
     """The spec half of a task's card."""
 
@@ -227,7 +227,7 @@ class Task:
     places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MergePoint:
     """The spec half of a merge point's card."""
 
@@ -336,7 +336,7 @@ class Gap:
     resolved: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tracking:
     """The tracking half of a card: written by gitwaves alone."""
 
@@ -355,7 +355,7 @@ class Tracking:
     spec_gaps: tuple[Gap, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cards:
     """Everything that `.workstreams/` says in one tree, valid or not.
 
@@ -381,7 +381,19 @@ class Cards:
 
     def tasks_on(self, branch: Branch) -> tuple[TaskId, ...]:
         """The tasks that are done on `branch`, in natural order."""
-        return tuple(t for t in sorted(self.tasks, key=natural) if self.branch_of(t) == branch)
+        return self._by_branch.get(branch, ())
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """The spec digests of tasks, as they come to be known (a memo: use `digest`)."""
+        return {}
+
+    @cached_property
+    def _by_branch(self) -> Mapping[Branch, tuple[TaskId, ...]]:
+        found: dict[Branch, list[TaskId]] = {}
+        for task in sorted(self.tasks, key=natural):
+            found.setdefault(self.branch_of(task), []).append(task)
+        return {branch: tuple(tasks) for branch, tasks in found.items()}
 
     def batch_order(self) -> tuple[BatchId, ...]:
         """The names of the batches that the author gave, in the order they are dispatched."""
@@ -396,7 +408,12 @@ class Cards:
             KeyError: there is no such card.
         """
         if node in self.tasks:
-            return task_digest(self.tasks[TaskId(node)], self.workstream_of(TaskId(node)))
+            known = self.digests.get(node)
+            if known is None:
+                task = self.tasks[TaskId(node)]
+                known = task_digest(task, self.workstream_of(task.id))
+                self.digests[node] = known
+            return known
         point = self.merge_points[PointId(node)]
         return point_digest(point, self.steps_of(node))
 

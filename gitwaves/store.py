@@ -46,6 +46,7 @@ from gitwaves.model import (
     task_digest,
 )
 from gitwaves.plan import progress, schedule
+from gitwaves.shelf import Plan, Shelf
 from gitwaves.signing import Rule, Signatures, rule_at, rules
 from gitwaves.state import Seen, judge, settle
 
@@ -110,6 +111,9 @@ class Store:
         self.offline = offline  # a hook never uses the network
         self._configured: str | None = None
         self.signatures = Signatures(repo)
+        self.shelf = Shelf(repo.state_dir / "plans")
+        self._last: tuple[Oid, Cards] | None = None
+        self._unkept: tuple[Oid, Plan] | None = None
         keep_in(repo.state_dir / "cache")
 
     # --- trunk ---------------------------------------------------------------------------------
@@ -202,7 +206,11 @@ class Store:
 
     def files(self, commit: Oid) -> tuple[dict[str, bytes], dict[str, str]]:
         """The files under `.workstreams/` of a commit, and what is there that is no regular file."""
-        files: dict[str, bytes] = {}
+        found, odd = self._listed(commit)
+        return {path: self._blob(commit, path, oid) for path, oid in found.items()}, odd
+
+    def _listed(self, commit: Oid) -> tuple[dict[str, Oid], dict[str, str]]:
+        files: dict[str, Oid] = {}
         odd: dict[str, str] = {}
         top = self.repo.tree(commit).get(ROOT)
         if top is None:
@@ -220,19 +228,46 @@ class Store:
                 elif entry.mode in ODD_MODES:
                     odd[path] = ODD_MODES[entry.mode]
                 else:
-                    data = self.repo.blob(entry.oid)
-                    if data is None:
-                        raise GitError(
-                            f"{path} of {commit[:10]} is not in this repository",
-                            "`git fsck` says what is damaged; fetch it anew",
-                        )
-                    files[path] = data
+                    files[path] = entry.oid
         return files, odd
+
+    def _blob(self, commit: Oid, path: str, oid: Oid) -> bytes:
+        data = self.repo.blob(oid)
+        if data is None:
+            raise GitError(
+                f"{path} of {commit[:10]} is not in this repository",
+                "`git fsck` says what is damaged; fetch it anew",
+            )
+        return data
 
     def cards(self, commit: Oid) -> Cards:
         """The cards of a commit."""
         files, odd = self.files(commit)
         return load_cards(files, odd)
+
+    def plan_at(self, commit: Oid) -> Cards:
+        """The cards of a commit, kept for the next process: for those that are read again and again."""
+        top = self.repo.tree(commit).get(ROOT)
+        tree = top.oid if top is not None else None
+        if tree is not None and self._last is not None and self._last[0] == tree:
+            return self._last[1]
+        kept = self.shelf.load(tree) if tree is not None else None
+        if kept is None:
+            files, odd = self._listed(commit)
+            cards, kept = self.shelf.read(files, odd, lambda p: self._blob(commit, p, files[p]))
+            self._unkept = (tree, kept) if tree is not None else None
+        else:
+            files = dict(kept.files)
+            cards = self.shelf.again(kept, lambda p: self._blob(commit, p, files[p]))
+        self._last = (tree, cards) if tree is not None else None
+        return cards
+
+    def _keep(self) -> None:
+        """Keeps what was read for the first time, for the processes to come."""
+        save_kept()
+        if self._unkept is not None:
+            self.shelf.keep(*self._unkept)
+            self._unkept = None
 
     def working_files(self) -> tuple[dict[str, bytes], dict[str, str]]:
         """The files under `.workstreams/` of the worktree that the command was called in."""
@@ -297,7 +332,7 @@ class Store:
         else:
             trunk, tip = self.trunk()
             self.repo.bring([tip], ROOT)
-            cards = self.cards(tip)
+            cards = self.plan_at(tip)
             tips, said = self._tips(cards)
             bases = (base for t in tips.values() for base in self.repo.merge_bases(tip, t))
             self.repo.bring([*tips.values(), *bases], ROOT)
@@ -310,7 +345,7 @@ class Store:
             line for branch in sorted(tips) for line in self._lost(cards, branch, tip, tips[branch])
         ]
         facts |= self._signed(cards, tip, facts)
-        save_kept()
+        self._keep()
         return Snapshot(cards, facts, trunk, tip, tips, (*self._warnings(cards, rev), *said))
 
     def _tips(self, cards: Cards) -> tuple[dict[Branch, Oid], list[str]]:
@@ -562,6 +597,21 @@ class Store:
         here = self.repo.commit(evidence.commit) is not None
         tree = self.repo.code_tree(evidence.commit) if here else None
         return Seen(tree, reachable=here and evidence.commit not in missing)
+
+    def watched(self, snapshot: Snapshot) -> list[str]:
+        """The commits of evidence that Git may lose, or get, without any reference being moved.
+
+        As `+ID` where one lies in a file of its own, `-ID` where it is not here; what is in a pack
+        goes with the pack.
+        """
+        held = (fact.tracking.evidence for fact in snapshot.facts.values())
+        found = []
+        for oid in sorted({evidence.commit for evidence in held if evidence is not None}):
+            if (self.repo.common / "objects" / oid[:2] / oid[2:]).exists():
+                found.append(f"+{oid}")
+            elif self.repo.commit(oid) is None:
+                found.append(f"-{oid}")
+        return found
 
     def _point_facts(self, cards: Cards, trunk: Oid) -> dict[str, Fact]:
         facts: dict[str, Fact] = {}

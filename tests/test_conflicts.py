@@ -132,7 +132,10 @@ def test_nothing_is_left_in_the_repository(repo: Repo) -> None:
     assert {path.name for path in git.state_dir.iterdir()} == {"merges"}
     assert conflicts_of(git, pairs, at_most=0) == first  # all of it is known
     repo.git("config", "merge.renames", "false")
-    assert conflicts_of(git, pairs, at_most=0) is None  # another way to merge is another answer
+    assert conflicts_of(git, pairs, at_most=0) == [None] * 6  # another way is another answer
+    half = conflicts_of(git, pairs, at_most=4)
+    assert [files is None for files in half] == [False] * 4 + [True] * 2
+    assert None not in conflicts_of(git, pairs, at_most=2)  # the next time goes on
 
 
 def test_histories_with_nothing_in_common(repo: Repo) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -47,6 +48,7 @@ SECTIONS = {
         "clean",
     ),
 }
+_MODULES = ("reading", "setting_up", "working", "teaching", "foresight", "proving", "mending")
 
 
 @dataclass
@@ -74,17 +76,8 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
-        from gitwaves.cli import (
-            foresight,
-            mending,
-            proving,
-            reading,
-            setting_up,
-            teaching,
-            working,
-        )
-
-        for module in (reading, working, setting_up, teaching, foresight, proving, mending):
+        for name in _MODULES:  # each is imported only if those before it do not have the command
+            module = import_module(f"gitwaves.cli.{name}")
             commands: dict[str, click.Command] = module.COMMANDS
             if cmd_name in commands:
                 return commands[cmd_name]

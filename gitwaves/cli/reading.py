@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from gitwaves import jsonout, pages, render
+from gitwaves import jsonout, pages, quick, render
 from gitwaves.cards import load_cards
 from gitwaves.cli import App, checking, colored, echo, pass_app
 from gitwaves.errors import CycleError, ExitCode, GitwavesError, NotReady, UsageError
@@ -30,9 +30,13 @@ def _color(text: str, style: str) -> str:
 
 
 def _dump(value: object) -> None:
-    """Prints JSON; what could steer a terminal, or is no text, stands in it as an escape."""
+    click.echo(_json(value), nl=False)
+
+
+def _json(value: object) -> str:
+    """JSON; what could steer a terminal, or is no text, stands in it as an escape."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    echo("\n".join(map(_escaped, text.split("\n"))))
+    return "".join(f"{_escaped(line)}\n" for line in text.split("\n"))
 
 
 def _escaped(line: str) -> str:
@@ -108,13 +112,17 @@ def status(app: App, rev: str | None, write: bool, watch: bool, as_json: bool) -
         text = render.dashboard(app.store.progress(snapshot, local=False))
         write_in(here.path, DASHBOARD_PATH, text.encode("ascii"))
     if as_json:
-        _dump(jsonout.status_json(shown))
+        text = _json(jsonout.status_json(shown))
+        click.echo(text, nl=False)
     else:
-        click.echo(render.status_text(shown, color=_color if colored() else None), nl=False)
+        text = render.status_text(shown, color=_color if colored() else None)
         if rev is None and (line := ahead(app.store, snapshot)):
-            echo(line)
+            text += f"{line}\n"
+        click.echo(text, nl=False)
         if rev is None and app.repo.top is not None:
             _say_uncommitted(app)
+    if rev is None and snapshot.cards.config.allowed_signers is None:
+        quick.keep(text, app.store.watched(snapshot))
 
 
 def _say_uncommitted(app: App) -> None:
@@ -124,13 +132,8 @@ def _say_uncommitted(app: App) -> None:
     changed = app.repo.paths(
         "status", "--porcelain", "-z", "--no-renames", "--", ".workstreams", cwd=top
     )
-    cards = [c[3:] for c in changed if not c.endswith("DASHBOARD.txt")]
-    if cards:
-        more = f" and {len(cards) - 1} more" if len(cards) > 1 else ""
-        echo(
-            f"note: {printable(cards[0])}{more} differ in the working tree; what is shown is what is committed",
-            err=True,
-        )
+    if line := quick.note(entry[3:] for entry in changed):
+        echo(line, err=True)
 
 
 @click.command(name="next")

@@ -1,0 +1,220 @@
+"""The object database: git run on the repository, and the objects in it, read and written."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from gitwaves.errors import GitError
+from gitwaves.gitcall import run_git
+from gitwaves.model import Oid
+from gitwaves.objects import Commit, Entry, Objects, parse_commit, parse_tree, tree_data
+
+
+class Database:
+    """A repository as a store of objects; `common` is its common Git directory."""
+
+    def __init__(self, common: Path) -> None:
+        self.common = common
+        self._objects = Objects(common)
+        self._empty_tree: Oid | None = None
+        self._trees: dict[Oid, Mapping[str, Entry]] = {}
+        self._signs: bool | None = None
+
+    def git(
+        self,
+        *args: str,
+        cwd: Path | None = None,
+        stdin: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> str:
+        """Runs git and returns what it printed, less the last line end.
+
+        Args:
+            cwd: a worktree to run in; without it the command runs on the common directory.
+
+        Raises:
+            GitError: git failed; carries what it said.
+        """
+        out = run_git(self._argv(args, cwd), stdin=stdin, env=env).stdout
+        return out.decode(errors="surrogateescape").removesuffix("\n")
+
+    def try_git(
+        self, *args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Runs git and returns how it ended, whatever that was."""
+        return run_git(self._argv(args, cwd), check=False, env=env)
+
+    def _argv(self, args: Sequence[str], cwd: Path | None) -> list[str]:
+        where = ["-C", str(cwd)] if cwd is not None else [f"--git-dir={self.common}"]
+        return [*where, *args]
+
+    def paths(
+        self, *args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> list[str]:
+        """The NUL-separated paths that a git command prints."""
+        out = run_git(self._argv(args, cwd), env=env).stdout
+        return [p.decode(errors="surrogateescape") for p in out.split(b"\0") if p]
+
+    def config(self, key: str, *options: str) -> str | None:
+        """A value of Git's configuration, or None."""
+        done = self.try_git("config", *options, "--get", key)
+        out = done.stdout.decode(errors="surrogateescape")
+        return out.removesuffix("\n") if done.returncode == 0 else None
+
+    # --- objects -------------------------------------------------------------------------------
+
+    def blob(self, oid: Oid) -> bytes | None:
+        """The content of a blob; None where it is not here."""
+        found = self._objects.read(oid)
+        return found[1] if found and found[0] == "blob" else None
+
+    def tree(self, oid: Oid) -> dict[str, Entry]:
+        """The entries of a tree or of a commit's root tree, by name; empty where not here."""
+        return dict(self._entries(oid))
+
+    def _entries(self, oid: Oid) -> Mapping[str, Entry]:
+        known = self._trees.get(oid)
+        if known is not None:
+            return known
+        found = self._objects.read(oid)
+        if found and found[0] == "commit":
+            return self._entries(parse_commit(found[1]).tree)
+        if not found or found[0] != "tree":
+            return {}
+        if len(self._trees) > 4096:
+            self._trees.clear()
+        self._trees[oid] = parse_tree(found[1], len(oid) // 2)
+        return self._trees[oid]
+
+    def commit(self, oid: Oid) -> Commit | None:
+        """A commit; None where it is not here or is something else."""
+        found = self._objects.read(oid)
+        return parse_commit(found[1]) if found and found[0] == "commit" else None
+
+    def require_commit(self, oid: Oid) -> Commit:
+        """A commit that must be here.
+
+        Raises:
+            GitError: it is not.
+        """
+        found = self.commit(oid)
+        if found is None:
+            raise GitError(f"the commit {oid} is not in this repository", "fetch, then try again")
+        return found
+
+    def at(self, tree: Oid, path: str) -> Entry | None:
+        """The entry at `path` below a tree or commit."""
+        oid = tree
+        *folders, name = path.split("/")
+        for folder in folders:
+            entry = self._entries(oid).get(folder)
+            if entry is None or not entry.is_tree:
+                return None
+            oid = entry.oid
+        return self._entries(oid).get(name)
+
+    def read(self, tree: Oid, path: str) -> bytes | None:
+        """The content of the regular file at `path` below a tree or commit."""
+        entry = self.at(tree, path)
+        return self.blob(entry.oid) if entry and entry.mode.startswith("100") else None
+
+    def bring(self, commits: Iterable[Oid], path: str) -> None:
+        """Fetches in one go what a partial clone lacks of the folder `path` in some commits.
+
+        Raises:
+            GitError: it cannot be fetched.
+        """
+        found = (self.at(commit, path) for commit in commits)
+        self._objects.bring(entry.oid for entry in found if entry is not None and entry.is_tree)
+
+    def is_shallow(self) -> bool:
+        """Whether the history here ends before it began."""
+        shallow = self.common / "shallow"
+        return shallow.is_file() and shallow.stat().st_size > 0
+
+    def write_blob(self, data: bytes) -> Oid:
+        return self._write("blob", data)
+
+    def _write(self, kind: str, data: bytes) -> Oid:
+        return Oid(self.git("hash-object", "-w", "-t", kind, "--stdin", "--no-filters", stdin=data))
+
+    def write_tree(self, entries: Mapping[str, Entry]) -> Oid:
+        """Writes a tree.
+
+        The names are used as they are: callers take them from trees or from ids.
+        """
+        return self._write("tree", tree_data(entries))
+
+    def with_files(self, tree: Oid, files: Mapping[str, bytes | Oid | None]) -> Oid:
+        """A tree like `tree` with other contents for some files; None removes one.
+
+        A content is given as bytes, or as the id of a blob that is here. Modes of files that were
+        there stay; empty folders vanish.
+        """
+        entries = self.tree(tree)
+        inner: dict[str, dict[str, bytes | Oid | None]] = {}
+        for path, data in files.items():
+            head, _, rest = path.partition("/")
+            if rest:
+                inner.setdefault(head, {})[rest] = data
+            elif data is None:
+                entries.pop(head, None)
+            else:
+                old = entries.get(head)
+                mode = old.mode if old and old.mode.startswith("100") else "100644"
+                oid = self.write_blob(data) if isinstance(data, bytes) else data
+                entries[head] = Entry(mode, oid)
+        for head, below in inner.items():
+            old = entries.get(head)
+            base = old.oid if old and old.is_tree else self.empty_tree()
+            oid = self.with_files(base, below)
+            if oid == self.empty_tree():
+                entries.pop(head, None)
+            else:
+                entries[head] = Entry("40000", oid)
+        return self.write_tree(entries)
+
+    def empty_tree(self) -> Oid:
+        if self._empty_tree is None:
+            self._empty_tree = self._write("tree", b"")
+        return self._empty_tree
+
+    def commit_tree(
+        self,
+        tree: Oid,
+        parents: Iterable[Oid],
+        message: str,
+        *,
+        author: str | None = None,
+        committer: str | None = None,
+    ) -> Oid:
+        """Writes a commit with the user's identity, signed when configured so.
+
+        With `author` and `committer` (as in `Commit`) the object is the same on every machine,
+        and never signed.
+
+        Raises:
+            GitError: Git knows no identity.
+        """
+        if author is not None and committer is not None:
+            head = [f"tree {tree}", *(f"parent {p}" for p in parents)]
+            head += [f"author {author}", f"committer {committer}"]
+            return self._write(
+                "commit", ("\n".join(head) + "\n\n" + message).encode(errors="surrogateescape")
+            )
+        args = [arg for parent in parents for arg in ("-p", parent)]
+        if self._signs is None:
+            self._signs = self.config("commit.gpgsign", "--type=bool") == "true"
+        if self._signs:
+            args.append("-S")
+        try:
+            return Oid(self.git("commit-tree", tree, *args, "-F", "-", stdin=message.encode()))
+        except GitError as error:
+            if "tell me who you are" in error.message or "empty ident" in error.message:
+                raise GitError(
+                    "Git does not know who you are",
+                    'run `git config user.name "…"` and `git config user.email "…"`',
+                ) from error
+            raise

@@ -1,0 +1,172 @@
+"""History: references, ancestry, what differs between two commits, and merges in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gitwaves.errors import GitError
+from gitwaves.git_database import Database
+from gitwaves.gitcall import failed
+from gitwaves.model import Branch, Oid
+from gitwaves.objects import tree_data
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The outcome of a merge in memory; `conflicts` are the paths that need a person."""
+
+    tree: Oid
+    conflicts: tuple[str, ...] = ()
+
+
+class History(Database):
+    """A repository as a history; what is a function of object ids is asked once."""
+
+    def __init__(self, common: Path, top: Path | None) -> None:
+        super().__init__(common)
+        self.top = top  # of the worktree that the command was called in; None in a bare repository
+        self._code_trees: dict[Oid, Oid] = {}
+        self._bases: dict[tuple[Oid, Oid], tuple[Oid, ...]] = {}
+        self._unreached: dict[tuple[frozenset[Oid], frozenset[Oid]], frozenset[Oid]] = {}
+        self._lists: dict[tuple[str, ...], tuple[Oid, ...]] = {}
+
+    def resolve(self, rev: str) -> Oid | None:
+        """The commit that `rev` names, or None."""
+        done = self.try_git(
+            "rev-parse",
+            "--verify",
+            "--quiet",
+            "--end-of-options",
+            f"{rev}^{{commit}}",
+            cwd=self.top,
+        )
+        return Oid(done.stdout.decode().strip()) if done.returncode == 0 else None
+
+    def resolve_in(self, worktree: Path) -> Oid | None:
+        """The commit that a worktree's HEAD is at."""
+        done = self.try_git("rev-parse", "--verify", "--quiet", "HEAD", cwd=worktree)
+        return Oid(done.stdout.decode().strip()) if done.returncode == 0 else None
+
+    def refs(self, *patterns: str) -> dict[str, Oid]:
+        """Full reference name -> commit, of the references below the patterns."""
+        out = self.git(
+            "for-each-ref", "--format=%(refname)%00%(objectname)%00%(objecttype)", *patterns
+        )
+        found = {}
+        for line in filter(None, out.split("\n")):  # a name may hold what else splits lines
+            name, oid, kind = line.split("\0")
+            if kind == "commit":
+                found[name] = Oid(oid)
+        return found
+
+    def branch(self, branch: Branch) -> Oid | None:
+        """The tip of a local branch."""
+        return self.refs(f"refs/heads/{branch}").get(f"refs/heads/{branch}")
+
+    def is_ancestor(self, old: Oid, new: Oid) -> bool:
+        """Whether `new` contains `old`; False where `old` is not here."""
+        if old == new:
+            return True
+        return self.try_git("merge-base", "--is-ancestor", old, new).returncode == 0
+
+    def merge_bases(self, one: Oid, other: Oid) -> tuple[Oid, ...]:
+        """Every best common ancestor; none for unrelated histories."""
+        if one == other:
+            return (one,)
+        known = self._bases.get((one, other))
+        if known is None:
+            done = self.try_git("merge-base", "--all", one, other)
+            known = tuple(Oid(line) for line in done.stdout.decode().split())
+            self._bases[one, other] = known
+        return known
+
+    def rev_list(self, *args: str, paths: Sequence[str] = ()) -> tuple[Oid, ...]:
+        """The commits of a range given by object ids, in the order `git rev-list` gives them."""
+        key = (*args, "--", *paths)
+        known = self._lists.get(key)
+        if known is None:
+            known = tuple(Oid(line) for line in self.git("rev-list", *key).splitlines())
+            self._lists[key] = known
+        return known
+
+    def missing_from(self, commits: Iterable[Oid], tips: Iterable[Oid]) -> set[Oid]:
+        """Those of `commits` that are in none of the histories of `tips`, or not here at all."""
+        wanted = set(commits)
+        here = {oid for oid in wanted if self.commit(oid) is not None}
+        if not here:
+            return wanted
+        key = (frozenset(here), frozenset(tips))
+        known = self._unreached.get(key)
+        if known is None:
+            given = "\n".join([*here, *(f"^{tip}" for tip in key[1])]) + "\n"
+            out = self.git("rev-list", "--stdin", stdin=given.encode())
+            known = self._unreached[key] = frozenset(here & {Oid(x) for x in out.splitlines()})
+        return (wanted - here) | known
+
+    def children(self, commits: Iterable[Oid], tips: Iterable[Oid]) -> dict[Oid, list[Oid]]:
+        """The commits, in the histories of `tips`, that have one of `commits` as a parent."""
+        wanted = set(commits)
+        given = "".join(f"{tip}\n" for tip in dict.fromkeys(tips))
+        found: dict[Oid, list[Oid]] = {}
+        for line in self.git("rev-list", "--parents", "--stdin", stdin=given.encode()).splitlines():
+            oid, *parents = map(Oid, line.split())
+            for parent in wanted.intersection(parents):
+                found.setdefault(parent, []).append(oid)
+        return found
+
+    def shallow(self) -> bool:
+        """Whether this clone lacks history that others have."""
+        return (self.common / "shallow").exists()
+
+    def differ_only_at(self, old: Oid, new: Oid, path: str) -> bool:
+        """Whether two trees or commits differ at `path` and nowhere else."""
+        *folders, name = path.split("/")
+        for folder in folders:
+            one, other = self.tree(old), self.tree(new)
+            before, after = one.pop(folder, None), other.pop(folder, None)
+            if one != other or before is None or after is None:
+                return False
+            if not before.is_tree or not after.is_tree:
+                return False
+            old, new = before.oid, after.oid
+        one, other = self.tree(old), self.tree(new)
+        return one.pop(name, None) != other.pop(name, None) and one == other
+
+    def changed(self, old: Oid, new: Oid) -> list[str]:
+        """The paths whose content or mode differs between two trees or commits."""
+        if old == new:
+            return []
+        return self.paths("diff-tree", "-r", "-z", "--name-only", "--no-renames", old, new)
+
+    def code_tree(self, commit: Oid) -> Oid:
+        """A commit's (or tree's) root tree without `.workstreams/`: what state commits leave alone."""
+        known = self._code_trees.get(commit)
+        if known is None:
+            entries = self.tree(commit)
+            entries.pop(".workstreams", None)
+            data = tree_data(entries)
+            head = b"tree %d\0" % len(data)
+            new = hashlib.sha1 if len(commit) == 40 else hashlib.sha256
+            known = self._code_trees[commit] = Oid(new(head + data).hexdigest())
+        return known
+
+    def merge_trees(self, ours: Oid, theirs: Oid) -> Merged:
+        """Merges two commits in memory, as `git merge` would; no worktree is involved.
+
+        Raises:
+            GitError: the histories are unrelated, or git failed.
+        """
+        args = ("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages")
+        done = self.try_git(*args, ours, theirs)
+        if done.returncode not in {0, 1}:
+            if b"unrelated histories" in done.stderr:
+                hint = "one of them was rewritten or begun anew; merge them by hand first"
+                if self.is_shallow():
+                    hint = "this clone is shallow: run `git fetch --unshallow`, then try again"
+                raise GitError(f"{ours[:10]} and {theirs[:10]} have no common history here", hint)
+            raise failed(["merge-tree"], done)
+        tree, *conflicts = done.stdout.decode(errors="surrogateescape").rstrip("\0").split("\0")
+        return Merged(Oid(tree), tuple(dict.fromkeys(c for c in conflicts if c)))

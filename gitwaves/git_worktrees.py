@@ -1,0 +1,275 @@
+"""Checkouts: which there are, what they hold, and making and removing them under the lock."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gitwaves.errors import NotReady, Refused
+from gitwaves.files import write_file
+from gitwaves.git_history import History
+from gitwaves.git_lock import Lock
+from gitwaves.gitcall import failed, run_git
+from gitwaves.model import Branch, Oid
+
+_BUSY = {
+    "rebase-merge": "a rebase",
+    "rebase-apply": "a rebase or am",
+    "MERGE_HEAD": "a merge",
+    "CHERRY_PICK_HEAD": "a cherry-pick",
+    "REVERT_HEAD": "a revert",
+    "sequencer": "a cherry-pick or revert",
+    "BISECT_LOG": "a bisect",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Worktree:
+    """A checkout: `admin` is its own Git directory, `branch` None when detached."""
+
+    path: Path
+    admin: Path
+    branch: Branch | None
+    head: Oid | None
+
+    def busy(self) -> str | None:
+        """What it is in the middle of (a rebase, a merge, …), or None."""
+        for name, what in _BUSY.items():
+            if (self.admin / name).exists():
+                return what
+        return None
+
+    def holds(self) -> Branch | None:
+        """The branch it has checked out, or is rebasing or bisecting."""
+        if self.branch is not None:
+            return self.branch
+        for name in ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START"):
+            with contextlib.suppress(OSError):
+                ref = (self.admin / name).read_text(errors="surrogateescape").strip()
+                return Branch(ref.removeprefix("refs/heads/"))
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A checkout as Git lists it, whether it is there or not."""
+
+    path: Path
+    branch: Branch | None
+    head: Oid | None
+    locked: str | None  # the reason, which may be empty
+    admin: Path | None  # as its folder says; None where that is gone, or no checkout any more
+
+    @property
+    def half_made(self) -> bool:
+        """Whether `git worktree add` is still at it, or was killed there."""
+        return self.locked == "initializing"
+
+
+class Checkouts(History):
+    """A repository with its worktrees, all of which share it and its lock."""
+
+    def __init__(self, common: Path, top: Path | None) -> None:
+        super().__init__(common, top)
+        self.state_dir = common / "gitwaves"  # receipts, logs, caches: never the truth
+        self._lock = Lock(self.state_dir / "lock")
+        self._main: tuple[Path | None] | None = None
+
+    def lock(self, patience: float | None = None) -> contextlib.AbstractContextManager[None]:
+        """The one lock that serialises gitwaves' own writes in this repository.
+
+        Args:
+            patience: seconds to wait for it; without it, however long it takes.
+
+        Raises:
+            NotReady: another process still has it after `patience`.
+        """
+        return self._lock.held(patience)
+
+    def locked_by_another(self) -> bool:
+        """Whether another process holds the lock at this moment."""
+        return self._lock.taken()
+
+    def unfinished(self, branch: Branch) -> Path:
+        """The note of what is under way in a branch's worktree; a kill leaves it there."""
+        return self.state_dir / "unfinished" / branch.replace("/", "%2F")
+
+    @contextlib.contextmanager
+    def _noted(self, branch: Branch, path: Path, old: Oid | None, new: Oid) -> Iterator[None]:
+        """Leaves that note for as long as the block runs; `old` None: the worktree is being made."""
+        note = self.unfinished(branch)
+        first = not note.exists()  # else what it tells of is being finished
+        if first:
+            note.parent.mkdir(parents=True, exist_ok=True)
+            said = {"worktree": str(path), "old": old, "new": new}
+            write_file(note, json.dumps(said).encode())
+        try:
+            yield
+        except (Refused, NotReady):  # nothing was touched
+            if first:
+                note.unlink(missing_ok=True)
+            raise
+        if first:
+            note.unlink(missing_ok=True)
+
+    def _holding(self, *args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
+        """Runs git as `try_git` does; it holds the lock to its end even if we are killed before.
+
+        So the next command finds it done, or cut short, but never under way. It starts nothing
+        that would outlive it and keep the lock.
+        """
+        quiet = ("-c", "gc.auto=0", "-c", "maintenance.auto=false")
+        argv = [*quiet, *self._argv(args, cwd)]
+        return run_git(argv, check=False, keep=self._lock.descriptors())
+
+    def worktrees(self) -> list[Worktree]:
+        """All checkouts of this repository that are really there, the main one first.
+
+        Not one that `git worktree add` has yet to finish: its files would all seem to be deleted.
+        """
+        return [
+            Worktree(w.path, w.admin, w.branch, w.head)
+            for w in self.listed_worktrees()
+            if w.admin is not None and not w.half_made
+        ]
+
+    def listed_worktrees(self) -> list[Listed]:
+        """All checkouts that Git knows of, the main one first; not a bare repository itself."""
+        out = self.git("worktree", "list", "--porcelain", "-z")
+        found = []
+        for index, block in enumerate(out.split("\0\0")):
+            fields = dict(line.partition(" ")[::2] for line in block.split("\0") if line)
+            if "worktree" not in fields or "bare" in fields:
+                continue
+            path = Path(fields["worktree"])
+            admin: Path | None
+            if index == 0:
+                path, admin = self.main_top() or self.common, self.common
+            else:
+                admin = admin_dir(path)
+            ref = fields.get("branch")
+            branch = Branch(ref.removeprefix("refs/heads/")) if ref else None
+            head = fields.get("HEAD")
+            oid = Oid(head) if head and head.strip("0") else None
+            if admin is not None and not self._is_ours(admin):
+                admin = None  # another repository's checkout stands there now
+            found.append(Listed(path, branch, oid, fields.get("locked"), admin))
+        return found
+
+    def _is_ours(self, admin: Path) -> bool:
+        real, common = admin.resolve(), self.common.resolve()
+        return real == common or real.parent == common / "worktrees"
+
+    def main_top(self) -> Path | None:
+        """The top of the main worktree; None in a bare repository, or where it cannot be told.
+
+        Git itself takes the Git directory for it where that lies elsewhere (a submodule's does, and
+        after `init --separate-git-dir` nothing but the main worktree itself knows).
+        """
+        if self._main is None:
+            self._main = (self._find_main(),)
+        return self._main[0]
+
+    def _find_main(self) -> Path | None:
+        if self.top is not None and (self.top / ".git").resolve() == self.common.resolve():
+            return self.top
+        if configured := self.config("core.worktree"):
+            return (self.common / configured).resolve()
+        if self.common.name == ".git":
+            return self.common.parent
+        if self.top is None:
+            return None
+        args = ("rev-parse", "--absolute-git-dir")
+        admin = self.try_git(*args, cwd=self.top).stdout.decode(errors="surrogateescape")
+        return self.top if Path(admin.removesuffix("\n")) == self.common else None
+
+    def holder(self, branch: Branch) -> Worktree | None:
+        """The worktree that has `branch` checked out, or is rebasing or bisecting it."""
+        return next((w for w in self.worktrees() if w.holds() == branch), None)
+
+    def here(self) -> Worktree | None:
+        """The worktree that the command was called in."""
+        if self.top is None:
+            return None
+        top = self.top.resolve()
+        return next((w for w in self.worktrees() if w.path.resolve() == top), None)
+
+    def add_worktree(self, path: Path, commit: Oid, branch: Branch | None = None) -> None:
+        """Makes a checkout of `commit`; with `branch` that branch, which must exist, at its tip."""
+        with self.lock():
+            # --force: Git may still list a checkout there, or of that branch, that is gone. A
+            # `worktree prune` would also forget others' that are only out of reach, on a disk say.
+            args = ["worktree", "add", "--quiet", "--force"]
+            if branch is None:
+                done = self._holding(*args, "--detach", str(path), commit)
+            else:
+                with self._noted(branch, path, None, commit):
+                    done = self._holding(*args, str(path), branch)
+                    if done.returncode < 0:  # killed: it did not clean up behind itself
+                        raise failed(["worktree"], done)
+            if done.returncode:
+                raise failed(["worktree"], done)
+
+    def remove_worktree(self, path: Path, *, force: bool = False) -> None:
+        """Removes a checkout; without `force` Git refuses one with changes or untracked files."""
+        with self.lock():
+            # twice: also one that git was making when it was killed, which is locked
+            args = ["--force", "--force"] if force else []
+            done = self._holding("worktree", "remove", *args, str(path))
+            if done.returncode:
+                raise failed(["worktree"], done)
+
+    def status(self, worktree: Path, *, untracked: bool = True) -> list[str]:
+        """The paths with uncommitted changes, untracked ones included."""
+        args = ["status", "--porcelain=v1", "-z", "--no-renames", "--ignore-submodules=none"]
+        args.append("--untracked-files=" + ("all" if untracked else "no"))
+        return [entry[3:] for entry in self.paths(*args, cwd=worktree)]
+
+    def dirty_submodules(self, worktree: Path) -> list[str]:
+        """The submodules that hold changed or untracked files of their own."""
+        args = ("status", "--porcelain=v2", "-z", "--no-renames", "--ignore-submodules=none")
+        found = []
+        for entry in self.paths(*args, "--untracked-files=no", cwd=worktree):
+            kind, *fields = entry.split(" ", 8)
+            if kind == "1" and fields[1][0] == "S" and fields[1][2:] != "..":
+                found.append(fields[-1])
+        return found
+
+    def unmerged(self, worktree: Path) -> list[str]:
+        """The paths with unresolved conflicts."""
+        return sorted(
+            {e.split("\t", 1)[1] for e in self.paths("ls-files", "-u", "-z", cwd=worktree)}
+        )
+
+    @contextlib.contextmanager
+    def index_copy(self, worktree: Worktree) -> Iterator[dict[str, str]]:
+        """An environment in which git works on a copy of the worktree's index."""
+        self.state_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            dir=self.state_dir, prefix=f"index-{os.getpid()}-"
+        ) as folder:
+            copy = Path(folder) / "index"
+            with contextlib.suppress(FileNotFoundError):
+                # with its time, by which Git knows which entries may have changed unnoticed
+                shutil.copy2(worktree.admin / "index", copy)
+            yield {"GIT_INDEX_FILE": str(copy)}
+
+
+def admin_dir(path: Path) -> Path | None:
+    """The Git directory of a worktree; None where its folder is gone."""
+    dot = path / ".git"
+    if dot.is_dir():
+        return dot
+    try:
+        text = os.fsdecode(dot.read_bytes()).removesuffix("\n")
+    except OSError:
+        return None
+    admin = Path(text.removeprefix("gitdir: "))
+    return admin if admin.is_absolute() else (path / admin).resolve()

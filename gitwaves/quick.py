@@ -1,0 +1,305 @@
+"""The way in. `status` with nothing changed is answered here, before anything slow is imported.
+
+What `status` prints is a function of what `_Question` asks: references, settings, checkouts, this
+very code. A kept answer holds all of that word for word and is given only where it is the same again;
+in every other case, and wherever this module has a doubt, the whole of gitwaves runs. Nothing is
+imported here that Python does not load by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from binascii import crc32
+
+from gitwaves.gitenv import IDENTITY, LEAKS, at_once
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_FORMS = {("status",): "text", ("status", "--json"): "json"}
+_MAX_ENTRIES = 128  # one for each checkout and form; beyond it all are forgotten
+# Settings with which more than what is asked here decides, as they stand in `config --list -z`.
+_ODD_SETTINGS = (
+    *(b"core.bare\ntrue\0", b"core.worktree\n", b"extensions.refstorage\n"),
+    *(b"extensions.worktreeconfig\n", b"extensions.partialclone\n", b".promisor\n"),
+)
+_ODD_ENVIRONMENT = (LEAKS - IDENTITY) | {
+    *("GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM"),
+}
+
+
+def main() -> None:
+    """Runs one command and exits with its code."""
+    global _asked
+    _asked = _Question.of(tuple(sys.argv[1:]))
+    answer = _asked.known() if _asked is not None else None
+    if answer is None:
+        from gitwaves.cli import main as whole
+
+        whole()
+    else:
+        _print(*answer)
+
+
+def keep(text: str, watched: Iterable[str]) -> None:
+    """Keeps what `status` printed, if what it was asked is still the same.
+
+    Args:
+        watched: commits that no reference may hold, as `+ID` where one lies in a file of its own,
+            `-ID` where it is not here: the answer holds as long as that does.
+    """
+    if _asked is not None:
+        _asked.keep(text, "\n".join(watched).encode())
+
+
+def note(paths: Iterable[str]) -> str:
+    """What is said of files under `.workstreams/` that differ in the working tree; may be empty."""
+    cards = [path for path in paths if not path.endswith("DASHBOARD.txt")]
+    if not cards:
+        return ""
+    more = f" and {len(cards) - 1} more" if len(cards) > 1 else ""
+    first = cards[0]
+    if not first.isprintable():
+        from gitwaves.model import printable
+
+        first = printable(first)
+    return f"note: {first}{more} differ in the working tree; what is shown is what is committed"
+
+
+class _Question:
+    """What is asked, and all that the answer depends on."""
+
+    def __init__(self, form: str, top: str, common: str) -> None:
+        self._form = form
+        self._top = top
+        self._common = common
+        self._said: list[bytes] = []
+        self._note = ""
+
+    @classmethod
+    def of(cls, argv: tuple[str, ...]) -> _Question | None:
+        """The question that a command line is; None where it is none of ours."""
+        form = _FORMS.get(argv)
+        if form is None or not _ODD_ENVIRONMENT.isdisjoint(os.environ):
+            return None
+        try:
+            found = _discover(os.getcwd())
+            if found is None or not _meant(found[1]):
+                return None
+            if form == "text" and _colored():
+                form = "color"
+            question = cls(form, *found)
+            return question if question._ask() else None
+        except (OSError, ValueError):
+            return None
+
+    def known(self) -> tuple[bytes, str] | None:
+        """The answer that was kept, and the note of this moment; or None."""
+        try:
+            with open(self._path(), "rb") as file:
+                head, _, body = file.read().partition(b"\n")
+            check, asked, watched = map(int, head.split())
+            if crc32(body) != check or body[:asked] != b"\0\0".join(self._said):
+                return None
+            for line in body[asked : asked + watched].decode().split():
+                if os.path.exists(self._loose(line[1:])) != (line[0] == "+"):
+                    return None
+        except (OSError, ValueError):
+            return None
+        return body[asked + watched :], self._note
+
+    def keep(self, text: str, watched: bytes) -> None:
+        """Keeps an answer; does nothing where it cannot be kept, or may be to another question."""
+        before = self._said[:-1]  # the last is a cache that the answer itself may have written to
+        try:
+            if not self._ask() or self._said[:-1] != before:
+                return
+            data = text.encode(sys.stdout.encoding)
+            asked = b"\0\0".join(self._said)
+            body = b"".join((asked, watched, data))
+            folder = f"{self._common}/gitwaves/shown"
+            os.makedirs(folder, exist_ok=True)
+            if len(names := os.listdir(folder)) > _MAX_ENTRIES:
+                for name in names:
+                    os.unlink(f"{folder}/{name}")
+            draft = f"{self._path()}.{os.getpid()}"
+            with open(draft, "wb") as file:
+                file.write(b"%d %d %d\n" % (crc32(body), len(asked), len(watched)) + body)
+            os.replace(draft, self._path())
+        except (OSError, ValueError):
+            return
+
+    def _path(self) -> str:
+        return f"{self._common}/gitwaves/shown/{self._form}-{crc32(os.fsencode(self._top)):08x}"
+
+    def _loose(self, oid: str) -> str:
+        return f"{self._common}/objects/{oid[:2]}/{oid[2:]}"
+
+    def _ask(self) -> bool:
+        """Asks for everything that the answer depends on; False where there may be more."""
+        common = self._common
+        refs = "--format=%(refname)%00%(objectname)%00%(objecttype)"
+        commands: list[tuple[str, ...]] = []
+        if self._form != "json" and os.path.isdir(f"{self._top}/.workstreams"):
+            args = ("status", "--porcelain", "-z", "--no-renames", "--", ".workstreams")
+            commands.append(("-C", self._top, *args))
+        commands.append((f"--git-dir={common}", "for-each-ref", refs, "refs/heads", "refs/remotes"))
+        commands.append((f"--git-dir={common}", "config", "--list", "-z"))
+        found = at_once(*commands)
+        if found is None or any(odd in found[-1] for odd in _ODD_SETTINGS):
+            return False
+        if len(found) == 3:
+            entries = [e[3:].decode(errors="surrogateescape") for e in found[0].split(b"\0") if e]
+            self._note = note(entries)
+            if not self._note.isascii():
+                return False
+        kept = f"{common}/gitwaves"
+        if _has_links(kept) or os.path.exists(f"{common}/objects/info/alternates"):
+            return False
+        self._said = [
+            f"{self._form} {sys.hexversion} {sys.stdout.encoding} {self._top}\n{common}".encode(
+                errors="surrogateescape"
+            ),
+            _code(),
+            *found[-2:],
+            _checkouts(common),
+            *(
+                _content(path)
+                for path in (
+                    f"{common}/shallow",
+                    f"{common}/info/attributes",
+                    f"{self._top}/.gitattributes",
+                )
+            ),
+            str(os.stat(f"{common}/objects/pack").st_mtime_ns).encode(),
+            _files(f"{kept}/merges"),
+        ]
+        return True
+
+
+_asked: _Question | None = None
+
+
+def _print(text: bytes, note: str) -> None:
+    try:
+        sys.stdout.buffer.write(text)
+        sys.stdout.flush()
+        if note:
+            sys.stderr.write(note + "\n")
+    except BrokenPipeError:  # the reader is gone, as in `cli.main`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _colored() -> bool:
+    """Whether to colour: only on a terminal, never with NO_COLOR."""
+    return (
+        sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    )
+
+
+def _discover(start: str) -> tuple[str, str] | None:
+    """The top of the worktree around a folder, and the common Git directory, as Git finds them."""
+    top = start
+    device = os.stat(top).st_dev
+    while not os.path.lexists(f"{top}/.git"):
+        if os.path.lexists(f"{top}/HEAD"):  # perhaps a bare repository, or the inside of one
+            return None
+        above = os.path.dirname(top)
+        if above == top or os.stat(above).st_dev != device:
+            return None
+        top = above
+    admin = f"{top}/.git"
+    if not os.path.isdir(admin):
+        said = _content(admin)
+        if not said.startswith(b"gitdir: /"):
+            return None
+        admin = os.fsdecode(said[8:]).removesuffix("\n")
+    linked = _content(f"{admin}/commondir")
+    common = os.path.normpath(f"{admin}/{os.fsdecode(linked).strip()}") if linked else admin
+    head = _content(f"{admin}/HEAD").strip()
+    whole = head.startswith(b"ref: refs/") or len(head) in {40, 64}
+    if not whole or os.path.realpath(common) != common:
+        return None
+    if not os.path.isdir(f"{common}/objects") or not os.path.isdir(f"{common}/refs"):
+        return None
+    return top, common
+
+
+def _meant(common: str) -> bool:
+    """Whether Git itself finds a repository that it is willing to use."""
+    return os.stat(common).st_uid == os.geteuid()
+
+
+def _has_links(folder: str) -> bool:
+    """Whether a symbolic link would lead our own files elsewhere (see `Repo.open`)."""
+    if not os.path.lexists(folder):
+        return False
+    if os.path.islink(folder):
+        return True
+    with os.scandir(folder) as entries:
+        inside = [(e.is_symlink(), e.is_dir(), e.path) for e in entries]
+    if any(link for link, _, _ in inside):
+        return True
+    for _, is_dir, path in inside:
+        if is_dir:
+            with os.scandir(path) as entries:
+                if any(e.is_symlink() for e in entries):
+                    return True
+    return False
+
+
+def _code() -> bytes:
+    """This very code and what it leans on, as files that would change with it."""
+    package = os.path.dirname(__file__)
+    folders = [package, f"{package}/cli"]
+    folders += [f"{package}/_data/schemas", f"{os.path.dirname(package)}/schemas"]
+    libraries = os.path.dirname(os.__file__)
+    stamps = [str(os.stat(libraries).st_mtime_ns).encode()]
+    if sys.prefix != sys.base_prefix:
+        version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+        libraries = f"{sys.prefix}/lib/{version}"
+    stamps.append(str(os.stat(f"{libraries}/site-packages").st_mtime_ns).encode())
+    for folder in os.get_exec_path():
+        if os.access(git := f"{folder}/git", os.X_OK):
+            stat = os.stat(git)
+            stamps.append(f"{git} {stat.st_size} {stat.st_mtime_ns}".encode())
+            break
+    return b"\n".join((*stamps, *map(_files, folders)))
+
+
+def _files(folder: str) -> bytes:
+    """The files of a folder, each with its size and time."""
+    if not os.path.isdir(folder):
+        return b""
+    with os.scandir(folder) as entries:
+        found = [(e.name, e.stat()) for e in entries if e.is_file()]
+    return "\n".join(f"{n} {s.st_size} {s.st_mtime_ns}" for n, s in sorted(found)).encode()
+
+
+def _checkouts(common: str) -> bytes:
+    """All that `git worktree list` says, as the files that it reads."""
+    found = [_content(f"{common}/HEAD")]
+    if os.path.isdir(folder := f"{common}/worktrees"):
+        for name in sorted(os.listdir(folder)):
+            admin = f"{folder}/{name}"
+            place = _content(f"{admin}/gitdir")
+            dot = os.fsdecode(place).removesuffix("\n")
+            found += [os.fsencode(name), place, _content(f"{admin}/HEAD")]
+            found += [_content(f"{admin}/locked"), _content(f"{admin}/commondir")]
+            if os.path.isdir(dot):
+                found.append(b"a folder")
+            else:
+                leads = os.fsdecode(_content(dot)).removesuffix("\n").removeprefix("gitdir: ")
+                found += [_content(dot), os.fsencode(os.path.realpath(leads))]
+    return b"\0".join(found)
+
+
+def _content(path: str) -> bytes:
+    """The bytes of a file; none where there is none."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return b""

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import random
+import shutil
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.repo import Repo, Result, _run
+from tests.test_caches import spoil
+from tests.test_eight import plan
+
+PACKAGE = Path(__file__).parent.parent / "gitwaves"
+FORMS = (("status",), ("status", "--json"))
+
+
+def whole(repo: Repo, *args: str) -> Result:
+    """What gitwaves says where it is not asked the quick way."""
+    return _run([sys.executable, "-c", "from gitwaves.cli import main; main()", *args], repo.path)
+
+
+def shown(repo: Repo) -> Path:
+    return repo.path / ".git/gitwaves/shown"
+
+
+def linked_of(repo: Repo) -> Repo:
+    """The worktree of the task that is at work."""
+    listed = repo.git("worktree", "list", "--porcelain")
+    return Repo(Path(listed.split("worktree ")[-1].split("\n")[0]))
+
+
+def require_same(repo: Repo, where: Repo | None = None) -> None:
+    """Asserts that both ways say the same, when the answer is new and when it is kept."""
+    at = where or repo
+    for form in FORMS:
+        wanted = whole(at, *form)
+        assert at.gw(*form) == wanted
+        assert at.gw(*form) == wanted
+
+
+@pytest.fixture
+def begun(repo: Repo) -> Repo:
+    """A plan with a task at work and one that is done."""
+    plan(repo, 2, letters="AB")
+    repo.gw_ok("trust", "--yes")
+    repo.gw_ok("start", "A1")
+    return repo
+
+
+def modules(repo: Repo) -> str:
+    command = [sys.executable, "-X", "importtime", "-m", "gitwaves", "status"]
+    done = _run(command, repo.path)
+    assert done.code == 0
+    return done.err
+
+
+def test_nothing_slow_is_imported_where_nothing_changed(begun: Repo) -> None:
+    assert "click" in modules(begun)
+    said = modules(begun)
+    assert "gitwaves.quick" in said
+    for slow in ("click", "subprocess", "ruamel", "dataclasses", "gitwaves.model", "json"):
+        assert slow not in said.replace("runpy", "")
+
+
+def test_an_answer_is_kept_for_each_checkout_and_form(begun: Repo) -> None:
+    linked = linked_of(begun)
+    for where in (begun, linked):
+        require_same(begun, where)
+    assert len(list(shown(begun).iterdir())) == 4
+
+
+def changes(repo: Repo) -> dict[str, Callable[[], object]]:
+    """What can happen to a repository, each of which may be seen in `status`."""
+    card = ".workstreams/WS-B/B1.yaml"
+    return {
+        "a card on trunk": lambda: repo.commit(
+            "Title", **{card: repo.read(card).replace("title: ", "title: X", 1)}
+        ),
+        "a file of code": lambda: repo.commit("Code", **{"b/x.txt": str(random.random())}),
+        "an edited card": lambda: repo.write(card, repo.read(card) + "\n"),
+        "a new card": lambda: repo.write(".workstreams/WS-B/B9.yaml", "id: B9\n"),
+        "all put back": lambda: (repo.git("reset", "-q", "--hard"), repo.git("clean", "-qfd")),
+        "a worktree": lambda: repo.git("worktree", "add", "-q", "../w1", "-b", "x1"),
+        "a worktree gone": lambda: shutil.rmtree(repo.path.parent / "w1", ignore_errors=True),
+        "a branch moved": lambda: repo.git("branch", "-f", "ws/B", "main"),
+        "a remote's branch": lambda: repo.git("update-ref", "refs/remotes/origin/ws/A", "main"),
+        "a setting": lambda: repo.git("config", "gitwaves.trunk", "main"),
+        "another setting": lambda: repo.git("config", "merge.renames", "false"),
+        "objects packed": lambda: repo.git("repack", "-q", "-a", "-d"),
+        "references packed": lambda: repo.git("pack-refs", "--all"),
+        "attributes": lambda: repo.write(".gitattributes", "*.txt -merge\n"),
+        "HEAD detached": lambda: repo.git("checkout", "-q", "--detach"),
+        "HEAD on main": lambda: repo.git("checkout", "-q", "-f", "main"),
+    }
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_kept_answer_is_the_whole_ways(begun: Repo, seed: int) -> None:
+    rng = random.Random(seed)
+    possible = changes(begun)
+    for name in rng.sample(sorted(possible), 6):
+        possible[name]()
+        for folder in (shown(begun), begun.path / ".git/gitwaves/cache"):
+            if folder.is_dir() and rng.random() < 0.5:
+                spoil(folder, rng)
+        require_same(begun)
+
+
+def test_evidence_that_git_loses_is_seen(begun: Repo) -> None:
+    """The commit of landed evidence that only a deleted branch held: Git drops it one day."""
+    linked = linked_of(begun)
+    linked.commit("Work", **{"a/1.txt": "ok\n"})
+    begun.gw_ok("verify", "A1")
+    begun.gw_ok("merge", "--rest")
+    require_same(begun)
+    branch = linked.git("branch", "--show-current")
+    begun.git("worktree", "remove", "--force", str(linked.path))
+    begun.git("checkout", "-q", "--orphan", "new")
+    begun.git("commit", "-q", "-m", "All in one")
+    begun.git("branch", "-f", "main", "new")
+    begun.git("checkout", "-q", "main")
+    begun.git("branch", "-D", branch, "new")
+    require_same(begun)
+    before = begun.gw("status", "--json")
+    begun.git("reflog", "expire", "--expire=now", "--all")
+    begun.git("prune", "--expire=now")
+    require_same(begun)
+    assert begun.gw("status", "--json") != before
+
+
+def test_where_there_is_a_doubt_the_whole_runs(begun: Repo, tmp_path: Path) -> None:
+    require_same(begun)
+    for env in ({"GIT_DIR": str(tmp_path)}, {"GIT_CEILING_DIRECTORIES": str(begun.path)}):
+        assert begun.gw("status", env=env) == _run(
+            [sys.executable, "-c", "from gitwaves.cli import main; main()", "status"],
+            begun.path,
+            env=env,
+        )
+    inside = Repo(begun.path / ".git")
+    assert inside.gw("status") == whole(inside, "status")
+    below = Repo(begun.path / ".workstreams")
+    assert below.gw("status") == whole(below, "status")
+    (begun.path / ".git/gitwaves/cache").rename(begun.path / "elsewhere")
+    (begun.path / ".git/gitwaves/cache").symlink_to(begun.path / "elsewhere")
+    assert begun.gw("status") == whole(begun, "status")
+    assert begun.gw("status").code == 1
+
+
+def test_a_change_of_the_code_is_seen(begun: Repo, tmp_path: Path) -> None:
+    copied = tmp_path / "copied"
+    shutil.copytree(PACKAGE, copied / "gitwaves")
+    shutil.copytree(PACKAGE.parent / "schemas", copied / "schemas")
+    env = {"PYTHONPATH": str(copied)}
+    assert "CRITICAL PATH" in begun.gw_ok("status", env=env).out
+    source = copied / "gitwaves/render.py"
+    source.write_text(source.read_text().replace("CRITICAL PATH", "CRITICAL WAY"))
+    assert "CRITICAL WAY" in begun.gw_ok("status", env=env).out
+
+
+def test_many_at_once_all_say_the_same(begun: Repo) -> None:
+    wanted = whole(begun, "status")
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(2):
+            assert list(pool.map(lambda _: begun.gw("status"), range(12))) == [wanted] * 12
+            shutil.rmtree(shown(begun))
+
+
+def test_what_is_kept_is_bounded(begun: Repo) -> None:
+    begun.gw_ok("status")
+    for n in range(200):
+        (shown(begun) / f"text-{n}.{n}").write_bytes(b"left by a kill")
+    begun.commit("Code", **{"c.txt": "1"})
+    begun.gw_ok("status")
+    assert len(list(shown(begun).iterdir())) == 1
