@@ -20,7 +20,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +97,19 @@ def design(keep: Iterable[str]) -> str:
         if task and task[1] not in kept:
             continue
         if part.startswith(("## Batches", "## Merge points")):
-            part = "\n".join(filter(None, (_entry(line, kept) for line in part.splitlines())))
-            part += "\n\n"
+            part = "\n".join(_entries(part.splitlines(), kept)) + "\n\n"
         found.append(part)
     return "".join(found)
+
+
+def _entries(lines: Iterable[str], kept: set[str]) -> Iterator[str]:
+    """The lines of such a list; what is indented belongs to the entry before, and goes with it."""
+    entry: str | None = None
+    for line in lines:
+        if not line.startswith(" "):
+            entry = _entry(line, kept)
+        if entry:
+            yield line if line.startswith(" ") else entry
 
 
 def _entry(line: str, kept: set[str]) -> str | None:
