@@ -217,7 +217,7 @@ def open_client(
         )
     session = str(uuid.uuid4()) if any("{session}" in arg for arg in profile.open) else None
     argv, env = launch(store, snapshot, task, profile, profile.open, worktree, text, session)
-    return argv, {**env, "GITWAVES_TASK": task}, session
+    return argv, {**env, "GITWAVES_TASK": task, "PWD": str(worktree)}, session
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from gitwaves.model import (
     Status,
     TaskId,
     Tracking,
+    noted,
     printable,
 )
 from gitwaves.receipts import made_files
@@ -179,10 +180,11 @@ class Work:
     budget: Budget = Budget()
     before: Said = field(default_factory=Said)  # what an agent of a run that was killed had said
     money: float = 0.0  # what was spent on it in this run, US dollars
+    cost: dict[str, float] = field(default_factory=dict)  # what is not on the card yet
     stop: threading.Event = field(default_factory=threading.Event)
     _session: str | None = None
+    _tokens: dict[str, int] = field(default_factory=dict)  # by session, where they add up
     _final: str = ""
-    _cost: dict[str, float] = field(default_factory=dict)
 
     def run(self, began: Callable[[], None]) -> str:
         """Attempts the task until it is done or the attempts are spent.
@@ -204,12 +206,15 @@ class Work:
         started = start(self.store, self.task, agent=who, trust_trunk=self.trust_trunk)
         began()
         snapshot = self.store.snapshot()
+        hand_over(self.store, snapshot, self.task, who)
         before = snapshot.facts[self.task].tracking.attempts
         tries = snapshot.cards.config.retries + 1
         failure: str | None = None
         evidence: Evidence | None = None
         attempt = before + 1
-        self._heard(self.before)
+        self.heard(self.before)
+        # what another client began is gone on with from what is committed
+        resume = self._session if self.before.client == profile.client else None
         waited = 0
         since = time.monotonic()
         while attempt <= before + tries:
@@ -228,9 +233,11 @@ class Work:
                 text,
                 attempt,
                 lambda: self._stopped() or self.budget.spent(0, since) is not None,
-                self._session,
+                resume,
             )
-            self._heard(ended.said)
+            self.heard(ended.said)
+            lost = resume is not None and ended.said.error is not None and not ended.said.limited
+            resume = None if lost else ended.said.session or resume
             if self._stopped():
                 self._spent()
                 return "stopped"
@@ -245,7 +252,7 @@ class Work:
                     self._spent()
                     return "stopped"
                 continue  # refused before it could try: no attempt of the task
-            first = next((ln for ln in failure.splitlines() if ln.strip()), "")
+            first = _first(failure)
             how = "; ".join(filter(None, (ended.how, ended.said.error)))
             self.say(f"{self.task}  attempt {attempt} failed: {first[:160]} ({how})")
             if ended.said.denied:
@@ -260,17 +267,25 @@ class Work:
         )
         return "failed"
 
-    def _heard(self, said: Said) -> None:
+    def heard(self, said: Said) -> None:
+        """Adds up what agents said of a task."""
         self._session = said.session or self._session
+        if said.of_session and said.session:
+            known = self._tokens.get(said.session, 0)
+            self._tokens[said.session] = said.tokens
+            said = replace(said, tokens=max(0, said.tokens - known))
         for name, value in said.cost().items():
-            self._cost[name] = self._cost.get(name, 0) + value
+            self.cost[name] = self.cost.get(name, 0) + value
         self.money += said.money
         self._final = said.final or self._final
 
     def _wait(self, said: Said, times: int) -> None:
         """Waits until a usage limit ends: as it was told, else longer each time."""
         now = time.time()
-        end = said.until if said.until and said.until > now else now + min(60 * 2**times, 3600)
+        if said.until and said.until > now - 600:  # it may have ended while we were busy
+            end = max(said.until, now + 5 * (times - 1))
+        else:
+            end = now + min(60 * 2**times, 3600)
         at = time.strftime("%H:%M", time.localtime(end))
         self.say(f"{self.task}  usage limit: it goes on at {at} ({said.error})")
         while time.time() < end and not self._stopped():
@@ -279,10 +294,10 @@ class Work:
     def _spent(self) -> None:
         """Records the client's session, its cost and what its last words teach, if it said any."""
         try:
-            record(self.store, self.task, self._session, self._cost, self._final)
+            record(self.store, self.task, self._session, self.cost, self._final)
         except GitwavesError as error:
             self.say(f"{self.task}  its cost is not recorded: {error.message}")
-        self._cost = {}
+        self.cost = {}
 
     def _stopped(self) -> bool:
         if stop_wanted(self.store, self.task):
@@ -331,6 +346,12 @@ class Work:
         self.say(f"{self.task}  done")
 
 
+def hand_over(store: Store, snapshot: Snapshot, task: TaskId, agent: str) -> None:
+    """Records who works on a task from now on, where another began it."""
+    if snapshot.facts[task].tracking.agent != noted(agent):
+        note(store, task, lambda t: replace(t, agent=noted(agent)))
+
+
 def record(
     store: Store, task: TaskId, session: str | None, cost: Mapping[str, float], final: str
 ) -> None:
@@ -351,6 +372,12 @@ def record(
         return replace(found, session=session or tracking.session, cost=total)
 
     note(store, task, known)
+
+
+def _first(failure: str) -> str:
+    """What is wrong in one line: the first of a text, with the one that it announces."""
+    lines = [line.strip() for line in failure.splitlines() if line.strip()]
+    return " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
 
 
 def failure_text(result: Verified) -> str:

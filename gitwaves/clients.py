@@ -20,13 +20,23 @@ from gitwaves.model import Profile
 # Git, as far as an agent needs it: nothing that moves another branch, rewrites or pushes.
 GIT = ("status", "diff", "log", "show", "add", "commit", "rm", "mv", "restore", "ls-files", "grep")
 
-_START = "Your task is in the file {brief}: read it, do it, and finish as it says."
+_START = (
+    "Your task is {task}: `gitwaves brief {task}` prints all that you need to know, and the file "
+    "{brief} holds it. Read it, do it, and finish as it says."
+)
 _CLAUDE = (
     "claude", "-p", "--output-format", "stream-json", "--verbose",
     "--permission-mode", "acceptEdits", "--settings", "{settings}",
 )  # fmt: skip
 # In its sandbox Codex cannot commit unless it may write where commits go.
-_CODEX = ("--json", "--sandbox", "workspace-write", "--add-dir={git_dir}", "--config={setting}")
+_CODEX = (
+    "codex", "exec", "--json", "--sandbox", "workspace-write", "--add-dir={git_dir}",
+    "--config={setting}", "--dangerously-bypass-hook-trust",
+)  # fmt: skip
+_GEMINI = (
+    "gemini", "--approval-mode", "auto_edit", "--skip-trust", "-o", "stream-json",
+    "--policy", "{settings}", "-p", "",
+)  # fmt: skip
 
 BUILT_IN: Mapping[str, Profile] = {
     "claude": Profile(
@@ -37,14 +47,15 @@ BUILT_IN: Mapping[str, Profile] = {
         env={"CLAUDE_CODE_MAX_RETRIES": "4"},  # its default retries a refused key for minutes
     ),
     "codex": Profile(
-        command=("codex", "exec", *_CODEX, "--dangerously-bypass-hook-trust", "-"),
+        command=(*_CODEX, "-"),
+        resume=(*_CODEX, "resume", "{session}", "-"),
         open=("codex", "--sandbox", "workspace-write", "--add-dir={git_dir}", _START),
         client="codex",
     ),
     "gemini": Profile(
-        command=("gemini", "--approval-mode", "auto_edit", "--skip-trust", "-o", "stream-json",
-                 "--policy", "{settings}", "-p", ""),
-        open=("gemini", "-i", _START),
+        command=_GEMINI,
+        resume=(*_GEMINI, "--resume", "{session}"),
+        open=("gemini", "--session-id", "{session}", "-i", _START),
         client="gemini",
     ),
     "opencode": Profile(
@@ -62,6 +73,15 @@ BUILT_IN: Mapping[str, Profile] = {
         client="cursor",
     ),
 }  # fmt: skip
+
+# The file that each reads of a repository by itself, wherever it is opened.
+MEMORY: Mapping[str, str] = {
+    "claude": "CLAUDE.md",
+    "codex": "AGENTS.md",
+    "gemini": "GEMINI.md",
+    "opencode": "AGENTS.md",
+    "cursor": "AGENTS.md",
+}
 
 _LISTS = ("path", "step", "git_dir", "setting")
 _WORDS = ("brief", "settings", "session", "task", "worktree")
@@ -97,9 +117,11 @@ def _filled(text: str, words: Mapping[str, str]) -> str:
 class Said:
     """What a client said of one run of itself."""
 
+    client: str = ""  # whose dialect it was
     session: str | None = None
     turns: int = 0
     tokens: int = 0  # in and out, cached ones included
+    of_session: bool = False  # the tokens are of all runs of that session so far
     money: float = 0.0  # US dollars; 0 where it does not say
     denied: tuple[str, ...] = ()  # what it was not allowed to do
     error: str | None = None
@@ -123,9 +145,9 @@ def read(client: str, output: str) -> Said:
     reader = _READERS.get(client)
     if reader is None:
         lines = [line.strip() for line in output.splitlines() if line.strip()]
-        said = Said(last=_line(lines[-1]) if lines else "")
+        said = Said(client, last=_line(lines[-1]) if lines else "")
     else:
-        said = Said()
+        said = Said(client)
         for event in _events(output):
             try:
                 said = reader(said, event)
@@ -209,7 +231,7 @@ def _codex(said: Said, event: dict[str, Any]) -> Said:
         case "turn.completed":
             usage = event["usage"]
             tokens = int(usage["input_tokens"]) + int(usage["output_tokens"])
-            return replace(said, turns=said.turns + 1, tokens=tokens)  # of the whole thread
+            return replace(said, turns=said.turns + 1, tokens=tokens, of_session=True)
         case "turn.failed":
             return replace(said, error=_line(event["error"]["message"]))
         case "item.started" | "item.completed":
@@ -331,12 +353,26 @@ def settings(client: str, limits: Limits) -> str | None:
         case "opencode":
             bash = {"*": "deny", **{f"{command}*": "allow" for command in commands}}
             bash.update(dict.fromkeys(limits.steps, "allow"))
-            return json.dumps({"permission": {"edit": "allow", "bash": bash}}, indent=1)
+            edit = _editable(limits.paths)
+            return json.dumps({"permission": {"edit": edit, "bash": bash}}, indent=1)
         case "gemini":
             rules = [{"toolName": "run_shell_command", "commandPrefix": c} for c in commands]
             rules += [{"toolName": "run_shell_command", "commandPrefix": s} for s in limits.steps]
             return "\n".join(_toml_rule(rule) for rule in rules)
     return None
+
+
+def _editable(paths: Sequence[str]) -> str | dict[str, str]:
+    """A boundary as opencode's patterns, in which `*` takes slashes too and there is no `[a-z]`.
+
+    >>> _editable(("a/**", "b"))
+    {'*': 'deny', 'a/**': 'allow', 'b': 'allow', 'b/*': 'allow'}
+    """
+    if not paths or any(char in path for path in paths for char in "[\\"):
+        return "allow"  # verification judges it anyway
+    plain = [path.strip("/") for path in paths]
+    allowed = {pattern: "allow" for path in plain for pattern in (path, f"{path}/*") if path}
+    return {"*": "deny", **{p: a for p, a in allowed.items() if not p.endswith("*/*")}}
 
 
 def overrides(client: str, limits: Limits) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,8 +28,9 @@ from gitwaves.model import ROOT, Branch, Oid, PointId, Status, TaskId, Verdict, 
 from gitwaves.store import Snapshot, Store
 
 UNNAMED = "(not named by git)"
-_PER_PROCESS = 400  # pairs: fewer are not worth a second process
-_AT_ONCE = 150  # pairs that `status` merges, in a tenth of a second or so; else it says nothing
+_PER_PROCESS = 100  # pairs: fewer are not worth a process, more could fill what is written to
+_MEMORY, _ENOUGH = Path("/dev/shm"), 1 << 30  # bytes that must be free there
+_AT_ONCE = 150  # pairs that one `status` merges, in a tenth of a second or so; the next one goes on
 Pair = tuple[Oid, Oid]
 
 
@@ -58,12 +60,13 @@ class Found:
     collisions: tuple[Collision, ...]
     branches: int
     pairs: int
+    unknown: int = 0  # pairs that were not merged yet
 
 
-def look(store: Store, snapshot: Snapshot, *, at_most: int | None = None) -> Found | None:
+def look(store: Store, snapshot: Snapshot, *, at_most: int | None = None) -> Found:
     """What collides among the branches in flight, and between each of them and trunk.
 
-    With `at_most`, None where more pairs than that would have to be merged.
+    With `at_most` no more pairs than that are merged: of the others nothing is said this time.
 
     Raises:
         GitError: git cannot merge in memory.
@@ -72,15 +75,13 @@ def look(store: Store, snapshot: Snapshot, *, at_most: int | None = None) -> Fou
     tips = {snapshot.trunk: snapshot.trunk_tip, **in_flight(store, snapshot)}
     names = list(combinations(tips, 2))
     merged = conflicts_of(repo, [(tips[a], tips[b]) for a, b in names], at_most=at_most)
-    if merged is None:
-        return None
-    owners = _Owners(store, snapshot)
+    owners, landing = _Owners(store, snapshot, tips.values()), _Landing(snapshot)
     found = []
     for (a, b), files in zip(names, merged, strict=True):
         if files:
             one, other = owners.part(a, tips[a], files), owners.part(b, tips[b], files)
-            found.append(Collision(one, other, files, _hurts(snapshot, one, other)))
-    order = {node: n for n, node in enumerate(graph_of(snapshot.cards).order())}
+            found.append(Collision(one, other, files, landing.of_both(one, other)))
+    order = landing.order
     found.sort(
         key=lambda c: (
             order[c.point] if c.point is not None else len(order),
@@ -89,7 +90,7 @@ def look(store: Store, snapshot: Snapshot, *, at_most: int | None = None) -> Fou
             natural(c.other.branch),
         )
     )
-    return Found(tuple(found), len(tips) - 1, len(names))
+    return Found(tuple(found), len(tips) - 1, len(names), merged.count(None))
 
 
 def in_flight(store: Store, snapshot: Snapshot) -> dict[Branch, Oid]:
@@ -114,10 +115,10 @@ class _Unknown(Exception):
 
 def conflicts_of(
     repo: Repo, pairs: Sequence[Pair], *, at_most: int | None = None
-) -> list[tuple[str, ...]] | None:
+) -> list[tuple[str, ...] | None]:
     """For each pair of commits the files of code that need a person; none where they merge.
 
-    With `at_most`, None where more pairs than that are not known yet.
+    With `at_most` no more pairs than that are merged; None for those that are still not known.
 
     Raises:
         GitError: git failed.
@@ -136,20 +137,20 @@ def conflicts_of(
         return files
 
     found = {pair: known(pair) for pair in pairs}
-    todo = [pair for pair, files in found.items() if files is None]
-    if at_most is not None and len(todo) > at_most:
-        return None
+    todo = [pair for pair, files in found.items() if files is None][:at_most]
     for pair, files in zip(todo, _merge(repo, todo), strict=True):
         found[pair] = files
         cache.value(key_of(how, *map(str.encode, pair)), partial(tuple, files))
     cache.save()
-    return [found[pair] or () for pair in pairs]
+    return [found[pair] for pair in pairs]
 
 
 def _how_git_merges(repo: Repo) -> bytes:
     """All that a merge depends on beside the two commits."""
     said = [repo.git("version")]
     said.append(repo.try_git("config", "--get-regexp", r"^(merge|diff)\.").stdout.decode("latin-1"))
+    if repo.top is not None:
+        said.append(repo.git("ls-files", "-s", "--", ":(glob)**/.gitattributes", cwd=repo.top))
     for path in (repo.common / "info" / "attributes", (repo.top or repo.common) / ".gitattributes"):
         with contextlib.suppress(OSError):
             said.append(path.read_bytes().decode("latin-1"))
@@ -157,31 +158,28 @@ def _how_git_merges(repo: Repo) -> bytes:
 
 
 def _merge(repo: Repo, pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
-    """Merges the pairs, in a few processes side by side where there are many."""
-    if not pairs:
-        return []
-    processes = max(1, min(os.cpu_count() or 1, len(pairs) // _PER_PROCESS))
-    size = -(-len(pairs) // processes)
-    parts = [pairs[k : k + size] for k in range(0, len(pairs), size)]
-    if len(parts) == 1:
-        return _batch(repo, parts[0])
+    """Merges the pairs, so many by one process, and a few of these side by side."""
+    parts = [pairs[k : k + _PER_PROCESS] for k in range(0, len(pairs), _PER_PROCESS)]
+    if len(parts) < 2:
+        return [files for part in parts for files in _batch(repo, part)]
     from concurrent.futures import ThreadPoolExecutor  # slow to import, and seldom needed
 
-    with ThreadPoolExecutor(len(parts)) as pool:
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         return [files for found in pool.map(partial(_batch, repo), parts) for files in found]
 
 
 def _batch(repo: Repo, pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
     """One `git merge-tree` for all pairs: a merge takes half a millisecond where a process takes five.
 
-    The trees and files that it writes go to a folder that is thrown away, not into the repository.
+    The trees and files that it writes go to a folder that is thrown away, not into the repository:
+    none of them is synced to the disk, which would take longer than all the merging.
     """
-    repo.state_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=repo.state_dir, prefix="merging-") as name:
+    with tempfile.TemporaryDirectory(dir=_scratch(repo), prefix="gitwaves-merging-") as name:
         folder = Path(name)
         (folder / "info").mkdir()
         (folder / "info" / "alternates").write_bytes(os.fsencode(repo.common / "objects") + b"\n")
         out = repo.git(
+            *("-c", "core.fsync=none", "-c", "core.looseCompression=1"),
             *("merge-tree", "--write-tree", "--stdin", "--name-only", "--no-messages"),
             "--allow-unrelated-histories",  # else one such pair would end the whole process
             cwd=repo.top,
@@ -195,6 +193,15 @@ def _batch(repo: Repo, pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
             "please report it, with what `git version` says",
         )
     return found
+
+
+def _scratch(repo: Repo) -> Path:
+    """Where thousands of small files are best written and removed: in memory, where there is such."""
+    with contextlib.suppress(OSError):
+        if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ENOUGH:
+            return _MEMORY
+    repo.state_dir.mkdir(parents=True, exist_ok=True)
+    return repo.state_dir
 
 
 def _parsed(out: str) -> list[tuple[str, ...]]:
@@ -217,56 +224,90 @@ def _parsed(out: str) -> list[tuple[str, ...]]:
 
 # --- whose it is ---
 
+History = Mapping[Oid, tuple[tuple[Oid, ...], tuple[str, ...]]]
+
+
+def _history(out: str) -> History:
+    r"""Parents and files of each commit: `NUL commit parents NUL (newline file NUL (file NUL)*)?`.
+
+    >>> _history("\0c b\0\nx.py\0y.py\0" + "\0b\0")
+    {'c': (('b',), ('x.py', 'y.py')), 'b': ((), ())}
+    """
+    found: dict[Oid, tuple[tuple[Oid, ...], tuple[str, ...]]] = {}
+    fields = iter(out.split("\0"))
+    next(fields)
+    while head := next(fields, "").split():
+        names = list(iter(lambda: next(fields, ""), ""))  # no file has an empty name
+        names[:1] = [name.removeprefix("\n") for name in names[:1]]
+        found[Oid(head[0])] = tuple(map(Oid, head[1:])), tuple(names)
+    return found
+
 
 class _Owners:
     """Which task changed a file on a branch: the done task whose commits hold it, or who is at work."""
 
-    def __init__(self, store: Store, snapshot: Snapshot) -> None:
+    def __init__(self, store: Store, snapshot: Snapshot, tips: Iterable[Oid]) -> None:
         self._repo = store.repo
         self._snapshot = snapshot
+        self._tips = tuple(tips)
+        self._history: History | None = None
+        self._reached: dict[Oid, frozenset[Oid]] = {}
         self._commits: dict[TaskId, frozenset[Oid]] | None = None
+        self._begun: defaultdict[Branch, list[TaskId]] = defaultdict(list)
+        for task, fact in snapshot.facts.items():
+            begun = fact.tracking.status is not Status.PLANNED and not fact.landed
+            if begun and task in snapshot.cards.tasks:
+                self._begun[snapshot.cards.branch_of(TaskId(task))].append(TaskId(task))
 
     def part(self, branch: Branch, tip: Oid, files: Iterable[str]) -> Part:
         """One side of a collision."""
         if branch == self._snapshot.trunk:
             return Part(branch, (), {})
-        touched = self._touched(tip)
+        touched: defaultdict[str, list[Oid]] = defaultdict(list)
+        for commit in sorted(self._reach(tip)):
+            for file in self._commits_of_all()[commit][1]:
+                touched[file].append(commit)
         by_file: dict[str, tuple[TaskId, ...]] = {}
         for file in files:
             owners = (self._owner(branch, commit) for commit in touched.get(file, ()))
             by_file[file] = tuple(sorted({t for t in owners if t is not None}, key=natural))
         tasks = {task for named in by_file.values() for task in named}
         # a file may have been changed under a name that it had before
-        whose = tasks or set(self._open(branch))
+        whose = tasks or set(self._begun[branch])
         return Part(branch, tuple(sorted(whose, key=natural)), by_file)
 
-    def _touched(self, tip: Oid) -> dict[str, list[Oid]]:
-        """Per file, the commits that changed it since the branch left trunk."""
-        trunk = self._snapshot.trunk_tip
-        args = ("log", "--format=%x00%H", "--name-only", "-z", "--no-renames", "--no-merges")
-        found: defaultdict[str, list[Oid]] = defaultdict(list)
-        commit = Oid("")
-        fields = self._repo.git(*args, f"{trunk}..{tip}").split("\0")
-        for field in fields:
-            name = field.lstrip("\n")
-            if len(name) == len(tip) and not set(name) - set("0123456789abcdef"):
-                commit = Oid(name)
-            elif name and commit:
-                found[name].append(commit)
-        return found
+    def _commits_of_all(self) -> History:
+        """The parents of every commit in flight, and the files that it changed."""
+        if self._history is None:
+            args = ("log", "--stdin", "--format=%x00%H %P", "--name-only", "-z", "--no-renames")
+            wanted = "".join(f"{oid}\n" for oid in (*self._tips, f"^{self._snapshot.trunk_tip}"))
+            self._history = _history(self._repo.git(*args, stdin=wanted.encode()))
+        return self._history
+
+    def _reach(self, tip: Oid) -> frozenset[Oid]:
+        """The commits of a tip that are not on trunk."""
+        if tip not in self._reached:
+            history = self._commits_of_all()
+            seen: set[Oid] = set()
+            stack = [tip]
+            while stack:
+                commit = stack.pop()
+                if commit in history and commit not in seen:
+                    seen.add(commit)
+                    stack.extend(history[commit][0])
+            self._reached[tip] = frozenset(seen)
+        return self._reached[tip]
 
     def _owner(self, branch: Branch, commit: Oid) -> TaskId | None:
         if self._commits is None:
-            self._commits = {
-                task: frozenset(self._repo.rev_list(oid, f"^{self._snapshot.trunk_tip}"))
-                for task, oid in self._verified().items()
-            }
+            self._commits = {task: self._reach(oid) for task, oid in self._verified().items()}
         held = [
             (len(commits), task) for task, commits in self._commits.items() if commit in commits
         ]
         if held:
             return min(held)[1]
-        return next((t for t in self._open(branch) if self._status(t) is not Status.DONE), None)
+        begun = sorted(self._begun[branch], key=natural)
+        return next((t for t in begun if self._status(t) is not Status.DONE), None)
 
     def _verified(self) -> dict[TaskId, Oid]:
         """The verified commits of what is done and not on trunk."""
@@ -279,46 +320,39 @@ class _Owners:
                 and not fact.landed
                 and fact.verdict is Verdict.HOLDS
             ):
-                commit = fact.tracking.evidence.commit
-                if self._repo.commit(commit) is not None:
-                    found[task] = commit
+                found[task] = fact.tracking.evidence.commit
         return found
 
-    def _open(self, branch: Branch) -> list[TaskId]:
-        """The tasks of a branch that were begun and are not on trunk."""
-        tasks = self._snapshot.cards.tasks_on(branch)
-        return [
-            t
-            for t in tasks
-            if self._status(t) is not Status.PLANNED and not self._snapshot.facts[t].landed
-        ]
-
     def _status(self, task: TaskId) -> Status:
-        fact = self._snapshot.facts.get(task)
-        return fact.tracking.status if fact else Status.PLANNED
+        return self._snapshot.facts[task].tracking.status
 
 
-def _hurts(snapshot: Snapshot, one: Part, other: Part) -> PointId | None:
-    """The merge point at which the second of two sides lands, which is where they meet."""
-    cards, graph = snapshot.cards, graph_of(snapshot.cards)
-    order = {node: n for n, node in enumerate(graph.order())}
-    waiting = [
-        point
-        for point in sorted(cards.merge_points, key=order.__getitem__)
-        if snapshot.facts[point].tracking.status is not Status.DONE
-    ]
-    takes = {
-        point: {*cards.merge_points[point].requires, *graph.closure([point])} for point in waiting
-    }
+class _Landing:
+    """The merge points that are still to land, and what each takes to trunk."""
 
-    def first(part: Part) -> PointId | None:
-        return next((p for p in waiting if takes[p].intersection(part.tasks)), None)
+    def __init__(self, snapshot: Snapshot) -> None:
+        cards, graph = snapshot.cards, graph_of(snapshot.cards)
+        self.order = {node: n for n, node in enumerate(graph.order())}
+        self._waiting = [
+            point
+            for point in sorted(cards.merge_points, key=self.order.__getitem__)
+            if snapshot.facts[point].tracking.status is not Status.DONE
+        ]
+        self._takes = {
+            point: {*cards.merge_points[point].requires, *graph.closure([point])}
+            for point in self._waiting
+        }
 
-    met = [first(part) for part in (one, other) if part.tasks]
-    points = [point for point in met if point is not None]
-    if not points or len(points) < len(met):
-        return None
-    return max(points, key=order.__getitem__)
+    def of_both(self, one: Part, other: Part) -> PointId | None:
+        """The merge point at which the second of two sides lands, which is where they meet."""
+        met = [self._first(part) for part in (one, other) if part.tasks]
+        points = [point for point in met if point is not None]
+        if not points or len(points) < len(met):
+            return None
+        return max(points, key=self.order.__getitem__)
+
+    def _first(self, part: Part) -> PointId | None:
+        return next((p for p in self._waiting if self._takes[p].intersection(part.tasks)), None)
 
 
 # --- shown ---
@@ -383,9 +417,12 @@ def conflicts_json(found: Found) -> dict[str, Any]:
     }
 
 
-def ahead(store: Store, snapshot: Snapshot) -> str:
-    """The line for live `status`, where it costs next to nothing; says nothing where git cannot."""
+def ahead(store: Store, snapshot: Snapshot) -> tuple[str, bool]:
+    """The line for live `status`, at next to no cost; says nothing where git cannot merge.
+
+    And whether that is all: else the next time, when more pairs are known, it may be another one.
+    """
     with contextlib.suppress(GitError):
         found = look(store, snapshot, at_most=_AT_ONCE)
-        return conflicts_line(found) if found is not None else ""
-    return ""
+        return conflicts_line(found), not found.unknown
+    return "", True

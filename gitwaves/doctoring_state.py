@@ -13,9 +13,9 @@ from gitwaves import hooks as git_hooks
 from gitwaves.caches import unreadable
 from gitwaves.errors import GitError, Refused
 from gitwaves.git import Repo
-from gitwaves.merging import Resolution, forget
 from gitwaves.model import DASHBOARD_BRANCH, Branch, Severity, Status
 from gitwaves.processes import alive, command, lock_holders, marked
+from gitwaves.resolving import Resolution, forget
 from gitwaves.troubles import Clone, Trouble
 from gitwaves.worktrees import folder_for, is_alone, is_marked, mark
 from gitwaves.writing import is_live, refresh
@@ -184,7 +184,8 @@ def _resolved(clone: Clone, node: str, resolution: Resolution) -> Trouble:
             raise Refused(f"{path} holds something else than was landed", "see what it is")
         if repo.paths("ls-files", "--others", "--exclude-standard", "-z", cwd=path):
             raise Refused(f"{path} holds files that were not landed", "see what they are")
-        forget(clone.store, node)
+        if kept := forget(clone.store, node, resumed=True):
+            raise Refused(kept, "see what it is")
         return f"removed {path}"
 
     return Trouble(

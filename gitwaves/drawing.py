@@ -8,7 +8,7 @@ one task of: so every node has a place of its own. Arrows run as time does, from
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -201,9 +201,11 @@ def _closing(progress: Progress, shown: frozenset[str]) -> dict[BatchId | None, 
 
 
 def _add_points(
-    progress: Progress, names: Iterable[str], nodes: list[Node], columns: list[str]
+    progress: Progress, names: Sequence[str], nodes: list[Node], columns: list[str]
 ) -> None:
     """Puts merge points in one column of their own, each near the tasks that it lands."""
+    if not names:
+        return
     lane_of = {node.id: node.lane for node in nodes}
     taken: set[int] = set()
     critical = frozenset(progress.critical_path.ids)

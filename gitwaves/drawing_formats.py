@@ -17,6 +17,8 @@ from gitwaves.model import natural, printable
 from gitwaves.words import MARKS
 
 WIDTH = 100
+FORGE_ARROWS, FORGE_CHARS = 499, 50_000  # of a Mermaid chart: beyond it forges draw nothing
+_ARROWS = (100, 3)  # drawn of a folded plan: so many, or so many for each node
 Color = Callable[[str, str], str]
 
 # The mark of each state where there are no colours; a merge point's are among them.
@@ -207,14 +209,30 @@ def _legend(drawn: Picture, width: int) -> list[str]:
     return wrap("", parts, width)
 
 
+# --- arrows ---
+
+
+def _arrows(drawn: Picture) -> tuple[list[Edge], str]:
+    """The arrows to draw, in their order, and a word on those that are left out.
+
+    Folded, nearly everything may need nearly everything: the critical path is drawn, and where the
+    most needs were folded into one.
+    """
+    least, each = _ARROWS
+    most = min(max(least, each * len(drawn.nodes)), FORGE_ARROWS)
+    edges = list(drawn.edges)
+    if drawn.fold == "none" or len(edges) <= most:
+        return edges, ""
+    ranked = sorted(range(len(edges)), key=lambda k: (not edges[k].critical, -edges[k].count, k))
+    return [edges[k] for k in sorted(ranked[:most])], f"{len(edges) - most} weaker arrows left out"
+
+
 # --- Mermaid ---
 
 
 def mermaid_text(drawn: Picture) -> str:
-    """A Mermaid flowchart; in a fence marked `mermaid` the forges draw it.
-
-    Forges draw up to 500 arrows and 50,000 characters, which a folded plan stays below.
-    """
+    """A Mermaid flowchart; in a fence marked `mermaid` the forges draw it, if it is not too large."""
+    arrows, left_out = _arrows(drawn)
     number = {node.id: n for n, node in enumerate(drawn.nodes)}
     inside = {name for group in drawn.groups for name in group.nodes}
     lines = ["flowchart LR"]
@@ -230,8 +248,9 @@ def mermaid_text(drawn: Picture) -> str:
         lines += [node_line(nodes[name], "    ") for name in group.nodes]
         lines.append("  end")
     lines += [node_line(node, "  ") for node in drawn.nodes if node.id not in inside]
+    lines += [f'  more["{_mermaid(left_out)}"]'] * bool(left_out)
     heavy = []
-    for k, edge in enumerate(drawn.edges):
+    for k, edge in enumerate(arrows):
         arrow = "==>" if edge.critical else "-.->" if not edge.count else "-->"
         label = f'|"{edge.count}"|' if edge.count > 1 else ""
         lines.append(f"  n{number[edge.from_]} {arrow}{label} n{number[edge.to]}")
@@ -263,12 +282,14 @@ def _mermaid(text: str) -> str:
 
 def dot_text(drawn: Picture) -> str:
     """A graph for Graphviz; nothing here needs it."""
+    arrows, left_out = _arrows(drawn)
+    title = drawn.title + f" ({left_out})" * bool(left_out)
     number = {node.id: n for n, node in enumerate(drawn.nodes)}
     nodes = {node.id: node for node in drawn.nodes}
     inside = {name for group in drawn.groups for name in group.nodes}
     lines = [
         "digraph plan {",
-        f'  graph [rankdir=LR, fontname="Helvetica", label="{_dot(drawn.title)}", labelloc=t]',
+        f'  graph [rankdir=LR, fontname="Helvetica", label="{_dot(title)}", labelloc=t]',
         '  node [shape=box, style="rounded,filled", fontname="Helvetica", fontsize=11]',
         '  edge [color="#666666"]',
     ]
@@ -287,7 +308,7 @@ def dot_text(drawn: Picture) -> str:
         lines += [node_line(nodes[name], "    ") for name in group.nodes]
         lines.append("  }")
     lines += [node_line(node, "  ") for node in drawn.nodes if node.id not in inside]
-    for edge in drawn.edges:
+    for edge in arrows:
         how = f'color="{_CRITICAL}", penwidth=2' if edge.critical else ""
         how = how or ("style=dotted" if not edge.count else "")
         how += (", " * bool(how) + f'label="{edge.count}"') * (edge.count > 1)
@@ -321,7 +342,8 @@ def svg_text(drawn: Picture) -> str:
         node.id: (side + node.column * (_BOX + _GAP), _TOP + 14 + node.lane * _ROW)
         for node in drawn.nodes
     }
-    title = drawn.title or "gitwaves"
+    arrows, left_out = _arrows(drawn)
+    title = (drawn.title or "gitwaves") + f" ({left_out})" * bool(left_out)
     lines = [
         (
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
@@ -348,7 +370,7 @@ def svg_text(drawn: Picture) -> str:
         lines.append(_svg_text(x + 10, 55, 12, f"Batch {group.id} ({group.state})", bold=True))
     for lane, name in enumerate(drawn.lanes):
         lines.append(_svg_text(16, _TOP + 38 + lane * _ROW, 12, _fitting(name, 13)))
-    edges = sorted(drawn.edges, key=lambda edge: edge.critical)  # the critical path on top
+    edges = sorted(arrows, key=lambda edge: edge.critical)  # the critical path on top
     lines += [_svg_edge(edge, at[edge.from_], at[edge.to]) for edge in edges]
     for node in drawn.nodes:
         lines += _svg_node(node, *at[node.id])
@@ -376,10 +398,12 @@ def _svg_edge(edge: Edge, start: tuple[int, int], end: tuple[int, int]) -> str:
     x1, y1 = start[0] + _BOX, start[1] + _HIGH // 2
     x2, y2 = end[0], end[1] + _HIGH // 2
     bend = max((x2 - x1) // 2, 30)
+    # along a row, over what stands between, which it would else seem to go through
+    lift = 46 if y1 == y2 and x2 - x1 > _GAP else 0
     name, color, wide = ("critical", _CRITICAL, 2) if edge.critical else ("plain", "#777777", 1)
     dash = ' stroke-dasharray="3 3"' if not edge.count else ""
     return (
-        f'<path d="M{x1} {y1}C{x1 + bend} {y1} {x2 - bend} {y2} {x2} {y2}" fill="none" '
+        f'<path d="M{x1} {y1}C{x1 + bend} {y1 - lift} {x2 - bend} {y2 - lift} {x2} {y2}" fill="none" '
         f'stroke="{color}" stroke-width="{wide}"{dash} marker-end="url(#arrow-{name})"/>'
     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitwaves.brief import code
-from gitwaves.clients import repository_settings
+from gitwaves.clients import BUILT_IN, MEMORY, repository_settings
 from gitwaves.errors import Refused
 from gitwaves.halves import needs_quotes
 from gitwaves.layout import cut, fit, oneline
@@ -24,6 +24,8 @@ SETTINGS: Mapping[str, str] = {".claude/settings.json": "claude", ".codex/hooks.
 LEAD = "gitwaves-lead"
 _MARK = "# Written by `gitwaves export claude-agents`"
 _MARKED = f"{_MARK}, and again by the next; take this line out to keep a file of your own."
+_LOOP_STARTS = "<!-- gitwaves: how tasks are done here -->"
+_LOOP_ENDS = "<!-- gitwaves: end of how tasks are done here -->"
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z-]*(?:, [A-Za-z][A-Za-z-]*)*")
 _TITLES = 40  # tasks that an agent's file lists
 
@@ -60,6 +62,15 @@ def export(store: Store, *, check: bool = False) -> Exported:
             left.append(f"{path}: {why}")
         elif not _same(here.path / path, text):
             written.append(path)
+    for path in memory_files(snapshot.cards):
+        target = here.path / path
+        if why := _linked(here.path, path) or (
+            "" if _text(target) is not None else "it is no text"
+        ):
+            left.append(f"{path}: {why}")
+        elif (text := with_loop(_text(target) or "")) != _text(target):
+            written.append(path)
+            files[path] = text
     missing = {}
     for path, client in SETTINGS.items():
         wanted = repository_settings(client)
@@ -99,6 +110,16 @@ def _taken(top: Path, path: str) -> str:
     if not target.is_file():
         return "it is no file"
     return "" if _MARK.encode() in target.read_bytes()[:2000] else "somebody wrote it"
+
+
+def _text(target: Path) -> str | None:
+    """The text of a file, empty where there is none yet; None: it is something else."""
+    if not target.exists():
+        return ""
+    try:
+        return target.read_bytes().decode()
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _same(target: Path, text: str) -> bool:
@@ -148,6 +169,29 @@ def files_of(cards: Cards) -> dict[str, str]:
     return files | dict.fromkeys(SKILLS, _skill(cards))
 
 
+def memory_files(cards: Cards) -> list[str]:
+    """The files that lead whoever opens a client here: those of learnings, and of the plan's agents."""
+    agents = {cards.config.agent}
+    agents |= {s.agent for s in cards.workstreams.values() if s.agent}
+    agents |= {t.agent for t in cards.tasks.values() if t.agent}
+    known = {**BUILT_IN, **cards.config.profiles}
+    read = {MEMORY.get(known[name].client) for name in agents if name in known}
+    return sorted({*cards.config.learnings, *filter(None, read)})
+
+
+def with_loop(text: str) -> str:
+    """A memory file with the section that leads to the loop; nothing outside its markers is touched."""
+    end = "\r\n" if "\r\n" in text else "\n"
+    section = end.join([_LOOP_STARTS, *_LEAD_IN.splitlines(), _LOOP_ENDS])
+    whole = rf"^{_LOOP_STARTS}(?=\r?$).*?^{_LOOP_ENDS}(?=\r?$)"
+    found = re.search(whole, text, re.MULTILINE | re.DOTALL)
+    if found:
+        return text[: found.start()] + section + text[found.end() :]
+    if text and not text.endswith("\n"):
+        text += end
+    return text + end * bool(text) + section + end
+
+
 def members(cards: Cards) -> dict[WorkstreamId, str]:
     """The name of each workstream's agent: lower case and hyphens, as clients want it.
 
@@ -189,6 +233,13 @@ not switch branches, do not push.
 3. `gitwaves verify` runs the task's steps. Repair and commit until it says that the task is done.
 4. What others should know goes into the last lines of a commit message: `Learned: …`. Where the \
 spec is wrong, or leaves something open, `Spec-gap: …`, rather than a guess."""
+
+
+_LEAD_IN = """\
+This repository is planned with gitwaves. In the worktree of a workstream, `gitwaves brief` says which
+task is at work there and all that it needs: read it first, keep to its boundary, commit, and run
+`gitwaves verify` until it passes. Elsewhere, `gitwaves next` says what can be started, and
+`gitwaves start ID` prepares its worktree. What is under `.workstreams/` is not written by hand."""
 
 
 def _member(cards: Cards, stream: Workstream, name: str) -> str:

@@ -21,7 +21,7 @@ from gitwaves.model import Cards, Fact, Progress, State, Status, TaskId, Verdict
 from gitwaves.simulation import Limit, Work, limits, play
 
 FEWEST = 3  # tasks that must have been measured before anything is learnt from them
-_DRAWS, _FEWEST_DRAWS = 60, 15  # how often the plan is played to find the range
+_DRAWS, _FEWEST_DRAWS = 60, 7  # how often the plan is played to find the range
 _PLAYED = 20_000  # tasks in all: a large plan, whose tasks even out, is played less often
 _RANGE = (0.1, 0.9)
 
@@ -118,12 +118,13 @@ def forecast(now: Progress, counts: Sequence[int], since: float | None = None) -
 
 
 def _row(now: Progress, work: Work, draws: Sequence[Work], agents: int) -> Row:
-    plays = sorted((play(draw, agents) for draw in draws), key=lambda played: played.seconds)
+    plays = [play(draw, agents, why=False) for draw in draws]
+    plays.sort(key=lambda played: played.seconds)
     typical = plays[len(plays) // 2]
     ends = [played.seconds for played in plays]
     free: list[int] = []
     if now.schedule.barrier:
-        free = sorted(play(draw.without_barriers(), agents).seconds for draw in draws)
+        free = sorted(play(draw.without_barriers(), agents, why=False).seconds for draw in draws)
     return Row(
         agents,
         typical.seconds,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 
 from gitwaves.agents import Working, working
+from gitwaves.conflicts import ahead
 from gitwaves.model import Progress, duration, printable
 from gitwaves.render import WIDTH, dashboard
 from gitwaves.running import Ended, Runner
@@ -46,7 +47,10 @@ def follow(store: Store) -> None:
     """
     shown = ""
     while True:
-        text = screen(store.progress(), working(store))
+        snapshot = store.snapshot()
+        text = screen(store.progress(snapshot), working(store))
+        line, _ = ahead(store, snapshot)
+        text += f"\n{line}\n" * bool(line)
         if text != shown:
             shown = text
             clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""

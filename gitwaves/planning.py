@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gitwaves import hooks
 from gitwaves.cards import load_cards, load_config
+from gitwaves.clients import MEMORY
 from gitwaves.design_doc import parse
 from gitwaves.errors import GitwavesError, NotReady, Refused
 from gitwaves.files import write_file
@@ -20,6 +21,7 @@ from gitwaves.model import (
     ROOT,
     Branch,
     Cards,
+    Config,
     Oid,
     Status,
     natural,
@@ -69,10 +71,11 @@ def init(
             raise GitwavesError(
                 str(findings[0]), f"mend {CONFIG_PATH}, then run `gitwaves init` again"
             )
-        branch = trunk or config.trunk
+        branch = config.trunk if trunk is None else trunk
     else:
-        branch = trunk or _trunk_of(repo)
+        branch = _trunk_of(repo) if trunk is None else trunk
     _require_branch(repo, Branch(branch))
+    memory = MEMORY.get(agent, Config().learnings[0])
     files: dict[str, bytes] = {
         CONFIG_PATH: dump(
             {
@@ -81,6 +84,8 @@ def init(
                 "trunk": branch,
                 "agents": agents,
                 "agent": agent,
+                # what is learned goes where that client reads it; CLAUDE.md needs no saying
+                **({"learnings": [memory]} if memory not in Config().learnings else {}),
             }
         ),
         f"{ROOT}/.gitattributes": b"* -text\n*.yaml diff=gitwaves\n",

@@ -45,7 +45,8 @@ def spawn(
     """
     inherited = [*os.environ.get(_TREE, "").split(":"), os.environ.get(RUN, ""), marker]
     marks = ":".join(dict.fromkeys(filter(None, inherited)))
-    full = {**env, _TREE: marks, **({RUN: marker} if named else {})}
+    # PWD too: opencode believes it, not where it is, and would work where `run` was called
+    full = {**env, "PWD": str(cwd), _TREE: marks, **({RUN: marker} if named else {})}
     log.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         source: int = subprocess.DEVNULL

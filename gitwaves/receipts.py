@@ -13,10 +13,17 @@ from typing import Any
 
 from gitwaves.files import write_file
 from gitwaves.git import Repo
-from gitwaves.model import Branch, Oid, Run
+from gitwaves.model import Branch, Oid, Run, TaskId
 
 _OID = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _MOST = 8 << 20  # bytes: more than any that we write
+
+
+def attempt_here(task: TaskId) -> int:
+    """Which attempt of its agent at a task this process is a part of, as `run` told it; else 1."""
+    said = os.environ.get("GITWAVES_ATTEMPT", "")
+    mine = os.environ.get("GITWAVES_TASK") == task
+    return int(said) if mine and re.fullmatch("[1-9][0-9]{0,5}", said, re.ASCII) else 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,7 +157,8 @@ def review_markdown(review: Review, *, limit: int = LIMIT) -> str:
     first = len(blocks)
     if shown:
         blocks.append("#### Changes")
-        blocks += map(_md_change, shown)
+        many = len(shown) > _LONG
+        blocks += [_md_collapsed_change(c) if many else _md_change(c) for c in shown]
     tail = [
         *_md_list("Stands differently", review.moved),
         *_md_list("Being worked on right now", list(_at_work(review))),
@@ -195,6 +196,14 @@ def _within(
     return "\n\n".join([*head[:1], *note, *(kept[k] for k in sorted(kept))]) + "\n"
 
 
+def _md_collapsed_change(change: Change) -> str:
+    """One change of many: only its name and title are seen at once."""
+    title = f": {oneline(change.title)}" * bool(change.title)
+    _, _, body = _md_change(change).partition("\n")
+    name = f"{_HOW[change.how]} {_name(change)}{title}"
+    return _collapsed(name, body.lstrip("\n")) if body.strip() else f"- {_md(name)}"
+
+
 def _md_change(change: Change) -> str:
     title = f": {_md(change.title)}" * bool(change.title)
     lines = [f"**{_HOW[change.how]} {_md(_name(change))}**{title}"]
@@ -224,7 +233,8 @@ def _md_findings(title: str, findings: Sequence[Finding]) -> list[str]:
 
 
 def _collapsed(title: str, body: str) -> str:
-    return f"<details><summary>{html.escape(title)}</summary>\n\n{body}\n\n</details>"
+    shown = _quiet(html.escape(printable(title), quote=False))
+    return f"<details><summary>{shown}</summary>\n\n{body}\n\n</details>"
 
 
 def _fenced(lines: Sequence[str], language: str) -> str:
@@ -243,6 +253,11 @@ def _md(text: str) -> str:
     """
     safe = html.escape(oneline(text), quote=False)
     safe = re.sub(r"([\\`*_\[\]|~!])", r"\\\1", safe)
+    return _quiet(safe)
+
+
+def _quiet(safe: str) -> str:
+    """Escaped text in which nobody is called, and nothing becomes a link."""
     safe = re.sub(r"(?<![\w&])([@#])(?=\w)", r"\1<!-- -->", safe)
     return re.sub(r"(https?|www)(?=[:.])", r"\1<!-- -->", safe)
 

@@ -250,15 +250,16 @@ def _parts(
         yield Part("cancelled" if new.cancelled is not None else "taken up again", _why(old, new))
     yield Part("workstream", _from_to(old.workstream, new.workstream))
     yield Part("batch", _from_to(old.batch or "", new.batch or ""))
-    points = {*before.merge_points, *after.merge_points}
     was, now = set(graphs[0].needs(old.id)), set(graphs[1].needs(new.id))
+    points = {n for n in was | now if n in before.merge_points or n in after.merge_points}
     gained, lost = _sorted((now - was) & points), _sorted((was - now) & points)
     if gained:
         yield Part("gate", f"now waits for {', '.join(gained)}")
     if lost:
         yield Part("gate", f"freed of {', '.join(lost)}")
-    unknown = set(old.depends_on) - set(graphs[0].nodes), set(new.depends_on) - set(graphs[1].nodes)
-    yield _ids("needs", (was | unknown[0]) - points, (now | unknown[1]) - points)
+    was |= {need for need in old.depends_on if need not in graphs[0].number}
+    now |= {need for need in new.depends_on if need not in graphs[1].number}
+    yield _ids("needs", was - points, now - points)
     yield Part("estimate", _from_to(_length(old), _length(new)))
     yield Part("agent", _from_to(old.agent or "", new.agent or ""))
     for name in ("paths", "produces", "acceptance"):
@@ -483,6 +484,6 @@ def _measures(now: Progress | None) -> Measures | None:
         now.critical_path.ids,
         now.critical_path.seconds,
         work.total,
-        play(work, agents).seconds,
+        play(work, agents, why=False).seconds,
         agents,
     )

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from gitwaves import merging
+from gitwaves import merging, remaining
 from gitwaves.agents import orphans, profile_for
 from gitwaves.attempts import Budget, Work, record
 from gitwaves.claims import at_work
@@ -256,7 +256,7 @@ class Runner:
                 return
 
     def _land_rest(self, snapshot: Snapshot) -> None:
-        left = merging.left_over(snapshot) or merging.untold(snapshot)
+        left = remaining.left_over(snapshot) or remaining.untold(snapshot)
         if left and "--rest" not in self._given_up:
             self._given_up.add("--rest")
             self._start_landing(self._rest, "")
@@ -289,7 +289,7 @@ class Runner:
     def _rest(self, name: str) -> None:
         del name
         try:
-            landed, failed = merging.rest(self.store, trust_trunk=self.trust_trunk)
+            landed, failed = remaining.rest(self.store, trust_trunk=self.trust_trunk)
             for one in landed:
                 self._say(f"{one.node}  landed {' '.join(one.tasks)}")
                 if one.note:
@@ -337,7 +337,7 @@ class Runner:
         shown = self.progress = self.store.progress(snapshot)
         left = [t for t, v in shown.tasks.items() if v.state not in {State.DONE, State.CANCELLED}]
         waiting = [p for p, v in shown.merge_points.items() if v.state is not PointState.DONE]
-        unlanded = merging.left_over(snapshot)
+        unlanded = remaining.left_over(snapshot)
         said = []
         if not left and not waiting and not unlanded:
             said.append(f"all {shown.counts['done']} tasks are done and on {snapshot.trunk}")

@@ -12,8 +12,9 @@ the plan is played, and is computed once.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from heapq import heappop, heappush
 
 from gitwaves.batches import estimate
@@ -22,6 +23,8 @@ from gitwaves.model import BatchId, Branch, PointState, Progress, State, TaskId,
 
 _OVER = frozenset({State.DONE, State.STALE, State.CANCELLED})
 _BEGUN = frozenset({State.ACTIVE, State.FAILED})
+# How many tasks are played in all to find what limits a plan, and how many limits are tried at least.
+_PLAYED, _FEWEST_TRIED = 100_000, 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +52,12 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """A plan played to its end; `stuck` is what could never start."""
+    """A plan played to its end in `seconds`; `stuck` is what could never start."""
 
     agents: int
+    seconds: int
     jobs: tuple[Job, ...]
     stuck: tuple[int, ...]
-
-    @property
-    def seconds(self) -> int:
-        """How long all of it took."""
-        return max((job.end for job in self.jobs), default=0)
 
     def use(self) -> tuple[float, ...]:
         """The share of the time that each agent was at work, from 0 to 1."""
@@ -103,6 +102,7 @@ class Work:
             CycleError: the plan cannot be put in order.
         """
         cards, graph = now.cards, graph_of(now.cards)
+        known = frozenset(graph.nodes)
         todo = {graph.number[t] for t, v in now.tasks.items() if v.state not in _OVER}
         open_points = {
             graph.number[p] for p, v in now.merge_points.items() if v.state is not PointState.DONE
@@ -111,7 +111,7 @@ class Work:
             graph.number[t]
             for t, v in now.tasks.items()
             if v.state is State.CANCELLED
-            or (graph.number[t] in todo and not set(cards.tasks[t].depends_on) <= set(graph.nodes))
+            or (graph.number[t] in todo and not known.issuperset(cards.tasks[t].depends_on))
         }
         left = todo | open_points
         needs = {n: frozenset(graph.needed[n]) & (left | lost) for n in left}
@@ -197,17 +197,21 @@ def _gate(now: Progress, task: str, place: Mapping[BatchId, int]) -> int:
     return place[now.schedule.batch_of[TaskId(task)]]
 
 
-def play(work: Work, agents: int) -> Played:
-    """Plays the work with `agents` agents (at least one): the same work gives the same answer."""
-    return _Game(work, max(1, agents)).play()
+def play(work: Work, agents: int, *, why: bool = True) -> Played:
+    """Plays the work with `agents` agents (at least one): the same work gives the same answer.
+
+    Without `why` no job has a reason, which takes a third less time.
+    """
+    return _Game(work, max(1, agents), why).play()
 
 
 class _Game:
     """One game: what is free and what waits, at the moment `now`."""
 
-    def __init__(self, work: Work, agents: int) -> None:
+    def __init__(self, work: Work, agents: int, why: bool) -> None:
         self.work = work
         self.agents = agents
+        self.why = why
         self.now = 0
         self.jobs: list[Job] = []
         self.ended: dict[int, int] = {}  # task or merge point -> when
@@ -240,7 +244,7 @@ class _Game:
             self._dispatch()
             if not self.running:
                 stuck = tuple(n for n in self.work.tasks if n not in self.ended)
-                return Played(self.agents, tuple(self.jobs), stuck)
+                return Played(self.agents, self.now, tuple(self.jobs), stuck)
             self.now = self.running[0][0]
             while self.running and self.running[0][0] == self.now:
                 _, n, agent = heappop(self.running)
@@ -263,7 +267,8 @@ class _Game:
             agent = heappop(self.free)
             end = self.now + self.work.length[n]
             self.at_work[branch] = n
-            self.jobs.append(Job(n, agent, self.now, end, self._reason(n)))
+            reason = self._reason(n) if self.why else None
+            self.jobs.append(Job(n, agent, self.now, end, reason))
             heappush(self.running, (end, n, agent))
 
     def _over(self, n: int) -> None:
@@ -336,13 +341,14 @@ class Limit:
 def limits(now: Progress, work: Work, agents: int, most: int = 3) -> tuple[Limit, ...]:
     """What limits a plan most with so many agents: each single thing is taken away and played again.
 
-    Only what lies on the chain that sets the end is tried: nothing else can be in its way.
+    Only what lies on the chain that sets the end is tried: nothing else can be in its way. Of a long
+    chain in a large plan only so many things are tried, those first that keep the most work in a row.
     """
     played = play(work, agents)
     chain, whole = played.chain(), played.seconds
     names = work.graph.nodes
     batches = [batch.id for batch in now.schedule.batches]
-    tried: dict[tuple[str, tuple[str, ...]], tuple[Work, list[int]]] = {}
+    tried: dict[tuple[str, tuple[str, ...]], tuple[Callable[[], Work], list[int]]] = {}
     for job in chain:
         reason = job.reason
         if reason is None:
@@ -350,22 +356,26 @@ def limits(now: Progress, work: Work, agents: int, most: int = 3) -> tuple[Limit
         if reason.kind == "dependency":
             need = reason.after if reason.through is None else reason.through
             key: tuple[str, tuple[str, ...]] = ("dependency", (names[job.task], names[need]))
-            tried[key] = (work.without_need(job.task, need), [reason.after, job.task])
+            tried[key] = (partial(work.without_need, job.task, need), [reason.after, job.task])
             if reason.through is not None:
                 key = ("dependency", (names[need], names[reason.after]))
-                tried[key] = (work.without_need(need, reason.after), [reason.after, job.task])
+                without = partial(work.without_need, need, reason.after)
+                tried[key] = (without, [reason.after, job.task])
         elif reason.kind == "batch":
             gate = work.gate[job.task]
             key = ("batch", (batches[gate], batches[work.before(gate)]))
-            tried[key] = (work.without_gate(gate), [reason.after, job.task])
+            tried[key] = (partial(work.without_gate, gate), [reason.after, job.task])
     for branch, tasks in _in_a_row(work, chain).items():
         streams = {now.cards.tasks[TaskId(names[n])].workstream for n in tasks}
         key = ("worktree", tuple(sorted(streams, key=natural)))
-        tried[key] = (work.split(branch), tasks)
+        tried[key] = (partial(work.split, branch), tasks)
+    most_tried = max(_FEWEST_TRIED, _PLAYED // len(work.tasks)) if work.tasks else 0
+    in_a_row = {key: sum(work.length[n] for n in tasks) for key, (_, tasks) in tried.items()}
+    heaviest = sorted(tried, key=lambda key: (-in_a_row[key], key))[:most_tried]
     found = [
-        Limit(kind, ids, whole - play(other, agents).seconds, _named(names, tasks),
-              sum(work.length[n] for n in tasks) / whole)
-        for (kind, ids), (other, tasks) in tried.items()
+        Limit(kind, ids, whole - play(tried[kind, ids][0](), agents, why=False).seconds,
+              _named(names, tried[kind, ids][1]), in_a_row[kind, ids] / whole)
+        for kind, ids in heaviest
     ]  # fmt: skip
     order = ("worktree", "dependency", "batch")
     found.sort(key=lambda x: (-x.saves, order.index(x.kind), [natural(name) for name in x.ids]))

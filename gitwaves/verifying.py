@@ -31,7 +31,7 @@ from gitwaves.model import (
     printable,
 )
 from gitwaves.ranges import breaches, own_changes
-from gitwaves.receipts import Receipt, all_for, find, made_files, note_made, save
+from gitwaves.receipts import Receipt, all_for, attempt_here, find, made_files, note_made, save
 from gitwaves.rulebook import Rules
 from gitwaves.signing import signer_for
 from gitwaves.steps import Outcome, run_steps
@@ -204,7 +204,7 @@ def verify(
     name: str | None,
     *,
     unchanged: bool = False,
-    attempts: int = 1,
+    attempts: int | None = None,
     trust_trunk: bool = False,
     cancel: threading.Event | None = None,
     confirm: Callable[[str], str | None] | None = None,
@@ -213,6 +213,9 @@ def verify(
 
     A pass leaves a receipt, and the done commit where that content is committed already. A
     failure changes no card.
+
+    Args:
+        attempts: of its agent, this one included; None: as `run` said to the agent that calls.
 
     Raises:
         NotReady: the task is not at work.
@@ -260,13 +263,21 @@ def verify(
     result = Verified(task, outcome, made=tuple(made), changed=tuple(changed))
     if not result.passed:
         return result
+    attempts = attempts or attempt_here(task)
     digest, runs = cards.digest(task), outcome.runs
     signature = signer.sign(task, code, digest, runs) if signer else None
     save(repo, Receipt(task, code, digest, content, runs, attempts, unchanged, signature))
-    advanced = advance(store, branch)
+    done = any(one.task == task for one in advance(store, branch))
+    if not done:  # another process may have found the receipt first
+        known = store.snapshot().facts[task].tracking
+        done = (
+            known.status is Status.DONE
+            and known.evidence is not None
+            and known.evidence.tree == code
+        )
     head = repo.branch(branch)
-    differs = [] if advanced or head is None else _code_paths(repo.changed(head, content))
-    return replace(result, done=any(a.task == task for a in advanced), differs=tuple(differs))
+    differs = [] if done or head is None else _code_paths(repo.changed(head, content))
+    return replace(result, done=done, differs=tuple(differs))
 
 
 def _worked(repo: Repo, claim: Claim, since: Oid, tip: Oid, code: Oid) -> bool:

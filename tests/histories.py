@@ -17,7 +17,7 @@ from typing import TypeVar
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from gitwaves import claims, hooks, merging, renewing, verifying
+from gitwaves import claims, hooks, merging, remaining, renewing, verifying
 from gitwaves.errors import Conflict, GitwavesError, LostClaim, NotReady, Refused
 from gitwaves.git import Repo
 from gitwaves.jsonout import status_json
@@ -275,7 +275,7 @@ class World:
         before, old = self.plain(), self.heads()["main"]
         landed: list[tuple[str, Sequence[str]]] = []
         if how == 0:
-            rest = self.ours("merge --rest", lambda: merging.rest(self.store(), trust_trunk=True))
+            rest = self.ours("merge --rest", lambda: remaining.rest(self.store(), trust_trunk=True))
             for one in rest[0] if rest else ():
                 landed.append((one.commit, one.tasks))
                 done = {t: before.states[t] for t in one.tasks}
@@ -460,6 +460,17 @@ class World:
             self.git(path, "add", "-A")
             self.git(path, "commit", "-q", "-n", "--amend", "--no-edit")
 
+    def redone(self, task: str) -> None:
+        """A user does what is said where a done commit was rewritten."""
+        path = self.tree_of(task)
+        evidence = self.store().snapshot().facts[task].tracking.evidence
+        if self.quiet(path) and evidence:
+            self.log.append(f"{task} committed anew on its evidence")
+            self.git(path, "reset", "-q", evidence.commit)
+            self.git(path, "restore", ".workstreams")
+            self.tidy(path)
+            self.verify(task)
+
     def reset(self, task: str, back: int) -> None:
         """A user takes commits off a branch."""
         path = self.tree_of(task)
@@ -574,7 +585,7 @@ class World:
 NAMES = (
     "do do do do do do start ok ok bad bad verify verify later sync merge merge rest again again "
     "revert revert rebase respec respec back forged forged tidy release squash land pull renew "
-    "renew dirt dirt tidytrunk trunk amend reset drop gap resolve"
+    "renew dirt dirt tidytrunk trunk amend redone reset drop gap resolve"
 ).split()
 plans = st.builds(
     Plan,
@@ -598,6 +609,7 @@ AIMED = {
     "forged": {"active", "runnable", "done"},
     "reset": {"done", "active"},
     "amend": {"done", "active"},
+    "redone": {"done"},
     "gap": {"done", "active"},
 }
 
@@ -635,6 +647,7 @@ def act(world: World, deed: Deed) -> None:
         "land": lambda: world.forge(task, False),
         "pull": lambda: world.pull(task),
         "amend": lambda: world.amend(task),
+        "redone": lambda: world.redone(task),
         "reset": lambda: world.reset(task, 1 + how % 3),
         "drop": lambda: world.drop(task),
         "gap": lambda: world.gap(task, other),
@@ -663,6 +676,7 @@ def core(plan: Plan) -> list[Deed]:
         ("verify", 0, 0, 1),  # what passes here is not committed yet
         ("tidy", 0, 0, 0),
         ("forged", 0, 0, 0),
+        ("reset", 0, 0, 0),  # else nothing of this branch may land
         work[0],
         ("trunk", 0, 0, 0),
         ("rebase", 0, 0, 0),  # other code, so that what was verified is stale
@@ -672,6 +686,8 @@ def core(plan: Plan) -> list[Deed]:
         ("gap", 0, last, 1),
         ("resolve", 0, 0, 0),
         ("amend", 1, 0, 0),  # other content in the done commit
+        ("merge", 0, 0, 0),  # refused for that
+        ("redone", 1, 0, 0),
         ("dirt", 0, 0, 0),
         ("merge", 0, 0, 0),
         ("tidytrunk", 0, 0, 0),

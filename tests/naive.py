@@ -153,10 +153,24 @@ def read(
     card = load((fixed(repo, "show", f"{trunk}:{path}") or "").split(SEPARATOR)[0])
     stream = load(fixed(repo, "show", f"{trunk}:.workstreams/{workstream}/workstream.yaml") or "")
     if evidence["spec"] != digest(card, list(stream["paths"])):
-        return Plain("stale", evidence, landed)
+        asked = had_spec(repo, trunk, path, evidence["spec"])
+        return Plain("stale" if asked else "unproven", evidence, landed)
     if not landed and not contains(repo, tip, commit) and not contains(repo, trunk, commit):
         return Plain("stale", evidence, landed)
     return Plain("done", evidence, landed)
+
+
+def had_spec(repo: Path, trunk: str, path: str, wanted: str) -> bool:
+    """Whether the card ever had a spec with that digest on trunk."""
+    folder = path.rpartition("/")[0]
+    for commit in (fixed(repo, "rev-list", "--full-history", trunk, "--", folder) or "").split():
+        text = fixed(repo, "show", f"{commit}:{path}")
+        stream = fixed(repo, "show", f"{commit}:{folder}/workstream.yaml")
+        if text and stream:
+            card = load(text.split(SEPARATOR)[0])
+            if digest(card, list(load(stream)["paths"])) == wanted:
+                return True
+    return False
 
 
 def content(repo: Path, commit: str) -> str:

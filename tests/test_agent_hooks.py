@@ -8,26 +8,42 @@ from pathlib import Path
 
 import pytest
 
+from gitwaves import agenthooks, claims
+from gitwaves.errors import GitwavesError
 from tests.repo import Repo, Result
-from tests.test_run import DESIGN
+from tests.shop import shop, store_of
 
 
 @pytest.fixture
-def tree(repo: Repo) -> Repo:
+def tree(tmp_path: Path) -> Repo:
     """The worktree of A1, at work."""
-    repo.commit("Approve", **{"docs/design.md": DESIGN})
-    repo.gw_ok("init", "--title", "Shop")
-    repo.gw_ok("import", "docs/design.md")
-    repo.commit("Plan")
-    repo.gw_ok("trust", "--yes")
-    repo.gw_ok("start", "A1")
-    return Repo((repo.path / "../repo.worktrees/ws-A").resolve())
+    return Repo(claims.start(store_of(shop(tmp_path)), "A1").path)
+
+
+def question(tree: Repo, event: str, **more: object) -> str:
+    return json.dumps(
+        {"session_id": "s-1", "cwd": str(tree.path), "hook_event_name": event, **more}
+    )
 
 
 def ask(tree: Repo, event: str, **more: object) -> Result:
-    """What is answered to a client that works in a worktree."""
-    asked = {"session_id": "s-1", "cwd": str(tree.path), "hook_event_name": event, **more}
-    return tree.gw("hooks", "agent", input=json.dumps(asked))
+    """What is answered to a client that works in a worktree, as the command gives it."""
+    try:
+        said = agenthooks.answer(question(tree, event, **more))
+    except GitwavesError as error:
+        return Result(error.code, "", f"Error: {error.message}\nHint: {error.hint}\n")
+    return Result(0, f"{said}\n" if said else "", "")
+
+
+def test_the_command_answers_on_standard_output(tree: Repo) -> None:
+    given = {"tool_name": "Write", "tool_input": {"file_path": "b/one.txt"}}
+    for event, more in (
+        ("PreToolUse", given),
+        ("Stop", {}),
+        ("TaskCompleted", {"task_subject": "A1"}),
+    ):
+        asked = question(tree, event, session_id="s-2", **more)
+        assert tree.gw("hooks", "agent", input=asked) == ask(tree, event, session_id="s-3", **more)
 
 
 def denial(tree: Repo, tool: str, **given: object) -> str | None:
@@ -87,8 +103,7 @@ def test_a_session_is_sent_back_until_verification_passes(tree: Repo) -> None:
 def test_it_is_not_sent_back_for_ever(tree: Repo) -> None:
     answers = [bool(ask(tree, "Stop").out) for _ in range(7)]
     assert answers == [True] * 5 + [False] * 2
-    other = {"session_id": "s-2", "cwd": str(tree.path), "hook_event_name": "Stop"}
-    assert tree.gw("hooks", "agent", input=json.dumps(other)).out
+    assert ask(tree, "Stop", session_id="s-2").out
 
 
 def test_a_session_opened_by_hand_is_led_to_the_loop(tree: Repo) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from gitwaves import auditing, merging
+from gitwaves import auditing, remaining
 from gitwaves.auditing import Audited, Outcome
 from gitwaves.cards import with_tracking
 from gitwaves.model import Evidence, Oid, Run, Status, Tracking
@@ -104,7 +104,7 @@ def test_what_was_done_holds_from_branch_to_trunk(ready: Plan) -> None:
     worktree = ready.do("A2")
     worktree.commit("One more", **{"a/more.txt": "x\n"})  # the branch goes on
     assert outcomes(ready) == {"A1": "holds", "A2": "holds", "B1": "holds", "MP1": "holds"}
-    merging.rest(ready.store, trust_trunk=True)
+    remaining.rest(ready.store, trust_trunk=True)
     assert outcomes(ready) == {"A1": "holds", "A2": "holds", "B1": "holds", "MP1": "holds"}
     before = everything(ready.repo)
     found = again(ready)

@@ -69,7 +69,8 @@ def job(repo: Repo, tmp_path: Path) -> Job:
     temp = tmp_path / "bin"
     temp.mkdir()
     script(temp / "gitwaves", f'exec "{sys.executable}" -m gitwaves "$@"')
-    script(temp / "gh", f'echo "$@" >>{temp}/gh.log; test "$4" != --edit-last')
+    script(temp / "gh", f'echo "$@" >>{temp}/gh.log; test "$2" != --paginate || cat {temp}/ours')
+    (temp / "ours").touch()
     return Job(checkout, head, temp)
 
 
@@ -88,6 +89,7 @@ def github(job: Job, **event: str) -> tuple[int, str]:
         "github.event.pull_request.head.sha || github.sha": job.head,
         "github.head_ref || github.ref_name": "change",
         "github.event.pull_request.number": "1",
+        "github.repository": "shop/plan",
         "inputs.token": "secret",
         **event,
     }
@@ -105,26 +107,33 @@ def github(job: Job, **event: str) -> tuple[int, str]:
     return 0, summary.read_text()
 
 
-def knows_base() -> bool:
-    done = subprocess.run(
-        [sys.executable, "-m", "gitwaves", "check", "--help"], capture_output=True, text=True
-    )
-    return "--base" in done.stdout
-
-
-needs_base = pytest.mark.skipif(not knows_base(), reason="`check --base` is not there yet")
-
-
-@needs_base
 def test_the_action(job: Job) -> None:
     code, summary = github(job)
     assert code == 0, summary
     assert summary.startswith("### Plan: 1 task changed, 1 with other commands than before\n")
     assert "- make test-ledger\n+ make test\n" in summary
     assert "Paths" not in summary  # what main did meanwhile is no change of this one
-    first, second = (job.temp / "gh.log").read_text().splitlines()  # no comment to edit: a new one
-    assert first.startswith("pr comment 1 --edit-last --body-file ")
-    assert second.startswith("pr comment 1 --body-file ")
+    asked, said = (job.temp / "gh.log").read_text().splitlines()
+    comments = "repos/shop/plan/issues/1/comments"
+    assert asked.startswith(f"api --paginate {comments} --jq ")
+    body = f"-F body=@{job.temp}/gitwaves-review.md.marked"
+    assert said == f"api --silent --method POST {comments} {body}"
+    comment = (job.temp / "gitwaves-review.md.marked").read_text()
+    assert comment == f"<!-- gitwaves review -->\n{summary}"
+
+
+def test_the_comment_of_the_action_is_its_own(job: Job) -> None:
+    """A second run changes what the first one wrote, and no other comment of the same account."""
+    (job.temp / "ours").write_text("42\n43\n")
+    code, summary = github(job)
+    assert code == 0, summary
+    said = (job.temp / "gh.log").read_text().splitlines()[-1]
+    assert said.startswith("api --silent --method PATCH repos/shop/plan/issues/comments/42 -F ")
+
+
+def test_without_leave_to_comment_the_action_still_checks(job: Job) -> None:
+    script(job.temp / "gh", "exit 1")
+    assert github(job)[0] == 0
 
 
 def test_the_action_says_what_is_broken_before_it_fails(job: Job) -> None:
@@ -143,7 +152,6 @@ def test_nothing_of_an_event_stands_in_a_script() -> None:
         assert "${{" not in step["run"]
 
 
-@needs_base
 def test_the_gitlab_job(job: Job) -> None:
     env = {
         "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gitwaves import merging
+from gitwaves import remaining
 from gitwaves.cleaning import clean
 from tests.landing import Plan, planned
 from tests.repo import Repo
@@ -22,7 +22,7 @@ def finished(tmp_path: Path) -> tuple[Plan, dict[str, Repo]]:
     plan.do("A2")
     plan.do("B2")
     trees["ws/C"] = plan.do("C1")
-    _, failed = merging.rest(plan.store, trust_trunk=True)
+    _, failed = remaining.rest(plan.store, trust_trunk=True)
     assert not failed
     return plan, trees
 

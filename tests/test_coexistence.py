@@ -397,6 +397,30 @@ def test_a_plan_that_cannot_be_read_stops_no_commit(tmp_path: Path) -> None:
     assert "outside the boundary" in worktree.gw("--trust-trunk", "verify").err
 
 
+def test_a_plain_merge_of_trunk_is_not_a_trespass(tmp_path: Path) -> None:
+    """What others landed comes in by `git merge`, with and without a conflict; no more than that."""
+    plan = planned(tmp_path / "repo")
+    hooks.install(plan.store.repo)
+    worktree = plan.start("A1")
+    worktree.commit("one", **{"a/one": "1"})
+    plan.repo.commit("Others", **{"b/x": "1", ".workstreams/notes.txt": "x"})
+    worktree.git("merge", "-q", "-m", "Take in trunk", "main")
+    assert worktree.read("b/x") == "1"
+    plan.repo.commit("And in a", **{"a/one": "trunk's", "b/y": "1"})
+    worktree.git("merge", "-q", "main", check=False)
+    worktree.commit("Take in trunk", **{"a/one": "both"})
+    plan.repo.commit("More", **{"b/z": "1"})
+    worktree.git("merge", "-q", "--no-commit", "main")
+    before = worktree.oid()
+    worktree.write("b/z", "changed on the way")
+    worktree.git("add", "-A")
+    worktree.git("commit", "-q", "-m", "Take in trunk, and more", check=False)
+    assert worktree.oid() == before
+    worktree.write("b/z", "1")
+    worktree.commit("Take in trunk")
+    plan.finish(worktree, "A1")
+
+
 def test_what_others_hooks_call_is_silent_where_nothing_is_at_work(repo: Repo) -> None:
     repo.commit("A repository without a plan")
     for hook in hooks.HOOKS:

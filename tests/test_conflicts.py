@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import random
 import re
+import subprocess
+import sys
+import threading
 from itertools import combinations
 
 import pytest
 from jsonschema import Draft202012Validator
 
-from gitwaves.conflicts import _merge, conflicts_of
+from gitwaves.conflicts import _merge, ahead, conflicts_of
 from gitwaves.git import Repo as Git
 from gitwaves.model import Oid
 from gitwaves.resources import schema_text
+from gitwaves.store import Store
 from tests.repo import Repo
 
 FOLDERS = ("src/core", "src/api", "docs")
@@ -132,7 +136,10 @@ def test_nothing_is_left_in_the_repository(repo: Repo) -> None:
     assert {path.name for path in git.state_dir.iterdir()} == {"merges"}
     assert conflicts_of(git, pairs, at_most=0) == first  # all of it is known
     repo.git("config", "merge.renames", "false")
-    assert conflicts_of(git, pairs, at_most=0) is None  # another way to merge is another answer
+    assert conflicts_of(git, pairs, at_most=0) == [None] * 6  # another way is another answer
+    half = conflicts_of(git, pairs, at_most=4)
+    assert [files is None for files in half] == [False] * 4 + [True] * 2
+    assert None not in conflicts_of(git, pairs, at_most=2)  # the next time goes on
 
 
 def test_histories_with_nothing_in_common(repo: Repo) -> None:
@@ -207,6 +214,23 @@ def worked(plan: Repo, task: str, **files: str) -> Repo:
     return worktree
 
 
+def watched(repo: Repo) -> str:
+    """What `status --watch` shows first, up to a word on conflicts."""
+    command = [sys.executable, "-m", "gitwaves", "status", "--watch"]
+    with subprocess.Popen(command, cwd=repo.path, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        guard = threading.Timer(120, watching.kill)
+        guard.start()
+        shown = ""
+        for line in watching.stdout:
+            shown += line
+            if line.startswith("CONFLICTS"):
+                break
+        guard.cancel()
+        watching.terminate()
+    return shown
+
+
 def test_what_collides_is_said_with_files_tasks_and_merge_point(plan: Repo) -> None:
     assert plan.gw_ok("conflicts").out == (
         "0 branches in flight: all 0 pairs of them and trunk merge cleanly.\n"
@@ -228,8 +252,21 @@ def test_what_collides_is_said_with_files_tasks_and_merge_point(plan: Repo) -> N
     assert shown["conflicts"][0]["merge_point"] == "MP2"
     said = "CONFLICTS AHEAD  ws/A (A2) x ws/B (B1), at MP2: gitwaves conflicts\n"
     assert said in plan.gw_ok("status").out
+    assert watched(plan).endswith(f"\n\n{said}")
     assert "CONFLICTS" not in plan.git("show", "gitwaves/dashboard:DASHBOARD.txt", check=False)
     assert "CONFLICTS" not in plan.read(".workstreams/DASHBOARD.txt")
+
+
+def test_status_goes_on_where_it_left_off(plan: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    worked(plan, "A1", lock="a\n")
+    worked(plan, "B1", lock="b\n")
+    worked(plan, "C1", **{"reports/c": "1\n"})
+    monkeypatch.setattr("gitwaves.conflicts._AT_ONCE", 2)  # of six pairs
+    store = Store(Git.open(plan.path))
+    said = [ahead(store, store.snapshot()) for _ in range(4)]
+    assert [whole for _, whole in said] == [False, False, True, True]
+    line = "CONFLICTS AHEAD  ws/A (A1) x ws/B (B1), at MP2: gitwaves conflicts"
+    assert [shown for shown, _ in said[2:]] == [line, line]
 
 
 def test_trunk_is_one_of_them_and_a_file_may_have_had_another_name(plan: Repo) -> None:

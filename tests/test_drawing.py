@@ -137,6 +137,24 @@ def test_a_large_plan_is_folded_by_itself_and_stays_readable() -> None:
     assert mermaid.count("--") < 500
 
 
+def test_of_a_folded_plan_the_weaker_arrows_are_left_out_and_counted() -> None:
+    names = [f"{a}{b}" for a in "ABCDEF" for b in "abcdefg"]
+    first = [f"{name}1" for name in names]
+    entries = [*first, *(f"{name}2 needs {', '.join(first)}" for name in names)]
+    drawn = picture(now(cards_of("; ".join([*entries, "Aa3 needs Ab2"]))), fold="workstream")
+    assert len(drawn.edges) == 42 * 41
+    shown = mermaid_text(drawn)
+    arrows = re.findall(r"^  n\d+ (==>|-->)", shown, re.M)
+    assert len(arrows) == 126 == 3 * len(drawn.nodes)
+    assert arrows.count("==>") == sum(edge.critical for edge in drawn.edges) > 0
+    assert '|"2"|' in shown  # what was folded from the most needs is there
+    assert '  more["1596 weaker arrows left out"]' in shown
+    assert "(1596 weaker arrows left out)" in dot_text(drawn)
+    root = ET.fromstring(svg_text(drawn))
+    assert "gitwaves (1596 weaker arrows left out)" in {element.text for element in root.iter()}
+    assert len(picture_json(drawn)["edges"]) == 42 * 41
+
+
 def test_an_empty_plan_is_drawn() -> None:
     for fold in (None, *FOLDS):
         for write in FORMATS.values():
@@ -263,6 +281,26 @@ def test_the_command(repo: Repo) -> None:
     Draft202012Validator(json.loads(schema_text("graph.schema.json"))).validate(shown)
     assert shown["edges"] == [{"from": "A1", "to": "A2", "critical": True, "needs": 1}]
     assert repo.gw("graph", "A3").code == 2
+
+
+def test_mermaid_that_no_forge_draws_is_said(repo: Repo) -> None:
+    repo.commit("Seed", **{"README.md": "x\n"})
+    repo.gw_ok("init", "--no-hooks", "--title", "Shop")
+    card = 'id: {0}\ntitle: T\ndepends_on: [{1}]\nverify: [{{run: "true"}}]\n'
+    names = [f"A{n}" for n in range(1, 34)]
+    cards = {
+        f".workstreams/WS-A/{name}.yaml": card.format(name, ", ".join(names[:n]))
+        for n, name in enumerate(names)
+    }
+    cards[".workstreams/WS-A/workstream.yaml"] = 'title: Ledger\npaths: ["a/**"]\n'
+    repo.commit("Plan", **cards)
+    said = repo.gw_ok("graph", "--format", "mermaid").err
+    assert (
+        said
+        == "note: forges draw no Mermaid of more than 499 arrows or 50000 characters: see --fold\n"
+    )
+    assert repo.gw_ok("graph", "--format", "mermaid", "--fold", "workstream").err == ""
+    assert repo.gw_ok("graph", "--format", "dot").err == ""
 
 
 def test_json_is_as_documented() -> None:

@@ -12,23 +12,19 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from gitwaves.exporting import SETTINGS, SKILLS, files_of, members
-from gitwaves.model import Config, WorkstreamId
+from gitwaves.exporting import SETTINGS, SKILLS, files_of, members, memory_files, with_loop
+from gitwaves.model import Config, TaskId, WorkstreamId
 from tests.plans import cards_of
 from tests.repo import Repo
-from tests.test_run import DESIGN
+from tests.shop import shop
 
 AGENTS = [f".claude/agents/{name}.md" for name in ("WS-A", "WS-B", "gitwaves-lead")]
-ALL = sorted([*AGENTS, *SKILLS, *SETTINGS])
+ALL = sorted([*AGENTS, *SKILLS, *SETTINGS, "CLAUDE.md"])
 
 
 @pytest.fixture
-def plan(repo: Repo) -> Repo:
-    repo.commit("Approve", **{"docs/design.md": DESIGN})
-    repo.gw_ok("init", "--title", "Shop", "--no-hooks")
-    repo.gw_ok("import", "docs/design.md")
-    repo.commit("Plan")
-    return repo
+def plan(tmp_path: Path) -> Repo:
+    return shop(tmp_path)
 
 
 def front(text: str) -> dict[str, Any]:
@@ -168,3 +164,45 @@ def test_an_empty_plan_has_a_lead_and_skills() -> None:
     files = files_of(replace(cards_of("A1"), tasks={}, workstreams={}))
     assert sorted(files) == sorted([AGENTS[2], *SKILLS])
     assert "There are none yet" in files[AGENTS[2]]
+
+
+# --- memory files ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "around", ["{}", "# Mine\n\n{}\nBelow.\n", "# Mine\r\n\r\n{}\r\nBelow.\r\n"]
+)
+def test_a_memory_file_gets_its_section_once(around: str) -> None:
+    end = "\r\n" if "\r" in around else "\n"
+    section = with_loop("").replace("\n", end)
+    assert section.count(end) == 6
+    assert with_loop(around.format(section)) == around.format(section)
+    old = section.replace("gitwaves verify", "gitwaves vary")
+    assert with_loop(around.format(old)) == around.format(section)
+
+
+def test_a_memory_file_without_a_section_gets_it_at_its_end() -> None:
+    assert with_loop("Mine.") == f"Mine.\n\n{with_loop('')}"
+    # half a section is somebody's text
+    half = with_loop("").splitlines(keepends=True)[0]
+    assert with_loop(half) == f"{half}\n{with_loop('')}"
+
+
+def test_memory_files_are_those_that_the_agents_of_the_plan_read() -> None:
+    cards = cards_of("A1; B1", agent="gemini", learnings=("NOTES.md",))
+    a1 = replace(cards.tasks[TaskId("A1")], agent="codex")
+    assert memory_files(cards) == ["GEMINI.md", "NOTES.md"]
+    cards = replace(cards, tasks={**cards.tasks, a1.id: a1})
+    assert memory_files(cards) == ["AGENTS.md", "GEMINI.md", "NOTES.md"]
+
+
+def test_a_memory_file_that_is_none_is_left(plan: Repo) -> None:
+    plan.write("CLAUDE.md", b"\xff\xfe")
+    assert "left CLAUDE.md: it is no text" in plan.gw_ok("export", "claude-agents").out
+    assert (plan.path / "CLAUDE.md").read_bytes() == b"\xff\xfe"
+
+
+def test_what_is_learned_goes_where_the_agent_reads_it(repo: Repo) -> None:
+    repo.commit("Begin")
+    repo.gw_ok("init", "--no-hooks", "--agent", "codex")
+    assert "learnings:\n  - AGENTS.md\n" in repo.read(".workstreams/config.yaml")

@@ -119,6 +119,15 @@ def test_who_is_at_work_is_told_once(plan: Plan) -> None:
     assert "nothing changed since B1 was claimed" in stop(b1)
 
 
+def test_who_has_no_hooks_is_told_when_it_verifies(plan: Plan) -> None:
+    plan.start("A1")
+    b1 = plan.start("B1")
+    plan.repo.gw_ok("gap", "A1", TEXT, "--affects", "B1")
+    said = f"A1 found a gap in the spec that affects B1: {TEXT}"
+    assert said in b1.gw("--trust-trunk", "verify").err.splitlines()
+    assert said not in b1.gw("--trust-trunk", "verify").err
+
+
 def test_who_read_it_in_the_brief_is_not_told_again(plan: Plan) -> None:
     plan.start("A1")
     b1 = plan.start("B1")

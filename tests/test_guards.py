@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from gitwaves import hooks, merging, ranges, verifying
+from gitwaves import hooks, ranges, remaining, verifying
 from gitwaves.errors import NotReady, Refused
 from gitwaves.git import Repo as Git
 from gitwaves.model import Branch, Claim, Evidence, Oid, Run, Status, TaskId, Tracking
@@ -300,7 +300,7 @@ def test_what_gitwaves_merges_is_exempt(plan: Plan) -> None:
     plan.repo.git("revert", "--no-edit", "-m", "1", landing)
     plan.merge(again=True)
     plan.do("A2")
-    merging.rest(plan.store, trust_trunk=True)
+    remaining.rest(plan.store, trust_trunk=True)
     for rev in ("main", "ws/A", "ws/B", "ws/C"):
         assert said(plan, root, rev) == [], rev
     assert said(plan, root, "main", "main") == []

@@ -917,6 +917,8 @@ def test_a_card_renamed_or_moved_while_its_task_is_at_work(world: World, to: str
     [
         ("staged", "none"),
         ("hooks", "none"),
+        ("no hooks", "none"),
+        ("no hooks", "another's"),
         ("trunk", "none"),
         ("trunk", "another's"),
     ],

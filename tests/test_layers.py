@@ -82,6 +82,8 @@ LAYERS = {
     "live": "shell",
     "again": "shell",
     "merging": "shell",
+    "resolving": "shell",
+    "remaining": "shell",
     "objects": "shell",
     "passing": "shell",
     "plaintext": "shell",

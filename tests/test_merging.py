@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gitwaves import git, merging, verifying
+from gitwaves import git, merging, remaining, verifying
 from gitwaves.errors import Conflict, NotReady, Refused
 from gitwaves.lessons import END as LEARNINGS_END
 from gitwaves.lessons import START as LEARNINGS_START
@@ -573,7 +573,7 @@ def test_a_reverted_merge_point_lands_again(reverted: Plan) -> None:
     # and its branch goes on without a conflict
     reverted.do("A2")
     reverted.do("C1")
-    landed, failed = merging.rest(reverted.store, trust_trunk=True)
+    landed, failed = remaining.rest(reverted.store, trust_trunk=True)
     assert not failed
     assert [t for one in landed for t in one.tasks] == ["A2", "C1"]
     # a second time around
@@ -620,7 +620,7 @@ def test_a_squash_by_a_forge_is_a_landing(ready: Plan) -> None:
     ready.repo.commit("Trunk goes on", **{"README.md": "Hello\n"})
     ready.merge()
     assert ready.states()["MP1"] == DONE
-    landed, failed = merging.rest(ready.store, trust_trunk=True)
+    landed, failed = remaining.rest(ready.store, trust_trunk=True)
     assert not failed
     assert [one.tasks for one in landed] == [("A2",)]
     assert ready.repo.read("a/a1.txt") == "A1 and A2\n"

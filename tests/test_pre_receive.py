@@ -462,12 +462,11 @@ def pushed_histories(seed: int, length: int, tmp_path: Path) -> tuple[int, int]:
             old = stands.get(name, "0" * 40)
             if new == old or name.startswith("gitwaves/"):
                 continue
-            fine, said = judged(bare.path, world.top, {name: (old, new)})
+            fine, _ = judged(bare.path, world.top, {name: (old, new)})
             offered += 1
             glances += fine
-            if not said:
-                bare.git("update-ref", f"refs/heads/{name}", new)
-                stands[name] = new
+            bare.git("update-ref", f"refs/heads/{name}", new)  # whatever was said: play on
+            stands[name] = new
     return offered, glances
 
 
@@ -480,4 +479,5 @@ def test_a_random_history_at_the_door(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_random_histories_at_the_door(seed: int, tmp_path: Path) -> None:
     offered, glances = pushed_histories(seed, 25, tmp_path)
-    assert glances > offered // 4 > 2
+    assert offered > 5
+    assert glances > offered // 4

@@ -15,8 +15,10 @@ from statistics import mean
 
 import pytest
 
+from gitwaves import git, verifying
+from gitwaves.receipts import Receipt, save
 from tests.faults.harness import Server
-from tests.landing import SEPARATOR
+from tests.landing import SEPARATOR, planned
 from tests.repo import Repo, Result
 
 RACERS = 16
@@ -273,3 +275,20 @@ def test_nothing_is_lost_beside_git_gc(server: Server, tmp_path: Path) -> None:
 @pytest.mark.long
 def test_nothing_is_lost_beside_git_gc_for_long(server: Server, tmp_path: Path) -> None:
     beside_housekeeping(server, tmp_path, 8, 5)
+
+
+def test_a_pass_that_another_process_finds_first_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The receipt is there for all to see before the one who ran the steps goes on."""
+    plan = planned(tmp_path / "plan")
+    worktree = plan.start("B1")
+    worktree.commit("Do B1", **{"b/b1.txt": "B1\n"})
+
+    def saved(repo: git.Repo, receipt: Receipt) -> None:
+        save(repo, receipt)
+        assert [one.task for one in verifying.sync(plan.store)] == ["B1"]
+
+    monkeypatch.setattr(verifying, "save", saved)
+    result = verifying.verify(plan.store, "B1", trust_trunk=True)
+    assert (result.passed, result.done, result.differs) == (True, True, ())

@@ -5,6 +5,7 @@ python -m tests.test_review         # writes the expected texts anew, to be read
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import sys
@@ -22,6 +23,7 @@ from markdown_it import MarkdownIt
 from gitwaves.cards import load_cards
 from gitwaves.cli import root
 from gitwaves.errors import GitwavesError
+from gitwaves.layout import oneline
 from gitwaves.model import Cards, Evidence, Fact, Oid, Status, Step, TaskId, Tracking, Verdict
 from gitwaves.resources import schema_text
 from gitwaves.review_formats import LIMIT, review_json, review_markdown, review_text
@@ -247,6 +249,19 @@ def test_a_comment_stays_below_the_limit_with_the_commands_first() -> None:
     shown = review_markdown(between(old, replace(old, tasks=tasks)))
     assert len(shown) <= LIMIT
     assert "Among them are commands that will run." in shown
+
+
+@pytest.mark.parametrize("title", ["Ledger", *NASTY])
+def test_many_changes_are_collapsed_each_under_its_name(title: str) -> None:
+    old = cards_of("; ".join(f"A{n}" for n in range(1, 30)))
+    tasks = {t: replace(c, title=title, estimate=60) for t, c in old.tasks.items()}
+    shown = review_markdown(between(old, replace(old, tasks=tasks)))
+    summaries = re.findall(r"^<details><summary>changed task (A\d+): (.*)</summary>$", shown, re.M)
+    assert [name for name, _ in summaries] == [f"A{n}" for n in range(1, 30)]
+    for _, said in summaries:
+        assert html.unescape(said.replace("<!-- -->", "")) == oneline(title)
+        assert not re.search(r"[@#]\w|https?:|www\.|<(?!!-- -->)|\n", said)
+    assert shown.count("\n- estimate ") == 29
 
 
 def test_every_part_of_a_step_is_shown() -> None:

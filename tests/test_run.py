@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,38 +13,7 @@ import pytest
 
 from gitwaves.processes import alive
 from tests.repo import Repo
-
-DESIGN = """\
-# Shop
-
-## WS-A: Alpha
-Paths: `a/**`
-
-### A1: First
-Batch: 1
-Verify: `grep -q ok a/one.txt`
-
-Write ok into a/one.txt.
-
-### A2: Second
-Depends on: A1
-Batch: 2
-Verify: `grep -q ok a/two.txt`
-
-Write ok into a/two.txt.
-
-## WS-B: Beta
-Paths: `b/**`
-
-### B1: Other
-Batch: 1
-Verify: `grep -q ok b/one.txt`
-
-Write ok into b/one.txt.
-
-## Merge points
-- MP1: A1 + B1 -> unlocks A2
-"""
+from tests.shop import lines_of, shop, states
 
 # What each task does, by name; the second attempt of any is right.
 AGENT = """\
@@ -77,27 +45,15 @@ sys.exit(3 if how == "liar" else 0)
 
 
 @pytest.fixture
-def plan(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repo:
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repo:
     """A planned repository whose agent does as the environment says."""
     briefs = tmp_path / "briefs"
     briefs.mkdir()
     monkeypatch.setenv("BRIEFS", str(briefs))
-    agent = tmp_path / "agent.py"
+    agent = tmp_path.parent / "agent.py"  # the same for all, as the plan is
     agent.write_text(AGENT)
-    repo.commit("Approve", **{"docs/design.md": DESIGN})
-    repo.gw_ok("init", "--title", "Shop", "--agent", "script")
-    config = repo.path / ".workstreams/config.yaml"
     profile = {"script": {"command": [sys.executable, str(agent)]}}
-    config.write_text(config.read_text() + f"profiles: {json.dumps(profile)}\nretries: 1\n")
-    repo.gw_ok("import", "docs/design.md")
-    repo.commit("Plan")
-    repo.gw_ok("trust", "--yes")
-    return repo
-
-
-def states(repo: Repo) -> dict[str, str]:
-    shown = json.loads(repo.gw_ok("status", "--json").out)
-    return {task["id"]: task["state"] for task in shown["tasks"]}
+    return shop(tmp_path, agent="script", config=lines_of(profiles=profile, retries=1))
 
 
 def test_everything_is_done_and_on_trunk(plan: Repo) -> None:

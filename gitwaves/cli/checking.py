@@ -27,7 +27,9 @@ def of_range(
             "line": breach.line,
             "column": 1,
             "severity": str(Severity.ERROR),
-            "message": breach.message.removeprefix(breach.path).removeprefix(":").strip(),
+            "message": breach.message.removeprefix(printable(breach.path))
+            .removeprefix(":")
+            .strip(),
             "commit": breach.commit,
             "owner": breach.owner,
             "remedy": breach.remedy,

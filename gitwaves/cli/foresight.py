@@ -11,13 +11,13 @@ from pathlib import Path
 import click
 
 from gitwaves.cards import load_cards
-from gitwaves.cli import App, colored, pass_app
+from gitwaves.cli import App, colored, echo, pass_app
 from gitwaves.cli.reading import _color as color
 from gitwaves.cli.reading import _dump as dump
 from gitwaves.cli.reading import as_json
 from gitwaves.conflicts import conflicts_json, conflicts_text, look
 from gitwaves.drawing import FOLDS, picture, picture_json
-from gitwaves.drawing_formats import FORMATS, ascii_text
+from gitwaves.drawing_formats import FORGE_ARROWS, FORGE_CHARS, FORMATS, ascii_text
 from gitwaves.errors import ExitCode, GitwavesError, NotReady, UsageError
 from gitwaves.forecast import Forecast, forecast
 from gitwaves.graph import graph_of
@@ -68,7 +68,12 @@ def graph(app: App, id: str | None, form: str, fold: str | None, as_json: bool) 
     elif form == "ascii":
         click.echo(ascii_text(drawn, color=color if colored() else None), nl=False)
     else:
-        click.echo(FORMATS[form](drawn), nl=False)
+        text = FORMATS[form](drawn)
+        click.echo(text, nl=False)
+        many = len(drawn.edges) > FORGE_ARROWS and drawn.fold == "none"
+        if form == "mermaid" and (many or len(text) > FORGE_CHARS):
+            limits = f"{FORGE_ARROWS} arrows or {FORGE_CHARS} characters"
+            echo(f"note: forges draw no Mermaid of more than {limits}: see --fold", err=True)
 
 
 def foreseen(app: App, cards: Cards, rev: str | None, agents: str) -> Forecast:
@@ -240,7 +245,6 @@ def conflicts(app: App, as_json: bool) -> None:
       gitwaves conflicts --json | jq '.conflicts[].files'
     """
     found = look(app.store, app.store.snapshot())
-    assert found is not None
     if as_json:
         dump(conflicts_json(found))
     else:

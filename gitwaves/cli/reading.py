@@ -111,17 +111,19 @@ def status(app: App, rev: str | None, write: bool, watch: bool, as_json: bool) -
             )
         text = render.dashboard(app.store.progress(snapshot, local=False))
         write_in(here.path, DASHBOARD_PATH, text.encode("ascii"))
+    whole = True
     if as_json:
         text = _json(jsonout.status_json(shown))
         click.echo(text, nl=False)
     else:
         text = render.status_text(shown, color=_color if colored() else None)
-        if rev is None and (line := ahead(app.store, snapshot)):
-            text += f"{line}\n"
+        if rev is None:
+            line, whole = ahead(app.store, snapshot)
+            text += f"{line}\n" * bool(line)
         click.echo(text, nl=False)
         if rev is None and app.repo.top is not None:
             _say_uncommitted(app)
-    if rev is None and snapshot.cards.config.allowed_signers is None:
+    if rev is None and whole and snapshot.cards.config.allowed_signers is None:
         quick.keep(text, app.store.watched(snapshot))
 
 
@@ -314,10 +316,12 @@ def plan(app: App, rev: str | None, agents: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("id")
+@click.argument("id", required=False)
 @pass_app
-def brief(app: App, id: str) -> None:
+def brief(app: App, id: str | None) -> None:
     """Print what an agent needs to know to do a task, as one Markdown text.
+
+    In the task's worktree the ID may be left out.
 
     \b
     Examples:
@@ -325,9 +329,10 @@ def brief(app: App, id: str) -> None:
     """
     from gitwaves.attempts import brief_for
     from gitwaves.trust import agent_session
+    from gitwaves.verifying import task_here
 
     snapshot = app.store.snapshot()
-    task = snapshot.require_task(id)
+    task = snapshot.require_task(id) if id else task_here(app.store, snapshot)
     click.echo(brief_for(app.store, task, agent=agent_session() is not None), nl=False)
 
 

@@ -41,6 +41,7 @@ def start(
       gitwaves start A1 --release
     """
     from gitwaves import claims
+    from gitwaves.attempts import hand_over
     from gitwaves.verifying import advance
 
     if release and (agent or takeover or open_):
@@ -53,6 +54,8 @@ def start(
     started = claims.start(
         app.store, id, agent=agent or open_, takeover=takeover, trust_trunk=app.trust_trunk
     )
+    if who := agent or open_:
+        hand_over(app.store, app.store.snapshot(), started.task, who)
     if open_:
         _open(app, started.task, open_, started.path)
     path = str(started.path)
@@ -94,7 +97,7 @@ def verify(app: App, id: str | None, commit_: bool, message: str | None, unchang
       gitwaves verify
       gitwaves verify A1 --commit -m "Add the ledger schema"
     """
-    from gitwaves.attempts import commit_all
+    from gitwaves.attempts import commit_all, news
     from gitwaves.renewing import renew
     from gitwaves.verifying import advance, task_here
     from gitwaves.verifying import verify as run
@@ -106,7 +109,10 @@ def verify(app: App, id: str | None, commit_: bool, message: str | None, unchang
         snapshot = app.store.snapshot()
         task = snapshot.require_task(id) if id else task_here(app.store, snapshot)
         commit_all(app.store, task, message or f"{task}: {noted(snapshot.cards.tasks[task].title)}")
-    if id and not commit_ and not _at_work(app, id):
+    if here := _at_work(app, id):  # who works there may have no hooks that tell
+        for line in news(app.store, app.store.progress(), here):
+            echo(printable(line), err=True)
+    if id and not commit_ and not here:
         result = renew(app.store, id, trust_trunk=app.trust_trunk, confirm=_confirm)
     else:
         result = run(
@@ -137,12 +143,16 @@ def verify(app: App, id: str | None, commit_: bool, message: str | None, unchang
             echo("not committed yet: " + printable(", ".join(result.differs[:10])))
 
 
-def _at_work(app: App, name: str) -> bool:
+def _at_work(app: App, name: str | None) -> TaskId | None:
+    """The task that is named, or at work where the command was called, if it is at work at all."""
     from gitwaves.claims import at_work
 
     snapshot = app.store.snapshot()
+    if name is None:
+        here = app.repo.here()
+        return at_work(snapshot, here.branch) if here and here.branch else None
     task = snapshot.require_task(name)
-    return at_work(snapshot, snapshot.cards.branch_of(task)) == task
+    return task if at_work(snapshot, snapshot.cards.branch_of(task)) == task else None
 
 
 def _confirm(text: str) -> str | None:
@@ -176,14 +186,14 @@ def merge(app: App, id: str | None, resume: bool, again: bool, rest_: bool) -> N
       gitwaves merge MP1 --continue
       gitwaves merge --rest
     """
-    from gitwaves import merging
+    from gitwaves import merging, remaining
     from gitwaves.verifying import advance
 
     if rest_ == bool(id) or (rest_ and (resume or again)):
         raise UsageError("name one merge point, or say --rest", "gitwaves merge MP1")
     advance(app.store)
     if rest_:
-        landed, failed = merging.rest(app.store, trust_trunk=app.trust_trunk, confirm=_confirm)
+        landed, failed = remaining.rest(app.store, trust_trunk=app.trust_trunk, confirm=_confirm)
         for one in landed:
             echo(f"landed {' '.join(one.tasks)} from {one.node} as {one.commit[:10]}")
             if one.note:

@@ -1,8 +1,9 @@
 """Builds the demo's plan, or a part of it, with real agent clients, offline: anyone can repeat it.
 
-    npm install --prefix /tmp/clients @anthropic-ai/claude-code @openai/codex @google/gemini-cli
-    node /tmp/clients/node_modules/@anthropic-ai/claude-code/install.cjs
-    GITWAVES_CLIENTS=/tmp/clients/node_modules/.bin python -P -m tests.clients.play FOLDER
+    npm i --prefix C @anthropic-ai/claude-code @openai/codex @google/gemini-cli opencode-ai
+    node C/node_modules/@anthropic-ai/claude-code/install.cjs
+    node C/node_modules/opencode-ai/postinstall.mjs
+    GITWAVES_CLIENTS=C/node_modules/.bin python -P -m tests.clients.play FOLDER
 
 The clients that are found share the workstreams (`--clients claude,codex` names them). Their model is
 `tests.clients.api`, which plays what the demo's scripted agents do; `--tasks 14` takes the first so
@@ -19,7 +20,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,14 @@ from gitwaves.demo.agent import files_of, script
 from tests.clients.api import Server
 from tests.repo import Repo
 
-KNOWN = ("claude", "codex", "gemini")
+KNOWN = ("claude", "codex", "gemini", "opencode")
 Moves = list[Any]
 
 
 def folder() -> str | None:
     """Where the clients are, if it is said."""
-    return os.environ.get("GITWAVES_CLIENTS")
+    said = os.environ.get("GITWAVES_CLIENTS")
+    return os.path.abspath(said) if said else None
 
 
 def installed() -> list[str]:
@@ -45,8 +47,8 @@ def installed() -> list[str]:
 
 def environment(address: str, home: Path) -> dict[str, str]:
     """What makes the clients talk to the API at an address, with settings of their own in `home`."""
-    codex, gemini = home / ".codex", home / ".gemini"
-    for made in (codex, gemini):
+    codex, gemini, opencode = home / ".codex", home / ".gemini", home / ".config/opencode"
+    for made in (codex, gemini, opencode):
         made.mkdir(parents=True, exist_ok=True)
     (codex / "config.toml").write_text(
         'model = "script"\nmodel_provider = "script"\n\n[model_providers.script]\nname = "script"\n'
@@ -55,6 +57,15 @@ def environment(address: str, home: Path) -> dict[str, str]:
     )
     auth = {"security": {"auth": {"selectedType": "gemini-api-key"}}}
     (gemini / "settings.json").write_text(json.dumps(auth))
+    provider = {
+        "npm": "@ai-sdk/openai-compatible",
+        "options": {"baseURL": f"{address}/v1", "apiKey": "none-is-needed"},
+        "models": {"script": {"name": "script", "tool_call": True}},
+    }
+    config = {"model": "script/script", "small_model": "script/script", "autoupdate": False}
+    (opencode / "opencode.json").write_text(
+        json.dumps({**config, "share": "disabled", "provider": {"script": provider}})
+    )
     path = os.pathsep.join(filter(None, (folder(), os.environ.get("PATH"))))
     return {
         "PATH": path,
@@ -86,10 +97,19 @@ def design(keep: Iterable[str]) -> str:
         if task and task[1] not in kept:
             continue
         if part.startswith(("## Batches", "## Merge points")):
-            part = "\n".join(filter(None, (_entry(line, kept) for line in part.splitlines())))
-            part += "\n\n"
+            part = "\n".join(_entries(part.splitlines(), kept)) + "\n\n"
         found.append(part)
     return "".join(found)
+
+
+def _entries(lines: Iterable[str], kept: set[str]) -> Iterator[str]:
+    """The lines of such a list; what is indented belongs to the entry before, and goes with it."""
+    entry: str | None = None
+    for line in lines:
+        if not line.startswith(" "):
+            entry = _entry(line, kept)
+        if entry:
+            yield line if line.startswith(" ") else entry
 
 
 def _entry(line: str, kept: set[str]) -> str | None:
@@ -121,8 +141,13 @@ def plays_of(task: str) -> list[Moves]:
     """
     whole = script(task)[1]
     moves = moves_of(task)
-    again: Moves = [{"write": path, "text": text} for path, text in whole.items()]
+    again = [move for path, text in whole.items() for move in over(path, text)]
     return [moves, [*again, "git add -A", f"git commit -q -m {task}-again", {"say": "Mended."}]]
+
+
+def over(path: str, text: str) -> Moves:
+    """Writes over a file, which clients do only to one that they have read."""
+    return [{"read": path}, {"write": path, "text": text}]
 
 
 def moves_of(task: str) -> Moves:
@@ -130,7 +155,10 @@ def moves_of(task: str) -> Moves:
     said, whole = script(task)
     tried = files_of(task, 1)
     learned = f"\n\nLearned: {said['learned']}" if "learned" in said else ""
-    moves: Moves = [{"write": path, "text": text} for path, text in tried.items()]
+    moves: Moves = []
+    for path, text in tried.items():
+        there = any(path in script(t)[1] for t in first(1000) if t != task)
+        moves += over(path, text) if there else over(path, text)[1:]
     if "leaves" in said:
         return [*moves, {"say": "Done, I think; I did not commit."}]
     add, commit = "git add -A", f"git commit -q -m {json.dumps(task + ': ' + said['commit'])}"

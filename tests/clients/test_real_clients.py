@@ -18,7 +18,7 @@ import pytest
 from tests.clients import play
 from tests.clients.api import Server
 from tests.repo import Repo
-from tests.test_run import DESIGN, states
+from tests.shop import shop, states
 
 HERE = play.installed()
 pytestmark = [
@@ -104,14 +104,19 @@ def test_two_clients_build_one_plan_and_what_goes_wrong_is_survived(
     assert {shown(repo, t)["agent"].split("-")[0] for t in tasks} == {"claude", "codex"}
 
 
-@pytest.mark.skipif("gemini" not in HERE, reason="needs the Gemini CLI as well, which has no hooks")
+BARE = tuple(name for name in ("gemini", "opencode") if name in HERE)
+
+
+@pytest.mark.skipif(
+    not BARE, reason="needs a client without hooks as well: the Gemini CLI, opencode"
+)
 def test_clients_with_hooks_and_without_end_in_the_same_state(
     server: Server, tmp_path: Path
 ) -> None:
-    """Gemini runs Git without any hook, and has none of its own in a run."""
+    """Gemini runs Git without any hook, too; in a run neither it nor opencode has any of its own."""
     tasks = [*play.first(8), "A2", "E2"]  # the last one has a bug at first
     ended = []
-    for name, agents in (("hooked", ("claude", "codex")), ("bare", ("gemini",))):
+    for name, agents in (("hooked", ("claude", "codex")), ("bare", BARE)):
         repo = play.build(tmp_path / name / "repo", tasks, agents, {})
         done = run(repo)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -126,13 +131,9 @@ def test_clients_with_hooks_and_without_end_in_the_same_state(
 
 
 @pytest.fixture
-def taught(repo: Repo, home: Path) -> Repo:
+def taught(tmp_path: Path, home: Path) -> Repo:
     """A plan whose repository teaches the clients; the folder is trusted, as by a person's yes."""
-    repo.commit("Approve", **{"docs/design.md": DESIGN})
-    repo.gw_ok("init", "--title", "Shop")
-    repo.gw_ok("import", "docs/design.md")
-    repo.commit("Plan")
-    repo.gw_ok("trust", "--yes")
+    repo = shop(tmp_path)
     repo.gw_ok("export", "claude-agents")
     repo.commit("Agents")
     trees = [repo.path, *(repo.path.parent / f"repo.worktrees/ws-{x}" for x in "AB")]
