@@ -162,7 +162,7 @@ MISTAKES: dict[str, Callable[[Patch], None]] = {
 
 
 # The short form plants those that are most unlike each other.
-SHORT = {"the tip alone", "unproven", "the tip is taken", "reset --hard", "gaps", "failures pass"}
+SHORT = {"the tip alone", "unproven", "reset --hard"}
 
 
 @pytest.mark.parametrize(
