@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bench import repository
 from gitwaves import claims, git, hooks, merging
 from gitwaves.halves import SEPARATOR
 from gitwaves.model import Evidence, Oid, Run, Status, TaskId
@@ -26,17 +27,7 @@ from gitwaves.store import Store
 from gitwaves.writing import state_commit
 
 LIMIT = 3.0
-CONFIG = """\
-[user]
-    name = Bench
-    email = bench@example.com
-[gc]
-    auto = 0
-[maintenance]
-    auto = false
-[receive]
-    autoGC = false
-"""
+CONFIG = f"{repository.CONFIG}[receive]\n    autoGC = false\n"
 
 
 @dataclass

@@ -18,7 +18,7 @@ from gitwaves.halves import join, planned
 from gitwaves.model import Claim, Evidence, Oid, Run, Status, Task, Tracking, task_digest
 
 _WHO = "Bench <bench@example.com> 1750000000 +0000"
-_CONFIG = """\
+CONFIG = """\
 [user]
     name = Bench
     email = bench@example.com
@@ -31,12 +31,12 @@ _CONFIG = """\
 
 def sealed(folder: Path) -> dict[str, str]:
     """An environment in which Git and gitwaves see nothing of the user's; also set in this process."""
-    (folder / "gitconfig").write_text(_CONFIG)
+    (folder / "gitconfig").write_text(CONFIG)
     said = {
         "HOME": str(folder),
         "XDG_DATA_HOME": str(folder / "data"),
-        "GIT_CONFIG_GLOBAL": str(folder / "gitconfig"),
-        "GIT_CONFIG_NOSYSTEM": "1",
+        "GITCONFIG_GLOBAL": str(folder / "gitconfig"),
+        "GITCONFIG_NOSYSTEM": "1",
     }
     # PYTHONDONTWRITEBYTECODE, say, would have every process compile all it imports
     for name in [name for name in os.environ if name.startswith(("GIT_", "PYTHON"))]:
