@@ -273,6 +273,13 @@ def graph_of(cards: Cards) -> Graph:
     A merge point that unlocks a batch is needed by each task of it. Cancelled tasks are nodes like
     any other; ids that name nothing are left out, and are findings of `rules`.
     """
+    graph: Graph | None = cards.memo.get("graph")
+    if graph is None:
+        graph = cards.memo["graph"] = _graph_of(cards)
+    return graph
+
+
+def _graph_of(cards: Cards) -> Graph:
     known: set[str] = {*cards.tasks, *cards.merge_points}
     needs: dict[str, set[str]] = {}
     for task in cards.tasks.values():

@@ -89,9 +89,8 @@ def status_text(progress: Progress, *, width: int = WIDTH, color: Color | None =
 
 def _doubts(progress: Progress) -> list[tuple[str, str, str]]:
     """What claims to be done and is not taken for it, with the reason; some reasons are local."""
-    tasks = [view for view in progress.tasks.values() if view.state in _DOUBTED and view.reason]
-    in_order = sorted(tasks, key=lambda view: natural(view.id))
-    rows = [(str(view.id), str(view.state), view.reason) for view in in_order]
+    doubted = (progress.tasks[t] for t, state in progress.states.items() if state in _DOUBTED)
+    rows = [(str(view.id), str(view.state), view.reason) for view in doubted if view.reason]
     closed = [view for view in points(progress) if view.state is not PointState.DONE]
     return rows + [(str(view.id), "unproven", view.reason) for view in closed if view.reason]
 
@@ -112,7 +111,7 @@ def _lines(progress: Progress, width: int) -> list[str]:
     ):
         blocks.append([title, *rows] if rows else [])
     blocks.append(_foot(progress, width - LABEL))
-    states = {view.state for view in progress.tasks.values()}
+    states = set(progress.states.values())
     blocks.append(
         ["  ".join(f"{sign} {state}" for state, sign in MARKS.items() if state in states)]
     )
@@ -191,7 +190,7 @@ def _batch_row(
         (number, left)
         for batch in run
         for number, wave in enumerate(plans[batch.id].waves, 1)
-        if (left := [plain(mark(progress, t)) for t in wave if progress.tasks[t].state not in OVER])
+        if (left := [plain(mark(progress, t)) for t in wave if progress.states[t] not in OVER])
     ]
     tasks = [task for _, wave in waves for task in wave]
     if view.state is BatchState.DONE:
@@ -254,9 +253,9 @@ def _worktrees(progress: Progress) -> list[str]:
 
     def kind(view: WorktreeView) -> str:
         if view.task is not None:
-            return progress.tasks[view.task].state.value
-        left = [task for task in view.tasks if progress.tasks[task].state not in OVER]
-        return "idle" if left else "done"
+            return progress.states[view.task].value
+        over = OVER.issuperset(map(progress.states.__getitem__, view.tasks))
+        return "done" if over else "idle"
 
     def row(view: WorktreeView) -> tuple[str, ...]:
         fact = progress.facts.get(view.task) if view.task is not None else None
@@ -278,7 +277,7 @@ def _worktrees(progress: Progress) -> list[str]:
 def _failure(progress: Progress, task: TaskId) -> str:
     """Which attempt of a failed task it was, and what became of it."""
     fact = progress.facts.get(task)
-    if fact is None or progress.tasks[task].state is not State.FAILED:
+    if fact is None or progress.states[task] is not State.FAILED:
         return ""
     attempt = f"attempt {fact.tracking.attempts}" if fact.tracking.attempts else ""
     return ": ".join(part for part in (attempt, fact.reason) if part)
@@ -286,18 +285,16 @@ def _failure(progress: Progress, task: TaskId) -> str:
 
 def _waits(progress: Progress, worktree: WorktreeView) -> str:
     """What an idle worktree does next, or waits for."""
-    views = [view for t in worktree.tasks if (view := progress.tasks[t]).state not in OVER]
-    if not views:
+    left = [task for task in worktree.tasks if progress.states[task] not in OVER]
+    if not left:
         return ""
-    for view in views:
-        if view.state is State.RUNNABLE:
-            return f"next {view.id}"
+    for task in left:
+        if progress.states[task] is State.RUNNABLE:
+            return f"next {task}"
     schedule = progress.schedule
     place = {batch.id: i for i, batch in enumerate(schedule.batches)}
-    view = min(
-        views,
-        key=lambda v: (place[schedule.batch_of[v.id]], schedule.wave_of[v.id], natural(v.id)),
-    )
+    first = min(left, key=lambda t: (place[schedule.batch_of[t]], schedule.wave_of[t], natural(t)))
+    view = progress.tasks[first]
     if view.state is State.HELD:
         return f"{view.id} held by {on(view.blocked_on, 60)}"
     if view.state is State.BLOCKED:

@@ -144,8 +144,8 @@ class Shelf:
             return card
 
         cards = joined_cards(files, odd, read, card_at)
-        cards.digests.update(_still(known, files, cards))
-        return cards, Plan(files, odd, rows, cards.digests)
+        cards.memo.setdefault("digest", {}).update(_still(known, files, cards))
+        return cards, Plan(files, odd, rows, cards.memo["digest"])
 
     def of_bytes(self, files: Mapping[str, bytes], odd: Mapping[str, str]) -> Cards:
         """The cards of files that lie in a working tree."""
@@ -160,7 +160,7 @@ class Shelf:
         """The cards of a plan that was kept."""
         rows = plan.rows
         cards = joined_cards(plan.files, plan.odd, read, lambda path: card_of(rows[path]))
-        cards.digests.update(plan.digests)
+        cards.memo.setdefault("digest", {}).update(plan.digests)
         return cards
 
 
