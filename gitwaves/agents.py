@@ -12,18 +12,20 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gitwaves.clients import BUILT_IN, GIVEN, Limits, Said, filled, overrides, read, settings
-from gitwaves.errors import GitwavesError, NotReady
+from gitwaves.errors import GitError, GitwavesError, NotReady
 from gitwaves.files import write_file
 from gitwaves.gitcall import clean_env
 from gitwaves.model import Profile, TaskId
 from gitwaves.processes import alive, marked, spawn, stop_tree
 from gitwaves.receipts import read_json
 from gitwaves.store import Snapshot, Store
+from gitwaves.unfinished import release
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +84,10 @@ def run_agent(
     start = log.stat().st_size if log.exists() else 0
     note = _note(store, task)
     note.parent.mkdir(parents=True, exist_ok=True)
-    _end_orphan(note)
+    _end_orphan(store, note)
     _stop_file(store, task).unlink(missing_ok=True)  # it was meant for one that ended before
     known = {"marker": marker, "runner": os.getpid(), "started": time.time(), "log": str(log)}
+    known["worktree"] = str(worktree)
     # before it is started: whatever is killed now, the agent can be found
     write_file(note, json.dumps({**known, "from": start, "client": profile.client}).encode())
     how = ""
@@ -105,16 +108,23 @@ def run_agent(
             stop_tree(process, marker, grace=(1.0, 1.0))
         return Ended(how or f"exit {process.returncode}", read(profile.client, _tail(log, start)))
     finally:
+        _leave_free(store, known)
         note.unlink(missing_ok=True)
         _stop_file(store, task).unlink(missing_ok=True)
 
 
-def _end_orphan(note: Path) -> None:
+def _end_orphan(store: Store, note: Path) -> None:
     """Ends the agent that a killed runner left at work: two would work on one task."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        marker = str(json.loads(note.read_bytes())["marker"])
-        if marked(marker):
-            _sweep(marker)
+        held = json.loads(note.read_bytes())
+        _sweep(str(held["marker"]))
+        _leave_free(store, held)
+
+
+def _leave_free(store: Store, held: Mapping[str, Any]) -> None:
+    """Frees an agent's worktree, once all its processes are gone, of what its git had locked."""
+    with contextlib.suppress(GitError, ValueError, KeyError, TypeError):
+        release(store.repo, Path(held["worktree"]), float(held["started"]))
 
 
 def orphans(store: Store) -> dict[TaskId, Said]:
@@ -129,6 +139,7 @@ def orphans(store: Store) -> dict[TaskId, Said]:
             if alive(int(held["runner"])):
                 continue
             _sweep(str(held["marker"]))
+            _leave_free(store, held)
             said = read(str(held["client"]), _tail(Path(held["log"]), int(held["from"])))
             found[TaskId(note.stem)] = said
         except (OSError, ValueError, KeyError, TypeError):
@@ -284,6 +295,7 @@ def stop_agent(store: Store, task: TaskId) -> None:
             time.sleep(0.1)
         raise GitwavesError(f"the agent of {task} does not stop", "see `gitwaves logs`")
     _sweep(marker)
+    _leave_free(store, held)
     note.unlink(missing_ok=True)
 
 

@@ -145,6 +145,11 @@ def marked(marker: str) -> list[int]:
     return found
 
 
+def sees_processes() -> bool:
+    """Whether this system tells what processes there are."""
+    return (_PROC / "self").exists()
+
+
 def alive(pid: int) -> bool:
     """Whether a process with that id runs; one that ended and was not waited for does not."""
     if pid <= 0:

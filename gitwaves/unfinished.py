@@ -20,6 +20,7 @@ from gitwaves.errors import Conflict, GitError, GitwavesError, NotReady
 from gitwaves.files import write_file
 from gitwaves.git import Entry, Repo, Worktree
 from gitwaves.model import Branch, Oid
+from gitwaves.processes import git_processes, sees_processes
 
 _MOMENT = 2.0  # seconds; what holds a reference for longer is dead
 
@@ -96,6 +97,28 @@ def _unlock(repo: Repo, tree: Worktree, branch: Branch, oids: set[str]) -> None:
             if (seen.st_ino, seen.st_mtime_ns) != (same.st_ino, same.st_mtime_ns):
                 continue
             if lock.read_text(errors="replace").strip() in {"", *oids}:
+                lock.unlink()
+
+
+def release(repo: Repo, path: Path, since: float) -> None:
+    """Takes away the locks that an agent's git left in its worktree when it was killed.
+
+    Else nobody can commit there any more. Only those made `since` it was started (seconds since
+    1970), and only where `/proc` shows that no git process is at work there: the agent's are gone.
+    """
+    tree = next((t for t in repo.worktrees() if t.path == path), None)
+    if tree is None or tree.path == repo.top or not sees_processes():
+        return
+    locks = [tree.admin / f"{name}.lock" for name in ("index", "HEAD", "ORIG_HEAD")]
+    if tree.branch:
+        locks.append(repo.common / f"refs/heads/{tree.branch}.lock")
+    for lock in locks:
+        with contextlib.suppress(OSError):
+            seen = lock.stat()
+            if seen.st_mtime < since - 1 or git_processes([path, tree.admin]):
+                continue
+            same = lock.stat()
+            if (seen.st_ino, seen.st_mtime_ns) == (same.st_ino, same.st_mtime_ns):
                 lock.unlink()
 
 
