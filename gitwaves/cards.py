@@ -434,7 +434,10 @@ _kept: Cache | None = None
 def own_version() -> bytes:
     """What a reading depends on besides the bytes read: this very code."""
     said = [__version__]
-    names = ("cards", "halves", "model", "schemas", "shelf", "yamlbuild", "yamlfile", "yamlplain")
+    names = (
+        *("batches", "cards", "graph", "halves", "model", "schemas", "shelf"),
+        *("yamlbuild", "yamlfile", "yamlplain"),
+    )
     own = (Path(__file__).with_name(f"{name}.py") for name in names)
     for path in (*own, *schema_files()):
         stat = path.stat()

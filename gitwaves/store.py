@@ -10,7 +10,6 @@ from pathlib import Path
 
 from gitwaves.cards import (
     WORKSTREAM_FILE,
-    is_card,
     keep_in,
     load_card,
     load_cards,
@@ -114,7 +113,7 @@ class Store:
         self.signatures = Signatures(repo)
         self.shelf = Shelf(repo.state_dir / "plans")
         self._last: tuple[Oid, Cards] | None = None
-        self._unkept: tuple[Oid, Plan] | None = None
+        self._unkept: tuple[Oid, Plan, Cards] | None = None
         keep_in(repo.state_dir / "cache")
 
     # --- trunk ---------------------------------------------------------------------------------
@@ -234,6 +233,10 @@ class Store:
                     files[path] = entry.oid
         return files, odd
 
+    def _file(self, commit: Oid, path: str) -> bytes:
+        entry = self.repo.at(commit, path)
+        return self._blob(commit, path, entry.oid) if entry is not None else b""
+
     def _blob(self, commit: Oid, path: str, oid: Oid) -> bytes:
         data = self.repo.blob(oid)
         if data is None:
@@ -254,16 +257,12 @@ class Store:
         tree = top.oid if top is not None else None
         if tree is not None and self._last is not None and self._last[0] == tree:
             return self._last[1]
-        kept = self.shelf.load(tree) if tree is not None else None
-        if kept is None:
+        cards = self.shelf.load(tree, lambda p: self._file(commit, p)) if tree else None
+        if cards is None:
             files, odd = self._listed(commit)
             self.repo.read_ahead(self.shelf.changed(files))
             cards, kept = self.shelf.read(files, odd, lambda p: self._blob(commit, p, files[p]))
-            self._unkept = (tree, kept) if tree is not None else None
-        else:
-            files = dict(kept.files)
-            self.repo.read_ahead(oid for path, oid in files.items() if not is_card(path))
-            cards = self.shelf.again(kept, lambda p: self._blob(commit, p, files[p]))
+            self._unkept = (tree, kept, cards) if tree is not None else None
         self._last = (tree, cards) if tree is not None else None
         return cards
 
