@@ -11,9 +11,10 @@ import hashlib
 import marshal
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+from zlib import crc32
 
 MAX_BYTES = 64 << 20  # kept in one folder; beyond it only what this process used stays
 _MAX_FILES = 8
@@ -27,6 +28,46 @@ def key_of(*parts: bytes) -> bytes:
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
     return digest.digest()
+
+
+def kept_at(path: Path, key: bytes) -> Any:
+    """The value that was kept in a file of its own under a key; None where there is none."""
+    with contextlib.suppress(OSError, ValueError, EOFError, TypeError):
+        if path.is_file():  # a pipe would be waited for
+            data = memoryview(path.read_bytes())
+            if crc32(data[4:]) == int.from_bytes(data[:4], "big"):
+                known, value = marshal.loads(data[4:])
+                return value if known == key else None
+    return None
+
+
+def keep_at(path: Path, key: bytes, value: Any) -> None:
+    """Keeps a plain value in a file of its own; does nothing where that cannot be done."""
+    with contextlib.suppress(OSError, ValueError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = marshal.dumps((key, value))
+        with draft(path) as file:
+            file.write(crc32(data).to_bytes(4, "big") + data)
+
+
+def keep_newest(folder: Path, count: int) -> None:
+    """Removes all but the newest files of a folder, what kills left there too."""
+    with contextlib.suppress(OSError):
+        for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)[:-count]:
+            old.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def draft(path: Path) -> Iterator[BinaryIO]:
+    """A file that gets its name when it is whole."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix="new-")
+    try:
+        with open(handle, "wb") as file:
+            yield file
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
 
 
 class Cache:

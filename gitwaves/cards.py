@@ -435,7 +435,7 @@ def own_version() -> bytes:
     """What a reading depends on besides the bytes read: this very code."""
     said = [__version__]
     names = (
-        *("batches", "cards", "graph", "halves", "model", "schemas", "shelf"),
+        *("batches", "cards", "facts", "graph", "halves", "model", "schemas", "shelf", "state"),
         *("yamlbuild", "yamlfile", "yamlplain"),
     )
     own = (Path(__file__).with_name(f"{name}.py") for name in names)

@@ -253,11 +253,6 @@ class _Owners:
         self._history: History | None = None
         self._reached: dict[Oid, frozenset[Oid]] = {}
         self._commits: dict[TaskId, frozenset[Oid]] | None = None
-        self._begun: defaultdict[Branch, list[TaskId]] = defaultdict(list)
-        for task, fact in snapshot.facts.items():
-            begun = fact.tracking.status is not Status.PLANNED and not fact.landed
-            if begun and task in snapshot.cards.tasks:
-                self._begun[snapshot.cards.branch_of(TaskId(task))].append(TaskId(task))
 
     def part(self, branch: Branch, tip: Oid, files: Iterable[str]) -> Part:
         """One side of a collision."""
@@ -273,7 +268,7 @@ class _Owners:
             by_file[file] = tuple(sorted({t for t in owners if t is not None}, key=natural))
         tasks = {task for named in by_file.values() for task in named}
         # a file may have been changed under a name that it had before
-        whose = tasks or set(self._begun[branch])
+        whose = tasks or set(self._begun(branch))
         return Part(branch, tuple(sorted(whose, key=natural)), by_file)
 
     def _commits_of_all(self) -> History:
@@ -306,8 +301,17 @@ class _Owners:
         ]
         if held:
             return min(held)[1]
-        begun = sorted(self._begun[branch], key=natural)
+        begun = self._begun(branch)
         return next((t for t in begun if self._status(t) is not Status.DONE), None)
+
+    def _begun(self, branch: Branch) -> list[TaskId]:
+        """The tasks of a branch that are begun, or done, and not on trunk; in natural order."""
+        facts = self._snapshot.facts
+        return [
+            task
+            for task in self._snapshot.cards.tasks_on(branch)
+            if facts[task].tracking.status is not Status.PLANNED and not facts[task].landed
+        ]
 
     def _verified(self) -> dict[TaskId, Oid]:
         """The verified commits of what is done and not on trunk."""

@@ -122,6 +122,10 @@ class Database:
         entry = self.at(tree, path)
         return self.blob(entry.oid) if entry and entry.mode.startswith("100") else None
 
+    def partial(self) -> bool:
+        """Whether this clone fetches objects when they are asked for."""
+        return self._objects.partial()
+
     def bring(self, commits: Iterable[Oid], path: str) -> None:
         """Fetches in one go what a partial clone lacks of the folder `path` in some commits.
 

@@ -120,11 +120,12 @@ class Objects:
         return found
 
     def _unreadable(self, oid: Oid) -> GitError:
-        if self._partial():
+        if self.partial():
             return _not_fetched(f"the object {oid} is")
         return GitError(f"the object {oid} cannot be read", "`git fsck` says what is damaged")
 
-    def _partial(self) -> bool:
+    def partial(self) -> bool:
+        """Whether there are packs that lack what a remote has."""
         return any((self._common / "objects" / "pack").glob("*.promisor"))
 
     def bring(self, trees: Iterable[Oid]) -> None:
@@ -136,7 +137,7 @@ class Objects:
         Raises:
             GitError: it cannot be fetched.
         """
-        if not self._partial():
+        if not self.partial():
             return
         given = "".join(f"{tree}\n" for tree in dict.fromkeys(trees))
         git = f"--git-dir={self._common}"

@@ -12,7 +12,7 @@ import os
 import sys
 from binascii import crc32
 
-from gitwaves.gitenv import IDENTITY, LEAKS, at_once
+from gitwaves.gitenv import IDENTITY, LEAKS, at_once, packs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class _Question:
                     f"{self._top}/.gitattributes",
                 )
             ),
-            str(os.stat(f"{common}/objects/pack").st_mtime_ns).encode(),
+            packs(common),
             _files(f"{kept}/merges"),
         ]
         return True

@@ -13,8 +13,7 @@ import contextlib
 import hashlib
 import marshal
 import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
@@ -23,7 +22,7 @@ from typing import Any, TypeVar
 from zlib import crc32
 
 from gitwaves.batches import Columns, columns_of, schedule
-from gitwaves.caches import key_of
+from gitwaves.caches import draft, keep_at, keep_newest, kept_at, key_of
 from gitwaves.cards import (
     WORKSTREAM_FILE,
     Card,
@@ -194,16 +193,7 @@ class Shelf:
         return self.read(oids, odd, files.__getitem__)[0]
 
     def _said(self, name: str) -> Any:
-        """What one of our files says; None where it is not whole, or not of this very code."""
-        with contextlib.suppress(OSError, ValueError, EOFError, TypeError):
-            path = self._folder / name
-            if path.is_file():  # a pipe would be waited for
-                data = memoryview(path.read_bytes())
-                if crc32(data[4:]) == int.from_bytes(data[:4], "big"):
-                    version, said = marshal.loads(data[4:])
-                    if version == key_of(own_version()):
-                        return said
-        return None
+        return kept_at(self._folder / name, key_of(own_version()))
 
     def _kept(self) -> list[str]:
         """The trees of the plans that are kept, the oldest first."""
@@ -221,37 +211,16 @@ class Shelf:
             self._folder.mkdir(parents=True, exist_ok=True)
             at: dict[str, tuple[int, int]] = {}
             start = 0
-            with self._draft(tree) as file:
+            with draft(self._folder / tree) as file:
                 for path in plan.entries:
                     at[path] = start, file.write(plan.row(path))
                     start += at[path][1]
             entries = {path: (e.slim, at[path]) for path, e in plan.entries.items()}
             files, odd, digests = dict(plan.files), dict(plan.odd), dict(plan.digests)
-            self._write(f"{tree}.{_INDEX}", (files, odd, entries, digests))
-            self._write(f"{tree}.{_OUTLINE}", _outline_of(cards, at))
-            for old in self._kept()[:-_MAX_PLANS]:
-                for end in ("", f".{_INDEX}", f".{_OUTLINE}"):
-                    (self._folder / f"{old}{end}").unlink(missing_ok=True)
-            for left in self._folder.glob("new-*"):  # what a kill left half written
-                if left.stat().st_mtime < (self._folder / tree).stat().st_mtime - 3600:
-                    left.unlink()
-
-    def _write(self, name: str, said: Any) -> None:
-        data = marshal.dumps((key_of(own_version()), said))
-        with self._draft(name) as file:
-            file.write(crc32(data).to_bytes(4, "big") + data)
-
-    @contextlib.contextmanager
-    def _draft(self, name: str) -> Iterator[Any]:
-        """A file that gets its name when it is whole."""
-        handle, draft = tempfile.mkstemp(dir=self._folder, prefix="new-")
-        try:
-            with open(handle, "wb") as file:
-                yield file
-            os.replace(draft, self._folder / name)
-        except BaseException:
-            os.unlink(draft)
-            raise
+            key, index = key_of(own_version()), (files, odd, entries, digests)
+            keep_at(self._folder / f"{tree}.{_INDEX}", key, index)
+            keep_at(self._folder / f"{tree}.{_OUTLINE}", key, _outline_of(cards, at))
+            keep_newest(self._folder, 3 * _MAX_PLANS)
 
 
 def _still(known: Plan, files: Mapping[str, Oid], cards: Cards) -> dict[str, str]:

@@ -97,6 +97,8 @@ LAYERS = {
     "rulebook": "shell",
     "running": "shell",
     "schemas": "shell",
+    "facts": "shell",
+    "plans": "shell",
     "shelf": "shell",
     "signing": "shell",
     "steps": "shell",

@@ -24,10 +24,10 @@ from gitwaves.graph import graph_of
 from gitwaves.halves import split
 from gitwaves.model import ROOT, Cards, Fact, Oid
 from gitwaves.plan import progress, schedule
+from gitwaves.plans import ODD_MODES
 from gitwaves.review_formats import card_text, review_json, review_markdown, review_text
 from gitwaves.reviewing import compare
 from gitwaves.rules import check
-from gitwaves.store import ODD_MODES
 from gitwaves.yamlfile import load
 
 MOST_AGENTS = 1000

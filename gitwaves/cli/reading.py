@@ -124,7 +124,7 @@ def status(app: App, rev: str | None, write: bool, watch: bool, as_json: bool) -
         if rev is None and app.repo.top is not None:
             _say_uncommitted(app)
     if rev is None and whole and snapshot.cards.config.allowed_signers is None:
-        quick.keep(text, app.store.watched(snapshot))
+        quick.keep(text, snapshot.watched)
 
 
 def _say_uncommitted(app: App) -> None:
