@@ -19,6 +19,7 @@ from zlib import crc32
 MAX_BYTES = 64 << 20  # kept in one folder; beyond it only what this process used stays
 _MAX_FILES = 8
 _DIGEST = 16  # bytes
+UNKNOWN = object()
 
 
 def key_of(*parts: bytes) -> bytes:
@@ -87,16 +88,26 @@ class Cache:
 
     def value(self, key: bytes, make: Callable[[], Any]) -> Any:
         """The value of a key; `make` gives it where it is not known yet."""
+        value = self.known(key)
+        if value is UNKNOWN:
+            value = make()
+            self.add(key, value)
+        return value
+
+    def known(self, key: bytes) -> Any:
+        """The value of a key, or `UNKNOWN`."""
         if self._read is None:
             self._read = self._load()
         data = self._used.get(key) or self._read.get(key)
-        if data is not None:
-            self._used[key] = data
-            return marshal.loads(data)
-        value = make()
-        with contextlib.suppress(ValueError):  # something that is not plain is not kept
+        if data is None:
+            return UNKNOWN
+        self._used[key] = data
+        return marshal.loads(data)
+
+    def add(self, key: bytes, value: Any) -> None:
+        """Notes the value of a key; one that is not plain is not kept."""
+        with contextlib.suppress(ValueError):
             self._new[key] = self._used[key] = marshal.dumps(value)
-        return value
 
     def save(self) -> None:
         """Writes what is new; does nothing where that cannot be done."""

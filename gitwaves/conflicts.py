@@ -15,13 +15,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
-from gitwaves.caches import Cache, key_of
+from gitwaves.caches import UNKNOWN, Cache, key_of
 from gitwaves.errors import GitError
-from gitwaves.git import Repo
+from gitwaves.git import Repo, admin_dir
+from gitwaves.gitenv import at_once
 from gitwaves.graph import graph_of
 from gitwaves.layout import fit, oneline
 from gitwaves.model import ROOT, Branch, Oid, PointId, Status, TaskId, Verdict, natural
@@ -31,6 +32,7 @@ UNNAMED = "(not named by git)"
 _PER_PROCESS = 100  # pairs: fewer are not worth a process, more could fill what is written to
 _MEMORY, _ENOUGH = Path("/dev/shm"), 1 << 30  # bytes that must be free there
 _AT_ONCE = 150  # pairs that one `status` merges, in a tenth of a second or so; the next one goes on
+_MATTERS = (b"git version", b"merge.", b"diff.")  # of what git says of itself and its settings
 Pair = tuple[Oid, Oid]
 
 
@@ -109,10 +111,6 @@ def in_flight(store: Store, snapshot: Snapshot) -> dict[Branch, Oid]:
 # --- merging ---
 
 
-class _Unknown(Exception):
-    """A pair that was not merged yet."""
-
-
 def conflicts_of(
     repo: Repo, pairs: Sequence[Pair], *, at_most: int | None = None
 ) -> list[tuple[str, ...] | None]:
@@ -124,37 +122,44 @@ def conflicts_of(
         GitError: git failed.
     """
     cache = Cache(repo.state_dir / "merges")
-    how = _how_git_merges(repo)
-
-    def known(pair: Pair) -> tuple[str, ...] | None:
-        def missing() -> None:
-            raise _Unknown
-
-        try:
-            files: tuple[str, ...] = cache.value(key_of(how, *map(str.encode, pair)), missing)
-        except _Unknown:
-            return None
-        return files
-
-    found = {pair: known(pair) for pair in pairs}
-    todo = [pair for pair, files in found.items() if files is None][:at_most]
-    for pair, files in zip(todo, _merge(repo, todo), strict=True):
-        found[pair] = files
-        cache.value(key_of(how, *map(str.encode, pair)), partial(tuple, files))
+    how = _how_git_merges(repo, cache)
+    # State commits merge as the code that they stand on: what only they do makes no pair anew.
+    code = {tip: repo.code_commit(tip) for tip in dict.fromkeys(chain.from_iterable(pairs))}
+    keys = {(a, b): key_of(b"".join((how, code[a].encode(), code[b].encode()))) for a, b in pairs}
+    found = {pair: cache.known(key) for pair, key in keys.items()}
+    todo = [pair for pair, files in found.items() if files is UNKNOWN][:at_most]
+    for (a, b), files in zip(
+        todo, _merge(repo, [(code[a], code[b]) for a, b in todo]), strict=True
+    ):
+        found[a, b] = files
+        cache.add(keys[a, b], files)
     cache.save()
-    return [found[pair] for pair in pairs]
+    return [None if (files := found[pair]) is UNKNOWN else files for pair in pairs]
 
 
-def _how_git_merges(repo: Repo) -> bytes:
+def _how_git_merges(repo: Repo, cache: Cache) -> bytes:
     """All that a merge depends on beside the two commits."""
-    said = [repo.git("version")]
-    said.append(repo.try_git("config", "--get-regexp", r"^(merge|diff)\.").stdout.decode("latin-1"))
+    asked = at_once(("version",), (f"--git-dir={repo.common}", "config", "--list", "-z")) or []
+    said = [e for out in asked for e in out.split(b"\0") if e.startswith(_MATTERS)]
     if repo.top is not None:
-        said.append(repo.git("ls-files", "-s", "--", ":(glob)**/.gitattributes", cwd=repo.top))
+        said.append(_attributes(repo, repo.top, cache))
     for path in (repo.common / "info" / "attributes", (repo.top or repo.common) / ".gitattributes"):
         with contextlib.suppress(OSError):
-            said.append(path.read_bytes().decode("latin-1"))
-    return key_of(*(text.encode() for text in said))
+            said.append(path.read_bytes())
+    return key_of(*said)
+
+
+def _attributes(repo: Repo, top: Path, cache: Cache) -> bytes:
+    """The files of attributes in an index: looked for again only when that was written anew."""
+    admin = admin_dir(top)
+    index = (admin or repo.common) / "index"
+    stat = str(index.stat() if index.exists() else None).encode()
+
+    def look() -> bytes:
+        args = ("ls-files", "-s", "--", ":(glob)**/.gitattributes")
+        return repo.git(*args, cwd=top, env={"GIT_LITERAL_PATHSPECS": "0"}).encode()
+
+    return bytes(cache.value(key_of(b"index", stat), look))
 
 
 def _merge(repo: Repo, pairs: Sequence[Pair]) -> list[tuple[str, ...]]:

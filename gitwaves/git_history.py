@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gitwaves.caches import Cache, key_of
+from gitwaves.caches import UNKNOWN, Cache, key_of
 from gitwaves.errors import GitError
 from gitwaves.git_database import Database
 from gitwaves.gitcall import failed
@@ -36,7 +36,6 @@ class History(Database):
         self._code_trees: dict[Oid, Oid] = {}
         # what is told here is a function of object ids and of where history is cut off
         self._told = Cache(common / "gitwaves" / "history")
-        self._unreached: dict[tuple[frozenset[Oid], frozenset[Oid]], frozenset[Oid]] = {}
         self._lists: dict[tuple[str, ...], tuple[Oid, ...]] = {}
 
     def resolve(self, rev: str) -> Oid | None:
@@ -118,13 +117,16 @@ class History(Database):
         here = {oid for oid in wanted if self.commit(oid) is not None}
         if not here:
             return wanted
-        key = (frozenset(here), frozenset(tips))
-        known = self._unreached.get(key)
-        if known is None:
-            given = "\n".join([*here, *(f"^{tip}" for tip in key[1])]) + "\n"
-            out = self.git("rev-list", "--stdin", stdin=given.encode())
-            known = self._unreached[key] = frozenset(here & {Oid(x) for x in out.splitlines()})
-        return (wanted - here) | known
+        heads = sorted(set(tips))
+        keys = {oid: self._key("reached", oid, *heads) for oid in here}
+        reached = {oid: self._told.known(key) for oid, key in keys.items()}
+        if asked := [oid for oid, known in reached.items() if known is UNKNOWN]:
+            given = "\n".join([*asked, *(f"^{tip}" for tip in heads)]) + "\n"
+            out = set(self.git("rev-list", "--stdin", stdin=given.encode()).splitlines())
+            for oid in asked:
+                reached[oid] = oid not in out
+                self._told.add(keys[oid], reached[oid])
+        return (wanted - here) | {oid for oid in here if not reached[oid]}
 
     def children(self, commits: Iterable[Oid], tips: Iterable[Oid]) -> dict[Oid, list[Oid]]:
         """The commits, in the histories of `tips`, that have one of `commits` as a parent."""
@@ -172,6 +174,21 @@ class History(Database):
             new = hashlib.sha1 if len(commit) == 40 else hashlib.sha256
             known = self._code_trees[commit] = Oid(new(head + data).hexdigest())
         return known
+
+    def code_commit(self, commit: Oid) -> Oid:
+        """The last commit on the way back from `commit` that changed code: what follows is state."""
+
+        def walk() -> Oid:
+            here = commit
+            while len(parents := self.require_commit(here).parents) == 1:
+                if self.commit(parents[0]) is None:  # where a shallow clone ends
+                    break
+                if self.code_tree(parents[0]) != self.code_tree(here):
+                    break
+                here = parents[0]
+            return here
+
+        return Oid(self._told.value(self._key("code", commit), walk))
 
     def merge_trees(self, ours: Oid, theirs: Oid) -> Merged:
         """Merges two commits in memory, as `git merge` would; no worktree is involved.

@@ -54,6 +54,11 @@ def keep(text: str, watched: Iterable[str]) -> None:
         _asked.keep(text, "\n".join(watched).encode())
 
 
+def noted() -> str | None:
+    """What `note` said when the question was asked; None where it was none of ours."""
+    return None if _asked is None else _asked.note
+
+
 def note(paths: Iterable[str]) -> str:
     """What is said of files under `.workstreams/` that differ in the working tree; may be empty."""
     cards = [path for path in paths if not path.endswith("DASHBOARD.txt")]
@@ -76,7 +81,7 @@ class _Question:
         self._top = top
         self._common = common
         self._said: list[bytes] = []
-        self._note = ""
+        self.note = ""
 
     @classmethod
     def of(cls, argv: tuple[str, ...]) -> _Question | None:
@@ -108,13 +113,13 @@ class _Question:
                     return None
         except (OSError, ValueError):
             return None
-        return body[asked + watched :], self._note
+        return body[asked + watched :], self.note
 
     def keep(self, text: str, watched: bytes) -> None:
         """Keeps an answer; does nothing where it cannot be kept, or may be to another question."""
         before = self._said[:-1]  # the last is a cache that the answer itself may have written to
         try:
-            if not self._ask() or self._said[:-1] != before:
+            if not self._ask(again=True) or self._said[:-1] != before:
                 return
             data = text.encode(sys.stdout.encoding)
             asked = b"\0\0".join(self._said)
@@ -137,12 +142,15 @@ class _Question:
     def _loose(self, oid: str) -> str:
         return f"{self._common}/objects/{oid[:2]}/{oid[2:]}"
 
-    def _ask(self) -> bool:
-        """Asks for everything that the answer depends on; False where there may be more."""
+    def _ask(self, *, again: bool = False) -> bool:
+        """Asks for everything that the answer depends on; False where there may be more.
+
+        And for the note of this moment, but `again`.
+        """
         common = self._common
         refs = "--format=%(refname)%00%(objectname)%00%(objecttype)"
         commands: list[tuple[str, ...]] = []
-        if self._form != "json" and os.path.isdir(f"{self._top}/.workstreams"):
+        if self._form != "json" and not again and os.path.isdir(f"{self._top}/.workstreams"):
             args = ("status", "--porcelain", "-z", "--no-renames", "--", ".workstreams")
             commands.append(("-C", self._top, *args))
         commands.append((f"--git-dir={common}", "for-each-ref", refs, "refs/heads", "refs/remotes"))
@@ -152,8 +160,8 @@ class _Question:
             return False
         if len(found) == 3:
             entries = [e[3:].decode(errors="surrogateescape") for e in found[0].split(b"\0") if e]
-            self._note = note(entries)
-            if not self._note.isascii():
+            self.note = note(entries)
+            if not self.note.isascii():
                 return False
         kept = f"{common}/gitwaves"
         if _has_links(kept) or os.path.exists(f"{common}/objects/info/alternates"):

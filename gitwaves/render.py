@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from heapq import nsmallest
 from typing import NamedTuple
 
+from gitwaves.graph import graph_of
 from gitwaves.layout import cut, fit, middle, more, pick, plain, table
 from gitwaves.model import (
     Batch,
@@ -50,6 +52,7 @@ Color = Callable[[str, str], str]
 DONE_ROWS, OPEN_ROWS, BLOCKED_ROWS = 3, 6, 6
 _DOUBTED = frozenset({State.UNPROVEN, State.STALE})
 POINT_ROWS, WORKTREE_ROWS, GAP_ROWS = 8, 14, 3
+_BLOCKED_WORDS = 3  # tasks named of a batch that is blocked as a whole
 
 
 def dashboard(progress: Progress) -> str:
@@ -186,21 +189,25 @@ def _batch_row(
     first, last = plain(view.id), plain(run[-1].id)
     dash = "-" if first.isdigit() and last.isdigit() else ".."
     name = cut(first + dash + last if len(run) > 1 else first, 24)
-    waves = [
-        (number, left)
-        for batch in run
-        for number, wave in enumerate(plans[batch.id].waves, 1)
-        if (left := [plain(mark(progress, t)) for t in wave if progress.states[t] not in OVER])
-    ]
-    tasks = [task for _, wave in waves for task in wave]
-    if view.state is BatchState.DONE:
-        total = sum(batch.total for batch in run)
-        return _Row(("[####]", name, "done"), f"{total} task{'s' * (total != 1)}", tasks)
     filled = min(4 * view.done // max(view.total, 1), 3)
     head = (f"[{'#' * filled:.<4}]", name, view.state.value)
     if view.state is BatchState.BLOCKED and view.blocked_on:
-        words = sorted(tasks, key=natural)
-        return _Row(head, plain("on " + on(view.blocked_on, 41)), words, most=3)
+        number_of = graph_of(progress.cards).number
+        left = [task for task in plans[view.id].tasks if progress.states[task] not in OVER]
+        first_ones = nsmallest(_BLOCKED_WORDS, left, key=number_of.__getitem__)
+        words = [plain(mark(progress, task)) for task in first_ones]
+        words += left[len(words) :]  # of these only the number is shown
+        return _Row(head, plain("on " + on(view.blocked_on, 41)), words, most=_BLOCKED_WORDS)
+    waves = [
+        (number, marked)
+        for batch in run
+        for number, wave in enumerate(plans[batch.id].waves, 1)
+        if (marked := [plain(mark(progress, t)) for t in wave if progress.states[t] not in OVER])
+    ]
+    if view.state is BatchState.DONE:
+        total = sum(batch.total for batch in run)
+        tasks = [task for _, wave in waves for task in wave]
+        return _Row(("[####]", name, "done"), f"{total} task{'s' * (total != 1)}", tasks)
     text = f"{view.done}/{view.total}"
     if not waves:
         return _Row(head, text, ())

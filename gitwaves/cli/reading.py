@@ -131,10 +131,11 @@ def _say_uncommitted(app: App) -> None:
     top = app.repo.top
     if top is None or not (top / ".workstreams").is_dir():
         return
-    changed = app.repo.paths(
-        "status", "--porcelain", "-z", "--no-renames", "--", ".workstreams", cwd=top
-    )
-    if line := quick.note(entry[3:] for entry in changed):
+    line = quick.noted()
+    if line is None:
+        args = ("status", "--porcelain", "-z", "--no-renames", "--", ".workstreams")
+        line = quick.note(entry[3:] for entry in app.repo.paths(*args, cwd=top))
+    if line:
         echo(line, err=True)
 
 
