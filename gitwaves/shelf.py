@@ -100,10 +100,18 @@ class _Rows:
     """An open file of rows; it stays readable when its name goes."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
+        self._file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            os.close(self._file)
 
     def at(self, start: int, length: int) -> bytes:
-        return os.pread(self._file.fileno(), length, start)
+        """The bytes of one row; fewer, or none, where they are not there."""
+        try:
+            return os.pread(self._file, length, start)
+        except OSError:
+            return b""
 
 
 def _sealed(row: Row) -> bytes:
