@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import marshal
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -61,9 +60,9 @@ def keep_newest(folder: Path, count: int) -> None:
 @contextlib.contextmanager
 def draft(path: Path) -> Iterator[BinaryIO]:
     """A file that gets its name when it is whole."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix="new-")
+    name = path.with_name(f"new-{os.urandom(8).hex()}")
     try:
-        with open(handle, "wb") as file:
+        with name.open("xb") as file:
             yield file
         os.replace(name, path)
     except BaseException:
@@ -122,11 +121,9 @@ class Cache:
                 if sum(map(len, entries.values())) > MAX_BYTES:
                     entries = self._used
             data = marshal.dumps(entries)
-            handle, name = tempfile.mkstemp(dir=self._folder, prefix="new-")
-            with open(handle, "wb") as file:
+            kept = self._folder / key_of(data).hex()
+            with draft(kept) as file:
                 file.write(hashlib.blake2b(data, digest_size=_DIGEST).digest() + data)
-            kept = Path(name).with_name(key_of(data).hex())
-            os.replace(name, kept)
             if joins:
                 for old in self._files:
                     if old != kept:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -167,7 +165,7 @@ def _merge(repo: Repo, pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
     parts = [pairs[k : k + _PER_PROCESS] for k in range(0, len(pairs), _PER_PROCESS)]
     if len(parts) < 2:
         return [files for part in parts for files in _batch(repo, part)]
-    from concurrent.futures import ThreadPoolExecutor  # slow to import, and seldom needed
+    from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         return [files for found in pool.map(partial(_batch, repo), parts) for files in found]
@@ -179,6 +177,8 @@ def _batch(repo: Repo, pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
     The trees and files that it writes go to a folder that is thrown away, not into the repository:
     none of them is synced to the disk, which would take longer than all the merging.
     """
+    import tempfile  # slow to import, as the others here, and seldom needed
+
     with tempfile.TemporaryDirectory(dir=_scratch(repo), prefix="gitwaves-merging-") as name:
         folder = Path(name)
         (folder / "info").mkdir()
@@ -202,6 +202,8 @@ def _batch(repo: Repo, pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
 
 def _scratch(repo: Repo) -> Path:
     """Where thousands of small files are best written and removed: in memory, where there is such."""
+    import shutil
+
     with contextlib.suppress(OSError):
         if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ENOUGH:
             return _MEMORY

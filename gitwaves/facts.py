@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from gitwaves.caches import keep_at, keep_newest, kept_at, key_of
 from gitwaves.cards import (
@@ -42,8 +44,10 @@ from gitwaves.model import (
 )
 from gitwaves.plans import Plans
 from gitwaves.shelf import Row, tracking_of, tracking_row
-from gitwaves.signing import Rule, Signatures, rules
 from gitwaves.state import Facts, Seen, judge, notes, settle, standing
+
+if TYPE_CHECKING:
+    from gitwaves.signing import Rule, Signatures
 
 _MAX_TRUNKS = 4  # tips of trunk for which readings are kept
 _GOOD = frozenset({Verdict.HOLDS, Verdict.UNCHECKED, Verdict.STALE})
@@ -76,9 +80,12 @@ _POINTS = Branch("")  # whose reading is that of the merge points
 class Witness(Plans):
     """A repository as what it says of each task."""
 
-    def __init__(self, repo: Repo) -> None:
-        super().__init__(repo)
-        self.signatures = Signatures(repo)
+    @cached_property
+    def signatures(self) -> Signatures:
+        """The signatures of evidence in this repository."""
+        from gitwaves.signing import Signatures  # as `rules` below: few plans ask for signatures
+
+        return Signatures(self.repo)
 
     def witnessed(
         self, cards: Cards, trunk: Oid, tips: Mapping[Branch, Oid], *, kept: bool = True
@@ -369,6 +376,10 @@ class Witness(Plans):
 
     def _signed(self, cards: Cards, trunk: Oid, facts: Mapping[str, Fact]) -> dict[str, Fact]:
         """The facts whose evidence has to be signed: with the signer, or unproven."""
+        if cards.config.allowed_signers is None:
+            return {}
+        from gitwaves.signing import rules
+
         told = rules(self.repo, cards.config, trunk)
         if told[0][0].path is None:
             return {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
@@ -84,6 +83,8 @@ def closest(word: str, known: Iterable[str]) -> str | None:
     for candidate in words:
         if candidate.lower() == word.lower():
             return candidate
+    import difflib  # slow to import, and for what was misspelt alone
+
     found = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
     return found[0] if found else None
 

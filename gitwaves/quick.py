@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _FORMS = {("status",): "text", ("status", "--json"): "json"}
+_PLAIN = (("status",), ("next",), ("show",))  # commands that may need no command line
 _MAX_ENTRIES = 128  # one for each checkout and form; beyond it all are forgotten
 # Settings with which more than what is asked here decides, as they stand in `config --list -z`.
 _ODD_SETTINGS = (
@@ -33,14 +34,58 @@ _ODD_ENVIRONMENT = (LEAKS - IDENTITY) | {
 def main() -> None:
     """Runs one command and exits with its code."""
     global _asked
-    _asked = _Question.of(tuple(sys.argv[1:]))
+    argv = tuple(sys.argv[1:])
+    _asked = _Question.of(argv)
     answer = _asked.known() if _asked is not None else None
+    if answer is None and argv[:1] in _PLAIN:
+        prepare()
+        try:
+            answer = _plainly(argv)
+        except KeyboardInterrupt:
+            sys.stderr.write("interrupted\n")
+            sys.exit(130)
+        except Exception:  # noqa: BLE001  # the command line says it, and how it is to be called
+            answer = None
     if answer is None:
         from gitwaves.cli import main as whole
 
         whole()
     else:
         _print(*answer)
+
+
+def prepare() -> None:
+    """What holds for a whole process: how its memory is kept, and how its output is encoded."""
+    import gc
+    import io
+
+    # What is read stays until the end: looking every few hundred objects for what could go costs a
+    # fifth of the time.
+    gc.set_threshold(100_000, 50, 50)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")  # a path may be any bytes
+
+
+def _plainly(argv: tuple[str, ...]) -> tuple[bytes, str] | None:
+    """What the plainest calls print, and the note; None where it takes the whole command line."""
+    if _asked is None and any(arg.startswith("-") for arg in argv if arg != "--json"):
+        return None
+    from gitwaves import showing
+
+    as_json = "--json" in argv
+    if _asked is None:
+        names = [arg for arg in argv if arg != "--json"]
+        text, note = showing.plainly(*names, as_json=as_json), ""
+    else:
+        store = showing.here()
+        snapshot = store.snapshot()
+        color = showing.styled if _colored() else None
+        text, whole = showing.status(store, snapshot, as_json=as_json, color=color)
+        if whole:
+            keep(text, snapshot.watched)
+        note = _asked.note
+    return text.encode(sys.stdout.encoding, "surrogateescape"), note
 
 
 def keep(text: str, watched: Iterable[str]) -> None:

@@ -25,7 +25,6 @@ from gitwaves.model import (
     natural,
 )
 from gitwaves.plan import progress, schedule
-from gitwaves.signing import rule_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +146,8 @@ class Store(Witness):
 
     def unsigned(self, snapshot: Snapshot, node: str, evidence: Evidence) -> str:
         """Why the signature of evidence that is new does not count; empty where it does."""
+        from gitwaves.signing import rule_at
+
         rule = rule_at(self.repo, snapshot.trunk_tip, snapshot.cards.config)
         if rule.path is None:
             return ""

@@ -100,6 +100,7 @@ LAYERS = {
     "facts": "shell",
     "plans": "shell",
     "shelf": "shell",
+    "showing": "shell",
     "signing": "shell",
     "steps": "shell",
     "store": "shell",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import io
 import os
 import sys
 from collections.abc import Callable
@@ -15,7 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
-from gitwaves import __version__
+from gitwaves import __version__, quick
 from gitwaves.errors import ExitCode, GitwavesError
 from gitwaves.git import Repo
 from gitwaves.model import printable
@@ -155,12 +153,7 @@ def _fail(message: str, hint: str | None, code: int) -> NoReturn:
 
 def main(argv: list[str] | None = None) -> None:
     """Runs one command and exits with its code."""
-    # What is read stays until the end: looking every few hundred objects for what could go costs a
-    # fifth of the time.
-    gc.set_threshold(100_000, 50, 50)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape")  # a path may be any bytes
+    quick.prepare()
     try:
         code = root.main(argv, prog_name="gitwaves", standalone_mode=False)
         sys.stdout.flush()

@@ -1,0 +1,97 @@
+"""What `status`, `next` and `show` print: for the command line, and for `quick` without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from gitwaves.conflicts import ahead
+from gitwaves.git import Repo
+from gitwaves.render import Color, status_text
+from gitwaves.store import Snapshot, Store
+
+_SGR = {  # Select Graphic Rendition, ECMA-48 8.3.117
+    "active": "33", "*": "33", "failed": "31", "!": "31", "done": "32", "heading": "1", "hint": "2",
+}  # fmt: skip
+
+
+def plainly(command: str, *names: str, as_json: bool) -> str:
+    """What `next` or `show` prints in the repository around the current folder.
+
+    Raises:
+        GitwavesError, TypeError: it has something else to say.
+    """
+    ways: dict[str, Callable[..., str]] = {"next": next_, "show": show}
+    return ways[command](here(), *names, as_json=as_json)
+
+
+def here() -> Store:
+    """The store of the repository around the current folder."""
+    return Store(Repo.open(Path()))
+
+
+def status(
+    store: Store, snapshot: Snapshot, *, as_json: bool, color: Color | None = None, now: bool = True
+) -> tuple[str, bool]:
+    """What `status` prints, and whether it prints the same next time if nothing changes.
+
+    Args:
+        now: whether it is the state of this moment: with what is local, and what lies ahead.
+    """
+    shown = store.progress(snapshot, local=now)
+    whole = now and snapshot.cards.config.allowed_signers is None
+    if as_json:
+        from gitwaves.jsonout import status_json
+
+        return dumped(status_json(shown)), whole
+    text = status_text(shown, color=color)
+    if now:
+        line, known = ahead(store, snapshot)
+        text += f"{line}\n" * bool(line)
+        whole = whole and known
+    return text, whole
+
+
+def next_(store: Store, *, as_json: bool) -> str:
+    """What `next` prints."""
+    if as_json:
+        from gitwaves.jsonout import next_json
+
+        return dumped(next_json(store.progress()))
+    from gitwaves.pages import next_text
+
+    return next_text(store.progress())
+
+
+def show(store: Store, name: str, *, as_json: bool) -> str:
+    """What `show` prints of a task, a merge point or a batch.
+
+    Raises:
+        UsageError: nothing is called so.
+    """
+    if as_json:
+        from gitwaves.jsonout import show_json
+
+        return dumped(show_json(store.progress(), name))
+    from gitwaves.pages import show_text
+
+    return show_text(store.progress(), name)
+
+
+def styled(text: str, style: str) -> str:
+    """A text in one of the styles of `render`, for a terminal."""
+    code = _SGR.get(style)
+    return f"\x1b[{code}m{text}\x1b[0m" if code else text
+
+
+def dumped(value: object) -> str:
+    """JSON; what could steer a terminal, or is no text, stands in it as an escape."""
+    import json
+
+    def escaped(line: str) -> str:
+        if line.isprintable():
+            return line
+        return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
+
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return "".join(f"{escaped(line)}\n" for line in text.split("\n"))
