@@ -348,9 +348,9 @@ class Work:
 
 
 def hand_over(store: Store, snapshot: Snapshot, task: TaskId, agent: str) -> None:
-    """Records who works on a task from now on, where another began it."""
+    """Records who works on a task from now on, where another began it in a session of its own."""
     if snapshot.facts[task].tracking.agent != noted(agent):
-        note(store, task, lambda t: replace(t, agent=noted(agent)))
+        note(store, task, lambda t: replace(t, agent=noted(agent), session=None))
 
 
 def worked_in(store: Store, snapshot: Snapshot, task: TaskId, session: str) -> None:

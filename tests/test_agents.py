@@ -691,3 +691,20 @@ def test_a_session_is_not_guessed(plan: Repo, tree: Repo, tmp_path: Path) -> Non
         assert session_of(tree, opencode) is None
     assert plan.gw("verify", "A1", env={"CODEX_THREAD_ID": OWN}).code == 1
     assert card(tree, "A1").session is None  # it is at work elsewhere
+
+
+def test_a_task_is_handed_half_way_to_a_client_with_a_person_in_it(plan: Repo, tree: Repo) -> None:
+    """What the first had committed stays, and the card never names its session for the other's."""
+    plan.gw_ok("start", "A1", "--agent", "codex")
+    tree.commit("Half", **{"a/one.txt": "half"})
+    half = tree.oid()
+    assert session_of(tree, {"CODEX_THREAD_ID": OWN}) == OWN
+    tree.write("a/more.txt", "not committed")
+    plan.gw_ok("start", "A1", "--agent", "opencode")
+    assert (card(plan, "A1").agent, card(plan, "A1").session) == ("opencode", None)
+    assert tree.read("a/more.txt") == "not committed"
+    tree.write("a/one.txt", "ok")
+    done = tree.gw_ok("verify", "--commit", env={"CLAUDE_CODE_SESSION_ID": OTHER})
+    assert done.out.startswith("A1 is done\n")
+    assert card(plan, "A1").session == OTHER
+    assert half in tree.git("rev-list", "HEAD").splitlines()
