@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
-import pty
 import re
-import signal
-import struct
 import subprocess
 import sys
-import termios
 import threading
 import time
 from collections.abc import Sequence
@@ -26,6 +20,7 @@ from gitwaves.model import Branch, TaskId
 from gitwaves.processes import alive
 from tests.repo import Repo
 from tests.shop import DESIGN, card, lines_of, shop, states, store_of, trust
+from tests.terminal import Watched
 
 RECORDED = Path(__file__).parent / "clients"
 
@@ -538,42 +533,6 @@ def test_last_words_teach(plan: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # --- watching ----------------------------------------------------------------------------------
-
-
-class Watched:
-    """A command of gitwaves on a terminal, and all that it has shown."""
-
-    def __init__(self, plan: Repo, *args: str) -> None:
-        self._parent, child = pty.openpty()
-        fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 120, 0, 0))
-        command = [sys.executable, "-m", "gitwaves", *args]
-        self.process = subprocess.Popen(
-            command, cwd=plan.path, stdin=child, stdout=child, stderr=child,
-            env={**os.environ, "TERM": "xterm"}, start_new_session=True,
-        )  # fmt: skip
-        os.close(child)
-        self.shown = ""
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        with contextlib.suppress(OSError):  # it ended
-            while data := os.read(self._parent, 1 << 16):
-                self.shown += data.decode(errors="replace")
-
-    def until(self, text: str) -> None:
-        end = time.monotonic() + 100
-        while text not in self.shown:
-            assert time.monotonic() < end, self.shown
-            time.sleep(0.05)
-
-    def end(self, *, interrupt: bool = False) -> int:
-        if interrupt:
-            self.process.send_signal(signal.SIGINT)
-        code = self.process.wait(100)
-        self._thread.join(10)
-        os.close(self._parent)
-        return code
 
 
 def test_agents_are_watched_at_work(
