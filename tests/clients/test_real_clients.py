@@ -7,9 +7,11 @@ the whole plan for anyone to look at.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -44,6 +46,10 @@ def server(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         for name, value in play.environment(found.address, home).items():
             monkeypatch.setenv(name, value)
         yield found
+    for environ in Path("/proc").glob("[0-9]*/environ"):  # Codex leaves a server of its own running
+        with contextlib.suppress(OSError):
+            if f"HOME={home}".encode() in environ.read_bytes().split(b"\0"):
+                os.kill(int(environ.parent.name), signal.SIGKILL)
 
 
 def shown(repo: Repo, task: str) -> dict[str, Any]:
