@@ -92,7 +92,8 @@ def settle(
     known = replace(chosen, learnings=learnings, spec_gaps=gaps)
     if chosen.claim == other.claim:  # of one claim's cost, which only grows, the later word counts
         cost = {n: max(chosen.cost.get(n, 0), v) for n, v in other.cost.items()}
-        session = chosen.session or other.session
+        same = chosen.agent == other.agent  # who it was handed to has a session of its own
+        session = chosen.session or (other.session if same else None)
         known = replace(known, cost={**chosen.cost, **cost}, session=session)
     return known, landed
 
