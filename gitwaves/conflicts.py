@@ -102,7 +102,7 @@ def in_flight(store: Store, snapshot: Snapshot) -> dict[Branch, Oid]:
     return {
         branch: ahead[branch]
         for branch in sorted(ahead, key=natural)
-        if ahead[branch] in unlanded and repo.code_tree(ahead[branch]) != code
+        if ahead[branch] in unlanded and repo.code_commit(ahead[branch])[1] != code
     }
 
 
@@ -122,7 +122,7 @@ def conflicts_of(
     cache = Cache(repo.state_dir / "merges")
     how = _how_git_merges(repo, cache)
     # State commits merge as the code that they stand on: what only they do makes no pair anew.
-    code = {tip: repo.code_commit(tip) for tip in dict.fromkeys(chain.from_iterable(pairs))}
+    code = {tip: repo.code_commit(tip)[0] for tip in dict.fromkeys(chain.from_iterable(pairs))}
     keys = {(a, b): key_of(b"".join((how, code[a].encode(), code[b].encode()))) for a, b in pairs}
     found = {pair: cache.known(key) for pair, key in keys.items()}
     todo = [pair for pair, files in found.items() if files is UNKNOWN][:at_most]
@@ -132,6 +132,7 @@ def conflicts_of(
         found[a, b] = files
         cache.add(keys[a, b], files)
     cache.save()
+    repo.keep_told()
     return [None if (files := found[pair]) is UNKNOWN else files for pair in pairs]
 
 

@@ -175,10 +175,13 @@ class History(Database):
             known = self._code_trees[commit] = Oid(new(head + data).hexdigest())
         return known
 
-    def code_commit(self, commit: Oid) -> Oid:
-        """The last commit on the way back from `commit` that changed code: what follows is state."""
+    def code_commit(self, commit: Oid) -> tuple[Oid, Oid]:
+        """The last commit on the way back from `commit` that changed code, and its code tree.
 
-        def walk() -> Oid:
+        What follows it is state.
+        """
+
+        def walk() -> tuple[Oid, Oid]:
             here = commit
             while len(parents := self.require_commit(here).parents) == 1:
                 if self.commit(parents[0]) is None:  # where a shallow clone ends
@@ -186,9 +189,10 @@ class History(Database):
                 if self.code_tree(parents[0]) != self.code_tree(here):
                     break
                 here = parents[0]
-            return here
+            return here, self.code_tree(here)
 
-        return Oid(self._told.value(self._key("code", commit), walk))
+        code, tree = self._told.value(self._key("code", commit), walk)
+        return Oid(code), Oid(tree)
 
     def merge_trees(self, ours: Oid, theirs: Oid) -> Merged:
         """Merges two commits in memory, as `git merge` would; no worktree is involved.

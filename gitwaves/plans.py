@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -215,17 +215,20 @@ class Plans:
         root = top / ROOT
         if root.is_symlink():
             return files, {ROOT: "a symbolic link"}
-        for folder, folders, names in os.walk(root):
-            for name in (*folders, *names):
-                full = Path(folder) / name
-                mode = full.lstat().st_mode
-                path = full.relative_to(top).as_posix()
-                if stat.S_ISLNK(mode):
-                    odd[path] = "a symbolic link"
-                elif stat.S_ISREG(mode):
-                    files[path] = full.read_bytes()
-                elif not stat.S_ISDIR(mode):
-                    odd[path] = "a special file"
+        pending = [ROOT]
+        for folder in pending:  # grows while it is walked; paths as text take a third of the time
+            with contextlib.suppress(FileNotFoundError), os.scandir(f"{top}/{folder}") as entries:
+                for entry in entries:
+                    path = f"{folder}/{entry.name}"
+                    if entry.is_symlink():
+                        odd[path] = "a symbolic link"
+                    elif entry.is_dir():
+                        pending.append(path)
+                    elif entry.is_file():
+                        with open(entry.path, "rb") as file:
+                            files[path] = file.read()
+                    else:
+                        odd[path] = "a special file"
         for path, oid in self._outside(top).items():
             data = self.repo.blob(oid)
             if data is not None and path not in odd:

@@ -78,7 +78,7 @@ def _plainly(argv: tuple[str, ...]) -> tuple[bytes, str] | None:
         names = [arg for arg in argv if arg != "--json"]
         text, note = showing.plainly(*names, as_json=as_json), ""
     else:
-        store = showing.here()
+        store = showing.at(_asked.top, _asked.common)
         snapshot = store.snapshot()
         color = showing.styled if _colored() else None
         text, whole = showing.status(store, snapshot, as_json=as_json, color=color)
@@ -123,8 +123,8 @@ class _Question:
 
     def __init__(self, form: str, top: str, common: str) -> None:
         self._form = form
-        self._top = top
-        self._common = common
+        self.top = top
+        self.common = common
         self._said: list[bytes] = []
         self.note = ""
 
@@ -169,7 +169,7 @@ class _Question:
             data = text.encode(sys.stdout.encoding)
             asked = b"\0\0".join(self._said)
             body = b"".join((asked, watched, data))
-            folder = f"{self._common}/gitwaves/shown"
+            folder = f"{self.common}/gitwaves/shown"
             os.makedirs(folder, exist_ok=True)
             if len(names := os.listdir(folder)) > _MAX_ENTRIES:
                 for name in names:
@@ -182,22 +182,22 @@ class _Question:
             return
 
     def _path(self) -> str:
-        return f"{self._common}/gitwaves/shown/{self._form}-{crc32(os.fsencode(self._top)):08x}"
+        return f"{self.common}/gitwaves/shown/{self._form}-{crc32(os.fsencode(self.top)):08x}"
 
     def _loose(self, oid: str) -> str:
-        return f"{self._common}/objects/{oid[:2]}/{oid[2:]}"
+        return f"{self.common}/objects/{oid[:2]}/{oid[2:]}"
 
     def _ask(self, *, again: bool = False) -> bool:
         """Asks for everything that the answer depends on; False where there may be more.
 
         And for the note of this moment, but `again`.
         """
-        common = self._common
+        common = self.common
         refs = "--format=%(refname)%00%(objectname)%00%(objecttype)"
         commands: list[tuple[str, ...]] = []
-        if self._form != "json" and not again and os.path.isdir(f"{self._top}/.workstreams"):
+        if self._form != "json" and not again and os.path.isdir(f"{self.top}/.workstreams"):
             args = ("status", "--porcelain", "-z", "--no-renames", "--", ".workstreams")
-            commands.append(("-C", self._top, *args))
+            commands.append(("-C", self.top, *args))
         commands.append((f"--git-dir={common}", "for-each-ref", refs, "refs/heads", "refs/remotes"))
         commands.append((f"--git-dir={common}", "config", "--list", "-z"))
         found = at_once(*commands)
@@ -212,7 +212,7 @@ class _Question:
         if _has_links(kept) or os.path.exists(f"{common}/objects/info/alternates"):
             return False
         self._said = [
-            f"{self._form} {sys.hexversion} {sys.stdout.encoding} {self._top}\n{common}".encode(
+            f"{self._form} {sys.hexversion} {sys.stdout.encoding} {self.top}\n{common}".encode(
                 errors="surrogateescape"
             ),
             _code(),
@@ -223,7 +223,7 @@ class _Question:
                 for path in (
                     f"{common}/shallow",
                     f"{common}/info/attributes",
-                    f"{self._top}/.gitattributes",
+                    f"{self.top}/.gitattributes",
                 )
             ),
             packs(common),

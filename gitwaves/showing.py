@@ -22,12 +22,12 @@ def plainly(command: str, *names: str, as_json: bool) -> str:
         GitwavesError, TypeError: it has something else to say.
     """
     ways: dict[str, Callable[..., str]] = {"next": next_, "show": show}
-    return ways[command](here(), *names, as_json=as_json)
+    return ways[command](Store(Repo.open(Path())), *names, as_json=as_json)
 
 
-def here() -> Store:
-    """The store of the repository around the current folder."""
-    return Store(Repo.open(Path()))
+def at(top: str, common: str) -> Store:
+    """The store of a repository whose place is known: a worktree, and the common Git directory."""
+    return Store(Repo(Path(common), Path(top), Path.cwd()))
 
 
 def status(
