@@ -146,12 +146,17 @@ def is_card(path: str) -> bool:
 
 
 @lru_cache(maxsize=1 << 15)
-def load_card(data: bytes, path: str, *, kept: bool = True) -> Card:
-    """Reads the card of a task or merge point; the folder says which.
+def load_card(data: bytes, path: str) -> Card:
+    """Reads the card of a task or merge point, and keeps what was read; the folder says which."""
+    return _card(data, path, kept=True)
 
-    Args:
-        kept: whether the cache is to know what was read; else the caller keeps it in a better way.
-    """
+
+def read_card(data: bytes, path: str) -> Card:
+    """Reads a card as `load_card` does, for a caller that keeps it in a better way."""
+    return _card(data, path, kept=False)
+
+
+def _card(data: bytes, path: str, *, kept: bool) -> Card:
     spec_half, tracking_half = split(data)
     folder, name = path.split("/")[-2:]
     kind = "merge-point" if folder == POINTS_DIR else "task"
@@ -175,7 +180,8 @@ def load_card(data: bytes, path: str, *, kept: bool = True) -> Card:
     tracking: Tracking | None = None
     if tracking_half.strip():
         line = spec_half.count(b"\n") + 2
-        tracking, found = load_tracking(tracking_half, path, first_line=line, kept=kept)
+        read = load_tracking if kept else _tracking
+        tracking, found = read(tracking_half, path, first_line=line, kept=kept)
         findings += found
     elif not bad:
         findings.append(_warning(path, "no tracking half; `gitwaves check --fix` adds it"))
@@ -187,6 +193,12 @@ def load_tracking(
     data: bytes, path: str, *, first_line: int = 1, kept: bool = True
 ) -> tuple[Tracking | None, tuple[Finding, ...]]:
     """Reads a tracking half; None where it cannot be understood, and the findings say why."""
+    return _tracking(data, path, first_line=first_line, kept=kept)
+
+
+def _tracking(
+    data: bytes, path: str, *, first_line: int, kept: bool
+) -> tuple[Tracking | None, tuple[Finding, ...]]:
     kind = "merge-point" if path.split("/")[-2:][0] == POINTS_DIR else "task"
     document = _read(data, path, kind, part="tracking", first_line=first_line, kept=kept)
     findings = document.findings

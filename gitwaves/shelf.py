@@ -26,13 +26,15 @@ from gitwaves.caches import draft, keep_at, keep_newest, kept_at, key_of
 from gitwaves.cards import (
     WORKSTREAM_FILE,
     Card,
+    is_card,
     joined_cards,
-    load_card,
     load_cards,
     own_version,
+    read_card,
     task_path,
 )
 from gitwaves.errors import CycleError
+from gitwaves.forks import spread
 from gitwaves.graph import Graph, graph_of
 from gitwaves.model import (
     ROOT,
@@ -174,17 +176,15 @@ class Shelf:
             read: gives the content of one of them.
         """
         known = self.newest()
-        entries: dict[str, _Entry] = {}
-
-        def slim_at(path: str) -> Card:
-            entry = known.entries.get(path)
-            if entry is None or entry.oid != files[path]:
-                card = load_card(read(path), path, kept=False)
-                entry = _Entry(files[path], _slim(card), _sealed(row_of(card)))
-            entries[path] = entry
-            return _outlined(entry.slim, path)
-
-        outline = joined_cards(files, odd, read, slim_at)
+        entries = {
+            path: entry
+            for path, oid in files.items()
+            if (entry := known.entries.get(path)) is not None and entry.oid == oid
+        }
+        new = [(path, read(path)) for path in files if path not in entries and is_card(path)]
+        for (path, _), (slim, row) in zip(new, spread(_taken_down, new), strict=True):
+            entries[path] = _Entry(files[path], slim, row)
+        outline = joined_cards(files, odd, read, lambda p: _outlined(entries[p].slim, p))
         plan = Plan(files, odd, entries, {}, known.rows)
         cards = _lazy(outline, plan.row, read)
         digests = cards.memo.setdefault("digest", {})
@@ -231,6 +231,12 @@ class Shelf:
             keep_newest(self._folder, 3 * _MAX_PLANS)
 
 
+def _taken_down(file: tuple[str, bytes]) -> tuple[Row, bytes]:
+    """What an outline needs of a card, and its row."""
+    card = read_card(file[1], file[0])
+    return _slim(card), _sealed(row_of(card))
+
+
 def _still(known: Plan, files: Mapping[str, Oid], cards: Cards) -> dict[str, str]:
     """The digests of what has not changed: neither the card nor its workstream."""
     found = {}
@@ -274,7 +280,7 @@ def _opening(
         where = folders.get(TaskId(node))
         path = points[PointId(node)].path if where is None else task_path(where, node)
         found = _unsealed(row(path))
-        return load_card(read(path), path, kept=False) if found is None else card_of(found)
+        return read_card(read(path), path) if found is None else card_of(found)
 
     def task(node: TaskId) -> Task:
         spec = card(node).spec

@@ -98,6 +98,7 @@ LAYERS = {
     "running": "shell",
     "schemas": "shell",
     "facts": "shell",
+    "forks": "shell",
     "plans": "shell",
     "shelf": "shell",
     "showing": "shell",
