@@ -22,7 +22,7 @@ from gitwaves.cards import (
     point_path,
     task_path,
 )
-from gitwaves.git import Repo
+from gitwaves.git import Entry, Repo
 from gitwaves.gitenv import packs
 from gitwaves.halves import split
 from gitwaves.model import (
@@ -203,10 +203,18 @@ class Witness(Plans):
         """The facts of the tasks of one branch."""
         settled: dict[TaskId, tuple[Tracking, bool]] = {}
         bases: tuple[Oid, ...] | None = None
+        folders: dict[tuple[Oid | None, str], Mapping[str, Entry]] = {}
+
+        def entry(commit: Oid | None, path: str) -> Entry | None:
+            folder, _, name = path.rpartition("/")
+            if (commit, folder) not in folders:
+                above = self.repo.at(commit, folder) if commit else None
+                folders[commit, folder] = self.repo.tree(above.oid) if above else {}
+            return folders[commit, folder].get(name)
+
         for task in cards.tasks_on(branch):
-            path = cards.tasks[task].path
-            ours = self.repo.at(trunk, path)
-            theirs = self.repo.at(tip, path) if tip else None
+            path = cards.path_of(task)
+            ours, theirs = entry(trunk, path), entry(tip, path)
             on_trunk = cards.tracking.get(task)
             if tip is None or theirs is None or (ours and ours.oid == theirs.oid):
                 settled[task] = settle(task, on_trunk, None, ())

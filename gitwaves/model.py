@@ -123,7 +123,12 @@ def duration(total: int) -> str:
 
 
 class Lazy(Mapping[K, V]):
-    """A mapping of known keys, whose values are made when somebody asks for them, once each."""
+    """A mapping of known keys, whose values are made when somebody asks for them.
+
+    The last ones that were made are kept: equal for each key, and often the same.
+    """
+
+    _MOST = 2000
 
     def __init__(self, keys: Iterable[K], make: Callable[[K], V]) -> None:
         self._keys = dict.fromkeys(keys)
@@ -135,6 +140,8 @@ class Lazy(Mapping[K, V]):
         if found is None:
             if key not in self._keys:
                 raise KeyError(key)
+            if len(self._made) >= self._MOST:
+                self._made.clear()
             found = self._made[key] = self._make(key)
         return found
 
@@ -426,6 +433,15 @@ class Cards:
         for task in sorted(self.tasks, key=natural):
             found.setdefault(self.workstream_of(task).branch, []).append(task)
         return {branch: tuple(tasks) for branch, tasks in found.items()}
+
+    @cached_property
+    def folders(self) -> Mapping[TaskId, WorkstreamId]:
+        """The workstream of each task, which is the folder that its card stands in."""
+        return {task.id: task.workstream for task in self.tasks.values()}
+
+    def path_of(self, task: TaskId) -> str:
+        """Where the card of a task stands, from the top of the repository."""
+        return f"{ROOT}/{self.folders[task]}/{task}.yaml"
 
     @cached_property
     def _branches(self) -> Mapping[TaskId, Branch]:

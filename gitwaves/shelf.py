@@ -13,10 +13,10 @@ import contextlib
 import hashlib
 import marshal
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 from zlib import crc32
@@ -59,6 +59,7 @@ from gitwaves.model import (
     TaskId,
     Tracking,
     Workstream,
+    WorkstreamId,
 )
 
 _MAX_PLANS = 4
@@ -185,8 +186,10 @@ class Shelf:
         for (path, _), (slim, row) in zip(new, spread(_taken_down, new), strict=True):
             entries[path] = _Entry(files[path], slim, row)
         outline = joined_cards(files, odd, read, lambda p: _outlined(entries[p].slim, p))
+        specs: list[Task | MergePoint] = [*outline.tasks.values(), *outline.merge_points.values()]
+        began = {str(s.id): entries[s.path].slim[2] for s in specs if s.id in outline.tracking}
         plan = Plan(files, odd, entries, {}, known.rows)
-        cards = _lazy(outline, plan.row, read)
+        cards = _lazy(outline, began, plan.row, read)
         digests = cards.memo.setdefault("digest", {})
         digests.update(_still(known, files, cards))
         return cards, replace(plan, digests=digests)
@@ -198,7 +201,10 @@ class Shelf:
             return load_cards(files, odd)
         new = hashlib.sha1 if width == 40 else hashlib.sha256
         oids = {p: Oid(new(b"blob %d\0" % len(d) + d).hexdigest()) for p, d in files.items()}
-        return self.read(oids, odd, files.__getitem__)[0]
+        cards = self.read(oids, odd, files.__getitem__)[0]
+        opened = replace(cards, tasks=dict(cards.tasks))  # they will be looked at again and again
+        opened.memo.update(cards.memo)
+        return opened
 
     def _said(self, name: str) -> Any:
         return kept_at(self._folder / name, key_of(own_version()))
@@ -242,8 +248,8 @@ def _still(known: Plan, files: Mapping[str, Oid], cards: Cards) -> dict[str, str
     found = {}
     for node, digest in known.digests.items():
         if node in cards.tasks:
-            folder = cards.memo["folders"][node]
-            paths = (task_path(folder, node), f"{ROOT}/{folder}/{WORKSTREAM_FILE}")
+            stream = f"{ROOT}/{cards.folders[TaskId(node)]}/{WORKSTREAM_FILE}"
+            paths = (cards.path_of(TaskId(node)), stream)
             if all(known.files.get(p) == files.get(p) for p in paths):
                 found[node] = digest
     return found
@@ -252,14 +258,15 @@ def _still(known: Plan, files: Mapping[str, Oid], cards: Cards) -> dict[str, str
 # --- cards that are opened when they are asked for -------------------------------------------------
 
 
-def _lazy(outline: Cards, row: Callable[[str], bytes], read: Read) -> Cards:
+def _lazy(
+    outline: Cards, began: Mapping[str, bool], row: Callable[[str], bytes], read: Read
+) -> Cards:
     """Cards like those of `outline`, which knows all but the texts of tasks and what tracking says."""
     graph = graph_of(outline)
     with contextlib.suppress(CycleError):
         schedule(outline, graph)
     columns_of(outline, graph)
-    folders = {task.id: task.workstream for task in outline.tasks.values()}
-    cards = _opening(outline, folders, list(outline.tracking), row, read)
+    cards = _opening(outline, outline.folders, began, row, read)
     cards.memo.update(outline.memo)
     cards.__dict__["by_branch"] = outline.by_branch
     return cards
@@ -267,15 +274,18 @@ def _lazy(outline: Cards, row: Callable[[str], bytes], read: Read) -> Cards:
 
 def _opening(
     cards: Cards,
-    folders: Mapping[TaskId, str],
-    tracked: Iterable[str],
+    folders: Mapping[TaskId, WorkstreamId],
+    began: Mapping[str, bool],
     row: Callable[[str], bytes],
     read: Read,
 ) -> Cards:
-    """`cards` with the tasks in `folders`, each read from its row when somebody asks for it."""
+    """`cards` with the tasks in `folders`, each read from its row when somebody asks for it.
+
+    `began` tells which tracking halves there are, and which say more than that nothing has begun.
+    """
     points = cards.merge_points
 
-    @cache
+    @lru_cache(maxsize=200)
     def card(node: str) -> Card:
         where = folders.get(TaskId(node))
         path = points[PointId(node)].path if where is None else task_path(where, node)
@@ -288,10 +298,11 @@ def _opening(
         return spec
 
     def tracking(node: str) -> Tracking:
-        return card(node).tracking or Tracking(node)
+        return (card(node).tracking if began[node] else None) or Tracking(node)
 
-    opened = replace(cards, tasks=Lazy(folders, task), tracking=Lazy(tracked, tracking))
-    opened.memo["folders"] = folders
+    opened = replace(cards, tasks=Lazy(folders, task), tracking=Lazy(began, tracking))
+    opened.__dict__["folders"] = folders
+    opened.memo["began"] = began
     return opened
 
 
@@ -300,17 +311,16 @@ def _outline_of(cards: Cards, at: Mapping[str, tuple[int, int]]) -> Row:
     graph = graph_of(cards)
     plan: Schedule | None = cards.memo.get("schedule")  # a plan with a cycle has none
     columns = columns_of(cards, graph)
-    folders = cards.memo["folders"]
-    ids = [graph.nodes[n] for n in columns.tasks]
-    spans = [at[task_path(folders[task], task)] for task in ids]
+    ids = [TaskId(graph.nodes[n]) for n in columns.tasks]
+    spans = [at[cards.path_of(task)] for task in ids]
     points = [(_spec_row(p), at[p.path]) for p in cards.merge_points.values()]
     return (
         _plain(cards.config),
         [_plain(stream) for stream in cards.workstreams.values()],
         points,
         [_plain(f) for f in cards.findings],
-        (ids, [folders[task] for task in ids], spans),
-        [node for node in graph.nodes if node in cards.tracking],
+        (ids, [cards.folders[task] for task in ids], spans),
+        cards.memo["began"],
         dict(cards.by_branch),
         (graph.nodes, graph.needed, graph.dependent, graph.in_order),
         plan and ([(b.id, b.waves) for b in plan.batches], plan.barrier, plan.authored),
@@ -321,9 +331,7 @@ def _outline_of(cards: Cards, at: Mapping[str, tuple[int, int]]) -> Row:
 
 def _cards_of(said: Row, rows: _Rows, read: Read) -> Cards:
     """The cards that `_outline_of` was given."""
-    config, streams, points, findings, tasks, tracked, branches, graph, plan, columns, digests = (
-        said
-    )
+    config, streams, points, findings, tasks, began, branches, graph, plan, columns, digests = said
     ids, folders, spans = tasks
     at = dict(zip(ids, spans, strict=True))
     merges = {}
@@ -341,7 +349,7 @@ def _cards_of(said: Row, rows: _Rows, read: Read) -> Cards:
     cards = _opening(
         outline,
         dict(zip(ids, folders, strict=True)),
-        tracked,
+        began,
         lambda path: rows.at(*at[path.rpartition("/")[2].removesuffix(".yaml")]),
         read,
     )
@@ -369,19 +377,22 @@ def _slim(card: Card) -> Row:
     elif spec is not None:
         said = _spec_row(spec)
     findings = tuple([_plain(f) for f in card.findings])
-    return isinstance(spec, Task), said, card.tracking is not None, findings
+    began: bool | None = None  # where there is no tracking half
+    if spec is not None and card.tracking is not None:
+        began = card.tracking != Tracking(spec.id)
+    return isinstance(spec, Task), said, began, findings
 
 
 def _outlined(slim: Row, path: str) -> Card:
     """The card that `_slim` was given, as far as that goes."""
-    is_task, said, tracked, findings = slim
+    is_task, said, began, findings = slim
     spec: Task | MergePoint | None = None
     if said is not None and is_task:
         ident, stream, needs, batch, estimate, cancelled = said
         spec = Task(ident, "", stream, needs, batch, estimate, cancelled=cancelled, path=path)
     elif said is not None:
         spec = _spec_of(said, is_task=False)
-    tracking = Tracking(spec.id) if spec is not None and tracked else None
+    tracking = None if spec is None or began is None else Tracking(spec.id)
     return Card(spec, tracking, tuple([_finding_of(f) for f in findings]))
 
 
