@@ -47,16 +47,19 @@ class Plans:
 
     # --- trunk ---------------------------------------------------------------------------------
 
-    def trunk(self) -> tuple[Branch, Oid]:
+    def trunk(self, refs: Mapping[str, Oid] | None = None) -> tuple[Branch, Oid]:
         """The trunk branch and its tip.
 
         The branch whose own tree names it as trunk, `main` and `master` first: a worktree's branch
         cannot make itself trunk.
 
+        Args:
+            refs: the branches here and of remotes, where they have been read.
+
         Raises:
             NotReady: no branch holds a plan, with what to do about it.
         """
-        refs = self.repo.refs("refs/heads", "refs/remotes")
+        refs = self.branches() if refs is None else refs
         heads = {
             name.removeprefix("refs/heads/"): oid
             for name, oid in refs.items()
@@ -75,6 +78,10 @@ class Plans:
             name, tip, config = found
             return name, self._newer(name, heads.get(name), config.remote) or tip
         raise self._no_plan(heads)
+
+    def branches(self) -> dict[str, Oid]:
+        """The branches here and of remotes, by their full names."""
+        return self.repo.refs("refs/heads", "refs/remotes")
 
     def _newer(self, name: str, local: Oid | None, remote: str | None) -> Oid | None:
         if remote is None:

@@ -83,10 +83,11 @@ class Store(Witness):
             tips: dict[Branch, Oid] = {}
             said: list[str] = []
         else:
-            trunk, tip = self.trunk()
+            refs = self.branches()  # once: what is shown held at one moment
+            trunk, tip = self.trunk(refs)
             self.repo.bring([tip], ROOT)
             cards = self.plan_at(tip)
-            tips, said = self._tips(cards)
+            tips, said = self._tips(cards, refs)
             if self.repo.partial():
                 bases = (base for t in tips.values() for base in self.repo.merge_bases(tip, t))
                 self.repo.bring([*tips.values(), *bases], ROOT)
@@ -96,9 +97,8 @@ class Store(Witness):
         warnings = (*self._warnings(cards, rev), *said, *more)
         return Snapshot(cards, facts, trunk, tip, tips, warnings, tuple(watched))
 
-    def _tips(self, cards: Cards) -> tuple[dict[Branch, Oid], list[str]]:
+    def _tips(self, cards: Cards, refs: Mapping[str, Oid]) -> tuple[dict[Branch, Oid], list[str]]:
         """The tip of each branch, and what is to be said of those that diverged."""
-        refs = self.repo.refs("refs/heads", "refs/remotes")
         tips: dict[Branch, Oid] = {}
         said: list[str] = []
         remote = cards.config.remote
