@@ -23,6 +23,9 @@ class Merged:
     conflicts: tuple[str, ...] = ()
 
 
+_SHORT = 200  # commits: longer lists are not kept
+
+
 class _Untold(Exception):
     """Git gave no answer."""
 
@@ -96,7 +99,7 @@ class History(Database):
     def _key(self, *question: str) -> bytes:
         shallow = self.common / "shallow"  # a fetch may move where history is cut off
         cut = shallow.read_bytes() if shallow.is_file() else b""
-        return key_of(cut, *(part.encode() for part in question))
+        return key_of(cut, *(part.encode(errors="surrogateescape") for part in question))
 
     def keep_told(self) -> None:
         """Keeps what history was asked, for the processes to come."""
@@ -104,11 +107,16 @@ class History(Database):
 
     def rev_list(self, *args: str, paths: Sequence[str] = ()) -> tuple[Oid, ...]:
         """The commits of a range given by object ids, in the order `git rev-list` gives them."""
-        key = (*args, "--", *paths)
-        known = self._lists.get(key)
+        question = (*args, "--", *paths)
+        known = self._lists.get(question)
         if known is None:
-            known = tuple(Oid(line) for line in self.git("rev-list", *key).splitlines())
-            self._lists[key] = known
+            key = self._key("list", *question)
+            told = self._told.known(key)
+            if told is UNKNOWN:
+                told = tuple(self.git("rev-list", *question).splitlines())
+                if len(told) <= _SHORT:
+                    self._told.add(key, told)
+            known = self._lists[question] = told
         return known
 
     def missing_from(self, commits: Iterable[Oid], tips: Iterable[Oid]) -> set[Oid]:
