@@ -35,8 +35,8 @@ def sealed(folder: Path) -> dict[str, str]:
     said = {
         "HOME": str(folder),
         "XDG_DATA_HOME": str(folder / "data"),
-        "GITCONFIG_GLOBAL": str(folder / "gitconfig"),
-        "GITCONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": str(folder / "gitconfig"),
+        "GIT_CONFIG_NOSYSTEM": "1",
     }
     # PYTHONDONTWRITEBYTECODE, say, would have every process compile all it imports
     for name in [name for name in os.environ if name.startswith(("GIT_", "PYTHON"))]:
