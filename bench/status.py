@@ -62,6 +62,10 @@ class Reader:
         """Takes that back."""
         self._made.git("checkout", "-q", "--", self._made.card(0, 0))
 
+    def settle(self) -> None:
+        """Has all pairs of branches merged, as `status` does by and by: only then it keeps an answer."""
+        self.ours("conflicts").once()
+
     def forget(self) -> None:
         """Deletes all caches."""
         shutil.rmtree(self._made.path / ".git" / "gitwaves", ignore_errors=True)
@@ -126,7 +130,9 @@ def main() -> int:
         path = args.keep or top / "repo"
         made = Made(path, size) if path.exists() else Made.make(path, size)
         table = Table(f"Reading: {size}; the base is `git status` where nothing else is said")
-        parts = Parts(Reader(made), table, args.rounds)
+        reader = Reader(made)
+        reader.settle()
+        parts = Parts(reader, table, args.rounds)
         for part in args.only.split(","):
             getattr(parts, part)()
     missed = table.end()
