@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -23,8 +23,6 @@ class Way:
     argv: Sequence[str]
     cwd: Path
     before: Callable[[], object] | None = None
-    env: Mapping[str, str] | None = None
-    codes: tuple[int, ...] = (0,)
     took: list[float] = field(default_factory=list)  # seconds, each time
     memory: int = 0  # KiB at its peak: of the process itself
 
@@ -36,7 +34,6 @@ class Way:
         process = subprocess.Popen(
             self.argv,
             cwd=self.cwd,
-            env=dict(self.env) if self.env is not None else None,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -47,7 +44,7 @@ class Way:
         self.took.append(time.perf_counter() - start)
         process.returncode = code = os.waitstatus_to_exitcode(status)
         process.stderr.close()
-        if code not in self.codes:
+        if code:
             raise SystemExit(f"{' '.join(self.argv)}: exit {code}: {said.decode(errors='replace')}")
         self.memory = max(self.memory, usage.ru_maxrss // (1024 if sys.platform == "darwin" else 1))
 
@@ -78,6 +75,11 @@ def in_turns(ways: Sequence[Measured], rounds: int) -> None:
     for n in range(rounds):
         for way in [*ways[n % len(ways) :], *ways[: n % len(ways)]]:
             way.once()
+
+
+def median(way: Measured) -> float:
+    """How long it takes, in seconds."""
+    return statistics.median(way.took)
 
 
 def ratio(way: Measured, base: Measured) -> float:
@@ -139,8 +141,7 @@ class Table:
         least: float | None = None,
     ) -> None:
         """Adds one way against another that was measured in the same turns: medians."""
-        seconds, its = statistics.median(way.took), statistics.median(base.took)
-        self._put(Row(what, seconds, its, ratio(way, base), most, least))
+        self._put(Row(what, median(way), median(base), ratio(way, base), most, least))
 
     def add_sum(self, what: str, pairs: Sequence[tuple[Way, Way]], most: float) -> None:
         """Adds what all of the first ways took together, against all of the others."""

@@ -9,12 +9,11 @@ smallest of them, whatever else the machine is doing.
 
 from __future__ import annotations
 
-import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.measure import Way, in_turns, ratio
+from bench.measure import Way, in_turns, median, ratio
 from bench.repository import Made, Size, options, workplace
 from bench.status import Reader
 
@@ -54,7 +53,7 @@ def show(what: str, beside: str, numbers: Sequence[int], measured: list[dict[str
     print(f"|{'-' * 9}:|" + f"{'-' * 21}:|" * len(first))
     for number, ways in zip(numbers, measured, strict=True):
         cells = (
-            f"{statistics.median(way.took) * 1e3:,.1f} (x {ratio(way, first[name]):.1f})"
+            f"{median(way) * 1e3:,.1f} (x {ratio(way, first[name]):.1f})"
             for name, way in ways.items()
         )
         print(f"| {number:>8,} |" + "".join(f" {cell:>20} |" for cell in cells))

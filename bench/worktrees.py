@@ -48,9 +48,8 @@ git worktree add -q --detach ../checkout "$tip"
 git worktree remove --force ../checkout
 git merge -q --ff-only "$tip"
 """
-_ALL_AT_ONCE = f"tip=$(git rev-parse HEAD)\nfor branch; do{_TAKE}done{_LAND}"
+_TOGETHER = f"tip=$(git rev-parse HEAD)\nfor branch; do{_TAKE}done{_LAND}"
 _ONE_BY_ONE = f"tip=$(git rev-parse HEAD)\nfor branch; do{_TAKE}{_LAND}done"
-_POINT = ".workstreams/merge-points/MP1.yaml"
 
 
 class Side:
@@ -87,63 +86,55 @@ class Side:
         git(cwd, "add", product)
         git(cwd, "commit", "-q", "-m", "Work")
 
-    def back_to(self, commit: str) -> Callable[[], object]:
-        """What takes trunk back to a commit."""
-        return lambda: self.made.git("reset", "-q", "--hard", commit)
-
-    def commit(self, message: str) -> str:
-        """Commits all that differs on trunk; its id."""
+    def require_all(self) -> None:
+        """Commits a merge point that takes the first task of every worktree."""
+        required = ", ".join(self.made.task(n, 0) for n in self.streams)
+        spec = f"id: MP1\ntitle: All\nrequires: [{required}]\nverify:\n  - run: 'true'\n"
+        file = self.made.path / ".workstreams/merge-points/MP1.yaml"
+        file.parent.mkdir()
+        file.write_bytes(join(spec.encode(), planned("MP1")))
         self.made.git("add", "-A")
-        self.made.git("commit", "-q", "-m", message)
-        return self.made.git("rev-parse", "HEAD")
+        self.made.git("commit", "-q", "-m", "One merge point for all")
+
+    def back(self) -> Callable[[], object]:
+        """What takes trunk back to where it is now."""
+        now = self.made.git("rev-parse", "HEAD")
+        return lambda: self.made.git("reset", "-q", "--hard", now)
 
 
 def tasks(ours: Side, bare: Side, table: Table) -> None:
     """Starts and verifies the first task of every worktree."""
-    streams, made = ours.streams, ours.made
     ours.ours("status").once()
-    pairs = [(ours.ours("start", made.task(n, 0)), bare.bare(_START, n)) for n in streams]
-    in_pairs(pairs)
-    table.add_sum(f"start {len(streams)} worktrees", pairs, 2)
-    for side in (ours, bare):
-        for n in streams:
-            side.work(n)
-    pairs = [(ours.ours("verify", made.task(n, 0)), bare.bare(_VERIFY, n)) for n in streams]
-    in_pairs(pairs)
-    table.add_sum(f"verify {len(streams)} worktrees", pairs, 3)
+    for command, script, most in (("start", _START, 2), ("verify", _VERIFY, 3)):
+        pairs = [
+            (ours.ours(command, ours.made.task(n, 0)), bare.bare(script, n)) for n in ours.streams
+        ]
+        in_pairs(pairs)
+        table.add_sum(f"{command}, {len(pairs)} worktrees", pairs, most)
+        if command == "start":
+            for side in (ours, bare):
+                for n in side.streams:
+                    side.work(n)
 
 
-def landings(ours: Side, bare: Side, table: Table, rounds: int) -> None:
-    """Lands all of them together in a merge point, and one by one without it."""
-    required = ", ".join(ours.made.task(n, 0) for n in ours.streams)
-    point = f"id: MP1\ntitle: All\nrequires: [{required}]\nverify:\n  - run: 'true'\n"
-    for what, argv, script, text in (
-        ("together", ("merge", "MP1"), _ALL_AT_ONCE, join(point.encode(), planned("MP1"))),
-        ("one by one", ("merge", "--rest"), _ONE_BY_ONE, None),
-    ):
-        before = []
-        for side in (ours, bare):
-            file = side.made.path / _POINT
-            if text is None:
-                file.unlink()
-            else:
-                file.parent.mkdir()
-                file.write_bytes(text)
-            before.append(side.back_to(side.commit("The merge point")))
-        ours.ours("trust", "--yes").once()
-        way = ours.ours(*argv, before=before[0])
-        base = bare.shell(script, *(f"ws/S{n}" for n in bare.streams))
-        base.before = before[1]
-        in_turns([way, base], rounds)
-        table.add(f"land {len(ours.streams)} branches {what}", way, base, 3)
-        for take_back in before:
-            take_back()
+def landing(ours: Side, bare: Side, table: Table, rounds: int, *, rest: bool) -> None:
+    """Lands all of them: together in a merge point, or with `rest` one by one without it."""
+    for side in (ours, bare) if not rest else ():
+        side.require_all()
+    ours.ours("trust", "--yes").once()
+    way = ours.ours("merge", "--rest" if rest else "MP1", before=ours.back())
+    base = bare.shell(_ONE_BY_ONE if rest else _TOGETHER, *(f"ws/S{n}" for n in bare.streams))
+    base.before = bare.back()
+    in_turns([way, base], rounds)
+    how = "one by one" if rest else "together"
+    table.add(f"landing, {len(ours.streams)} branches {how}", way, base, 3)
 
 
 def main() -> int:
     """Measures, prints a table, and gives 1 where a ratio is beyond its limit."""
     parser = options("What work in many worktrees costs, against bare Git.", 1)
     parser.add_argument("--worktrees", type=int, default=64, help="(%(default)s)")
+    parser.add_argument("--rest", action="store_true", help="land them one by one, by `--rest`")
     parser.add_argument("--files", type=int, default=5_000, help="in each (%(default)s)")
     args = parser.parse_args()
     size = Size(4 * args.worktrees, args.worktrees, args.files)
@@ -154,7 +145,7 @@ def main() -> int:
         ours.ours("trust", "--yes").once()
         table = Table(f"Worktrees: {size}; the base is the Git commands that cannot be left out")
         tasks(ours, bare, table)
-        landings(ours, bare, table, args.rounds)
+        landing(ours, bare, table, args.rounds, rest=args.rest)
     return table.end()
 
 
