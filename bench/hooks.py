@@ -100,7 +100,7 @@ def measure(made: Made, where: str, table: Table, limits: Limits, rounds: int) -
 
 def main() -> int:
     """Measures, prints a table, and gives 1 where a ratio is beyond its limit."""
-    parser = options("What our hooks add to `git commit`.", 15, Size())
+    parser = options("What our hooks add to `git commit`.", 9, Size())
     args = parser.parse_args()
     size = size_of(args)
     with workplace() as top:

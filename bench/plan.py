@@ -57,7 +57,7 @@ def core(snapshot: Snapshot, rounds: int) -> None:
 
 def main() -> int:
     """Measures, and prints both tables."""
-    args = options("What planning takes.", 9, Size(files=1_000)).parse_args()
+    args = options("What planning takes.", 5, Size(files=1_000)).parse_args()
     with workplace() as top:
         made = Made.make(top / "repo", size_of(args))
         print(f"{made.size}\n")

@@ -76,7 +76,7 @@ class Size:
     files: int = 15_000
 
     def __str__(self) -> str:
-        return f"{self.cards} cards, {self.branches} branches, {self.files} files"
+        return f"{self.cards:,} cards, {self.branches} branches, {self.files:,} files"
 
 
 SMALL = Size(cards=24, branches=4, files=50)

@@ -121,7 +121,7 @@ class Parts:
 
 def main() -> int:
     """Measures, prints a table, and gives 1 where a ratio is beyond its limit."""
-    parser = options("What reading takes, against `git status`.", 9, Size())
+    parser = options("What reading takes, against `git status`.", 5, Size())
     parser.add_argument("--only", default=",".join(PARTS), help="parts (%(default)s)")
     parser.add_argument("--keep", type=Path, help="make the repository there, and use it again")
     args = parser.parse_args()
