@@ -1,6 +1,6 @@
-"""The way in. `status` with nothing changed is answered here, before anything slow is imported.
+"""The way in. `status` and `next` with nothing changed are answered here, before any slow import.
 
-What `status` prints is a function of what `_Question` asks: references, settings, checkouts, this
+What they print is a function of what `_Question` asks: references, settings, checkouts, this
 very code. A kept answer holds all of that word for word and is given only where it is the same again;
 in every other case, and wherever this module has a doubt, the whole of gitwaves runs. Nothing is
 imported here that Python does not load by itself.
@@ -18,7 +18,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_FORMS = {("status",): "text", ("status", "--json"): "json"}
+_FORMS = {
+    ("status",): "text",
+    ("status", "--json"): "json",
+    ("next",): "next",
+    ("next", "--json"): "next-json",
+}
 _PLAIN = (("status",), ("next",), ("show",))  # commands that may need no command line
 _MAX_ENTRIES = 128  # one for each checkout and form; beyond it all are forgotten
 # Settings with which more than what is asked here decides, as they stand in `config --list -z`.
@@ -80,8 +85,11 @@ def _plainly(argv: tuple[str, ...]) -> tuple[bytes, str] | None:
     else:
         store = showing.at(_asked.top, _asked.common)
         snapshot = store.snapshot()
-        color = showing.styled if _colored() else None
-        text, whole = showing.status(store, snapshot, as_json=as_json, color=color)
+        if argv[0] == "next":
+            text, whole = showing.next_(store, snapshot, as_json=as_json), showing.lasts(snapshot)
+        else:
+            color = showing.styled if _colored() else None
+            text, whole = showing.status(store, snapshot, as_json=as_json, color=color)
         if whole:
             keep(text, snapshot.watched)
         note = _asked.note
@@ -89,7 +97,7 @@ def _plainly(argv: tuple[str, ...]) -> tuple[bytes, str] | None:
 
 
 def keep(text: str, watched: Iterable[str]) -> None:
-    """Keeps what `status` printed, if what it was asked is still the same.
+    """Keeps what `status` or `next` printed, if what it was asked is still the same.
 
     Args:
         watched: commits that no reference may hold, as `+ID` where one lies in a file of its own,
@@ -195,7 +203,11 @@ class _Question:
         common = self.common
         refs = "--format=%(refname)%00%(objectname)%00%(objecttype)"
         commands: list[tuple[str, ...]] = []
-        if self._form != "json" and not again and os.path.isdir(f"{self.top}/.workstreams"):
+        if (
+            self._form in ("text", "color")
+            and not again
+            and os.path.isdir(f"{self.top}/.workstreams")
+        ):
             args = ("status", "--porcelain", "-z", "--no-renames", "--", ".workstreams")
             commands.append(("-C", self.top, *args))
         commands.append((f"--git-dir={common}", "for-each-ref", refs, "refs/heads", "refs/remotes"))

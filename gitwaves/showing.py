@@ -39,7 +39,7 @@ def status(
         now: whether it is the state of this moment: with what is local, and what lies ahead.
     """
     shown = store.progress(snapshot, local=now)
-    whole = now and snapshot.cards.config.allowed_signers is None
+    whole = now and lasts(snapshot)
     if as_json:
         from gitwaves.jsonout import status_json
 
@@ -52,15 +52,21 @@ def status(
     return text, whole
 
 
-def next_(store: Store, *, as_json: bool) -> str:
+def lasts(snapshot: Snapshot) -> bool:
+    """Whether a state is the same for as long as nothing of Git changes: keys may run out."""
+    return snapshot.cards.config.allowed_signers is None
+
+
+def next_(store: Store, snapshot: Snapshot | None = None, *, as_json: bool) -> str:
     """What `next` prints."""
+    shown = store.progress(snapshot)
     if as_json:
         from gitwaves.jsonout import next_json
 
-        return dumped(next_json(store.progress()))
+        return dumped(next_json(shown))
     from gitwaves.pages import next_text
 
-    return next_text(store.progress())
+    return next_text(shown)
 
 
 def show(store: Store, name: str, *, as_json: bool) -> str:

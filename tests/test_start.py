@@ -73,7 +73,7 @@ def test_an_answer_is_kept_for_each_checkout_and_form(begun: Repo) -> None:
     linked = linked_of(begun)
     for where in (begun, linked):
         require_same(begun, where)
-    assert len(list(shown(begun).iterdir())) == 4
+    assert len(list(shown(begun).iterdir())) == 8
 
 
 def changes(repo: Repo) -> dict[str, Callable[[], object]]:

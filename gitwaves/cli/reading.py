@@ -113,7 +113,11 @@ def next_(app: App, as_json: bool) -> None:
       gitwaves next
       gitwaves next --json | jq -r '.tasks[].id'
     """
-    click.echo(showing.next_(app.store, as_json=as_json), nl=False)
+    snapshot = app.store.snapshot()
+    text = showing.next_(app.store, snapshot, as_json=as_json)
+    click.echo(text, nl=False)
+    if showing.lasts(snapshot):
+        quick.keep(text, snapshot.watched)
 
 
 @click.command()
