@@ -162,6 +162,8 @@ class Checkouts(History):
         return found
 
     def _is_ours(self, admin: Path) -> bool:
+        if admin.parent == self.common / "worktrees" and not admin.is_symlink():
+            return True  # where nearly all are: resolving each costs more than to list them
         real, common = admin.resolve(), self.common.resolve()
         return real == common or real.parent == common / "worktrees"
 
