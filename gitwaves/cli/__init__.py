@@ -47,7 +47,8 @@ SECTIONS = {
         "clean",
     ),
 }
-_MODULES = ("reading", "setting_up", "working", "teaching", "foresight", "proving", "mending")
+# Tried in this order: the first ones import next to nothing before a command of theirs is called.
+_MODULES = ("working", "setting_up", "teaching", "proving", "mending", "reading", "foresight")
 
 
 @dataclass
