@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gitwaves.conflicts import ahead
 from gitwaves.git import Repo
-from gitwaves.render import Color, status_text
 from gitwaves.store import Snapshot, Store
+
+if TYPE_CHECKING:
+    from gitwaves.render import Color
 
 _SGR = {  # Select Graphic Rendition, ECMA-48 8.3.117
     "active": "33", "*": "33", "failed": "31", "!": "31", "done": "32", "heading": "1", "hint": "2",
@@ -44,8 +46,12 @@ def status(
         from gitwaves.jsonout import status_json
 
         return dumped(status_json(shown)), whole
+    from gitwaves.render import status_text
+
     text = status_text(shown, color=color)
     if now:
+        from gitwaves.conflicts import ahead
+
         line, known = ahead(store, snapshot)
         text += f"{line}\n" * bool(line)
         whole = whole and known
