@@ -13,13 +13,12 @@ import random
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from itertools import combinations
-from pathlib import Path
 from statistics import median
 
+from bench.repository import git, workplace
 from gitwaves.conflicts import Pair, conflicts_of
 from gitwaves.git import Repo
 from gitwaves.model import Oid
@@ -36,13 +35,14 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=5000, help="in each of them (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="of each measurement (%(default)s)")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="gitwaves-bench-") as name:
-        top = Path(name) / "repository"
-        _git(Path(name), "init", "-q", "-b", "main", str(top))
-        _git(top, "fast-import", "--quiet", stdin="".join(_history(args.branches, args.files)))
-        _git(top, "reset", "-q", "--hard", "main")
+    with workplace() as folder:
+        top = folder / "repository"
+        git(folder, "init", "-q", "-b", "main", str(top))
+        history = "".join(_history(args.branches, args.files))
+        git(top, "fast-import", "--quiet", stdin=history.encode())
+        git(top, "reset", "-q", "--hard", "main")
         repo = Repo.open(top)
-        tips = [Oid(_git(top, "rev-parse", f"ws/{n}").strip()) for n in range(args.branches)]
+        tips = [Oid(git(top, "rev-parse", f"ws/{n}")) for n in range(args.branches)]
         return _measure(repo, list(combinations(tips, 2)), args.rounds)
 
 
@@ -104,15 +104,6 @@ def _history(branches: int, files: int) -> Iterator[str]:
             old = chance.randrange(files // 100)  # a few files are renamed by many
             if not number:
                 yield f"R d{old % 70}/f{old}.txt d{old % 70}/f{old}.{chance.choice('xyz')}\n"
-
-
-def _git(cwd: Path, *args: str, stdin: str | None = None) -> str:
-    done = subprocess.run(
-        ["git", *args], cwd=cwd, input=stdin, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"git {' '.join(args)}: {done.stderr}")
-    return done.stdout
 
 
 if __name__ == "__main__":

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 GITWAVES = str(Path(sys.executable).with_name("gitwaves"))
 
@@ -21,10 +23,7 @@ class Way:
     argv: Sequence[str]
     cwd: Path
     before: Callable[[], object] | None = None
-    env: Mapping[str, str] | None = None
-    codes: tuple[int, ...] = (0,)
-    wall: list[float] = field(default_factory=list)  # seconds
-    cpu: list[float] = field(default_factory=list)  # seconds, of it and all that it waited for
+    took: list[float] = field(default_factory=list)  # seconds, each time
     memory: int = 0  # KiB at its peak: of the process itself
 
     def once(self) -> None:
@@ -35,7 +34,6 @@ class Way:
         process = subprocess.Popen(
             self.argv,
             cwd=self.cwd,
-            env=dict(self.env) if self.env is not None else None,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -43,74 +41,121 @@ class Way:
         assert process.stderr is not None
         said = process.stderr.read()
         _, status, usage = os.wait4(process.pid, 0)
-        self.wall.append(time.perf_counter() - start)
+        self.took.append(time.perf_counter() - start)
         process.returncode = code = os.waitstatus_to_exitcode(status)
         process.stderr.close()
-        if code not in self.codes:
+        if code:
             raise SystemExit(f"{' '.join(self.argv)}: exit {code}: {said.decode(errors='replace')}")
-        self.cpu.append(usage.ru_utime + usage.ru_stime)
         self.memory = max(self.memory, usage.ru_maxrss // (1024 if sys.platform == "darwin" else 1))
 
-    @property
-    def milliseconds(self) -> float:
-        """The median."""
-        return statistics.median(self.wall) * 1e3
+
+@dataclass
+class Call:
+    """Something that is called inside this process; what counts is its CPU time."""
+
+    what: Callable[[], object]
+    took: list[float] = field(default_factory=list)  # seconds, each time
+
+    def once(self) -> None:
+        """Calls it one time and notes what that took."""
+        gc.collect()
+        start = time.process_time()
+        self.what()
+        self.took.append(time.process_time() - start)
 
 
-def in_turns(ways: Sequence[Way], rounds: int) -> None:
+Measured: TypeAlias = Way | Call
+
+
+def in_turns(ways: Sequence[Measured], rounds: int) -> None:
     """Runs each once unmeasured, then all of them in turns: what disturbs one disturbs all."""
     for way in ways:
         way.once()
-        way.wall.clear()
-        way.cpu.clear()
+        way.took.clear()
     for n in range(rounds):
-        for way in ways[n % len(ways) :] + ways[: n % len(ways)]:  # type: ignore[operator]  # both are lists
+        for way in [*ways[n % len(ways) :], *ways[: n % len(ways)]]:
             way.once()
 
 
-def ratio(way: Way, base: Way) -> float:
+def median(way: Measured) -> float:
+    """How long it takes, in seconds."""
+    return statistics.median(way.took)
+
+
+def ratio(way: Measured, base: Measured) -> float:
     """How many times longer one takes than the other: the median of the rounds' ratios."""
-    return statistics.median(a / b for a, b in zip(way.wall, base.wall, strict=True))
+    return statistics.median(a / b for a, b in zip(way.took, base.took, strict=True))
+
+
+def in_pairs(pairs: Sequence[tuple[Way, Way]]) -> None:
+    """Runs each once, the two of a pair right after each other: for what cannot be done again."""
+    for n, (one, other) in enumerate(pairs):
+        for way in (other, one) if n % 2 else (one, other):
+            way.once()
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table."""
+    """One line of a table: how long something took, and how many times longer than its base."""
 
     what: str
-    milliseconds: float
-    base: float
+    seconds: float
+    base: float  # seconds
     ratio: float
-    limit: float | None
+    most: float | None = None  # what the ratio may be, or
+    least: float | None = None  # what it is to be
 
     def __str__(self) -> str:
-        limit = "" if self.limit is None else f"{self.limit:.2f}"
-        mark = " !" if self.missed else ""
-        return (
-            f"| {self.what:58} | {self.milliseconds:8.1f} | {self.base:8.1f} | {self.ratio:6.2f} "
-            f"| {limit:>5} |{mark}"
-        )
+        numbers = f"{self.seconds * 1e3:9,.1f} | {self.base * 1e3:9,.1f} | {self.ratio:6.2f}"
+        return f"| {self.what:58} | {numbers} | {self.limit:>5} |{' !' if self.missed else ''}"
+
+    @property
+    def limit(self) -> str:
+        """The limit as the table says it."""
+        if self.least is not None:
+            return f">= {self.least:g}"
+        return "" if self.most is None else f"{self.most:g}"
 
     @property
     def missed(self) -> bool:
-        """Whether it is above its limit."""
-        return self.limit is not None and self.ratio > self.limit
+        """Whether it is beyond its limit."""
+        above = self.most is not None and self.ratio > self.most
+        return above or (self.least is not None and self.ratio < self.least)
 
 
-HEAD = (
-    f"| {'':58} | {'ms':>8} | {'base ms':>8} | {'ratio':>6} | {'limit':>5} |\n"
-    f"|{'-' * 60}|{'-' * 9}:|{'-' * 9}:|{'-' * 7}:|{'-' * 6}:|"
-)
+class Table:
+    """A table of ratios, printed line by line as they are measured."""
 
+    def __init__(self, title: str) -> None:
+        self._rows: list[Row] = []
+        print(f"{title}\n\n| {'':58} | {'ms':>9} | {'base ms':>9} | {'ratio':>6} | {'limit':>5} |")
+        print(f"|{'-' * 60}|{'-' * 10}:|{'-' * 10}:|{'-' * 7}:|{'-' * 6}:|", flush=True)
 
-def row(what: str, way: Way, base: Way, limit: float | None) -> Row:
-    """The line for one way, against another that was measured in the same turns."""
-    return Row(what, way.milliseconds, base.milliseconds, ratio(way, base), limit)
+    def add(
+        self,
+        what: str,
+        way: Measured,
+        base: Measured,
+        most: float | None = None,
+        *,
+        least: float | None = None,
+    ) -> None:
+        """Adds one way against another that was measured in the same turns: medians."""
+        self._put(Row(what, median(way), median(base), ratio(way, base), most, least))
 
+    def add_sum(self, what: str, pairs: Sequence[tuple[Way, Way]], most: float) -> None:
+        """Adds what all of the first ways took together, against all of the others."""
+        ours, bare = (sum(way.took[-1] for way in side) for side in zip(*pairs, strict=True))
+        self._put(Row(what, ours, bare, ours / bare, most))
 
-def end(rows: Sequence[Row]) -> int:
-    """Says which limits are missed; the exit code."""
-    missed = [r for r in rows if r.missed]
-    for r in missed:
-        print(f"above its limit: {r.what.strip()}: {r.ratio:.2f} of at most {r.limit:.2f}")
-    return 1 if missed else 0
+    def _put(self, row: Row) -> None:
+        self._rows.append(row)
+        print(row, flush=True)
+
+    def end(self) -> int:
+        """Says which limits are missed; the exit code, 1 if there is one."""
+        print()
+        missed = [row for row in self._rows if row.missed]
+        for row in missed:
+            print(f"beyond its limit: {row.what}: {row.ratio:.2f}, limit {row.limit}")
+        return 1 if missed else 0

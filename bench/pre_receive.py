@@ -8,35 +8,24 @@ measured apart.
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gitwaves import claims, git, hooks, merging
+from bench.repository import git, workplace
+from gitwaves import claims, hooks, merging
+from gitwaves.git import Repo
 from gitwaves.halves import SEPARATOR
 from gitwaves.model import Evidence, Oid, Run, Status, TaskId
 from gitwaves.store import Store
 from gitwaves.writing import state_commit
 
 LIMIT = 3.0
-CONFIG = """\
-[user]
-    name = Bench
-    email = bench@example.com
-[gc]
-    auto = 0
-[maintenance]
-    auto = false
-[receive]
-    autoGC = false
-"""
+_SETTINGS = "[receive]\n    autoGC = false\n"
 
 
 @dataclass
@@ -53,16 +42,11 @@ class Bench:
         return self.top / "clone"
 
     def git(self, *args: str, cwd: Path | None = None) -> str:
-        done = subprocess.run(
-            ["git", *args], cwd=cwd or self.clone, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise SystemExit(f"git {' '.join(args)}: {done.stderr}")
-        return done.stdout.strip()
+        return git(cwd or self.clone, *args)
 
     @property
     def store(self) -> Store:
-        return Store(git.Repo.open(self.clone))
+        return Store(Repo.open(self.clone))
 
     def tasks(self) -> Iterator[tuple[str, str]]:
         """Workstream and task, of every card."""
@@ -102,7 +86,7 @@ class Bench:
         for name in ("bare", "guarded"):
             self.git("init", "-q", "--bare", "-b", "main", str(self.top / name))
             self.git("remote", "add", name, str(self.top / name))
-        hooks.install_server(git.Repo.open(self.top / "guarded"))
+        hooks.install_server(Repo.open(self.top / "guarded"))
         for name in ("bare", "guarded"):
             self.git("push", "-q", name, "main")
 
@@ -178,11 +162,7 @@ def main() -> None:
     parser.add_argument("--cards", type=int, default=500)
     parser.add_argument("--streams", type=int, default=8)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        top = Path(folder).resolve()
-        (top / "gitconfig").write_text(CONFIG)
-        os.environ.update(GIT_CONFIG_GLOBAL=str(top / "gitconfig"), GIT_CONFIG_NOSYSTEM="1")
-        os.environ["XDG_DATA_HOME"] = str(top / "data")
+    with workplace(_SETTINGS) as top:
         times = measure(top, args.cards, args.streams, args.rounds)
     print(f"a push on a plan of {args.cards} cards in {args.streams} workstreams, medians")
     print(f"{'':8} {'pushes':>6} {'bare':>8} {'guarded':>8} {'ratio':>6}")

@@ -1,127 +1,143 @@
 """What the commands that read take, against `git status` in the same repository, in the same turns.
 
-python -m bench.status                                   # the table of docs/performance.md
+python -m bench.status                      # the table of docs/performance.md
 python -m bench.status --cards 1000 --branches 8 --files 1500
 python -m bench.status --only unchanged,changed
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.measure import GITWAVES, HEAD, Row, Way, end, in_turns, row
-from bench.repository import Made, Size, sealed
+from bench.measure import GITWAVES, Table, Way, in_turns
+from bench.repository import Made, Size, options, size_of, workplace
 from gitwaves.model import Oid
 
 PARTS = ("unchanged", "changed", "warm", "cold")
 
 
-class Reads:
-    """One repository, and what is measured in it."""
+class Reader:
+    """What is run in one repository, and what is done to it before: one card changed, no cache."""
 
-    def __init__(self, made: Made, rounds: int) -> None:
+    def __init__(self, made: Made) -> None:
         self._made = made
-        self._rounds = rounds
         self._change = itertools.count()
         self._tree = Oid(made.git("rev-parse", "main^{tree}"))
-        self.rows: list[Row] = []
-        self.memory = 0
 
-    def _git(self) -> Way:
+    def git_status(self) -> Way:
+        """What all is compared to."""
         return Way(["git", "status"], self._made.path)
 
-    def _ours(self, *args: str, before: Callable[[], object] | None = None) -> Way:
+    def python(self) -> Way:
+        """The least that any Python takes."""
+        return Way([sys.executable, "-c", "pass"], self._made.path)
+
+    def ours(self, *args: str, before: Callable[[], object] | None = None) -> Way:
+        """A command of gitwaves."""
         return Way([GITWAVES, *args], self._made.path, before)
 
     def one_card(self) -> None:
         """Commits one changed card on a branch that is not checked out."""
         made, n = self._made, next(self._change)
-        branch = n % made.size.branches
-        per_branch = -(-made.size.cards // made.size.branches)
-        path, ref = made.card(branch, per_branch // 3), f"refs/heads/ws/S{branch}"
-        data = made.claimed(branch, per_branch // 3, self._tree).replace(
-            b"attempts: 1", f"attempts: {n + 2}".encode()
-        )
+        branch = n % len(made.streams())
+        path, ref = made.card(branch, made.next), f"refs/heads/ws/S{branch}"
+        data = made.claimed(branch, self._tree, attempts=n + 2)
         head = f"commit {ref}\ncommitter Bench <b@example.com> {1760000000 + n} +0000\n"
         body = f"data 6\nchange\nfrom {ref}^0\nM 100644 inline {path}\ndata {len(data)}\n"
         stream = (head + body).encode() + data + b"\ndone\n"
         made.git("fast-import", "--quiet", "--done", stdin=stream)
 
+    def edit(self) -> None:
+        """Changes one card in the working tree."""
+        made = self._made
+        text = made.git("show", "main:" + made.card(0, 0))
+        changed = text.replace("line 3 of", f"version {next(self._change)} of")
+        (made.path / made.card(0, 0)).write_text(changed + "\n")
+
+    def restore(self) -> None:
+        """Takes that back."""
+        self._made.git("checkout", "-q", "--", self._made.card(0, 0))
+
+    def settle(self) -> None:
+        """Has all pairs of branches merged, as `status` does by and by: only then it keeps an answer."""
+        self.ours("conflicts").once()
+
     def forget(self) -> None:
         """Deletes all caches."""
         shutil.rmtree(self._made.path / ".git" / "gitwaves", ignore_errors=True)
 
+
+class Parts:
+    """The parts of the table, each measured on its own."""
+
+    def __init__(self, reader: Reader, table: Table, rounds: int) -> None:
+        self._reader = reader
+        self._table = table
+        self._rounds = rounds
+        self.memory = 0  # KiB: the most of one process of ours
+
+    def _add(self, what: str, way: Way, base: Way, most: float | None = None) -> None:
+        self.memory = max(self.memory, way.memory)
+        self._table.add(what, way, base, most)
+
     def unchanged(self) -> None:
-        base, python = self._git(), Way([sys.executable, "-c", "pass"], self._made.path)
-        text, json = self._ours("status"), self._ours("status", "--json")
+        reader = self._reader
+        base, python = reader.git_status(), reader.python()
+        text, json = reader.ours("status"), reader.ours("status", "--json")
         in_turns([base, python, text, json], self._rounds * 3)
-        self._add("status, nothing changed", text, base, 1.0)
-        self._add("status, nothing changed, against `python -c pass`", text, python, 2.0)
-        self._add("status --json, nothing changed", json, base, None)
+        self._add("status, nothing changed", text, base, 1)
+        self._add("status, nothing changed, against `python -c pass`", text, python, 2)
+        self._add("status --json, nothing changed", json, base)
 
     def changed(self) -> None:
-        base, ours = self._git(), self._ours("status", before=self.one_card)
+        reader = self._reader
+        base, ours = reader.git_status(), reader.ours("status", before=reader.one_card)
         in_turns([base, ours], self._rounds)
-        self._add("status, one card changed", ours, base, 3.0)
+        self._add("status, one card changed", ours, base, 3)
 
     def warm(self) -> None:
-        made = self._made
-        card = made.path / made.card(0, 0)
-        text = card.read_text()
-
-        def edit() -> None:
-            card.write_text(text.replace("line 3 of", f"version {next(self._change)} of"))
-
-        base = self._git()
+        reader = self._reader
+        base = reader.git_status()
         ways = {
-            "next": self._ours("next", before=self.one_card),
-            "show": self._ours("show", "S0T1", before=self.one_card),
-            "check": self._ours("check", before=edit),
+            "next": reader.ours("next", before=reader.one_card),
+            "show": reader.ours("show", "S0T1", before=reader.one_card),
+            "check": reader.ours("check", before=reader.edit),
         }
         in_turns([base, *ways.values()], self._rounds)
-        card.write_text(text)
+        reader.restore()
         for name, way in ways.items():
-            self._add(f"{name}, one card changed", way, base, 3.0)
+            self._add(f"{name}, one card changed", way, base, 3)
 
     def cold(self) -> None:
-        base, ours = self._git(), self._ours("status", before=self.forget)
+        reader = self._reader
+        base, ours = reader.git_status(), reader.ours("status", before=reader.forget)
         in_turns([base, ours], max(2, self._rounds // 3))
-        self._add("status, cold (no cache)", ours, base, 30.0)
-
-    def _add(self, what: str, way: Way, base: Way, limit: float | None) -> None:
-        self.memory = max(self.memory, way.memory)
-        self.rows.append(row(what, way, base, limit))
-        print(self.rows[-1], flush=True)
+        self._add("status, no cache", ours, base, 30)
 
 
 def main() -> int:
-    """Measures, prints a table, and gives 1 where a ratio is above its limit."""
-    parser = argparse.ArgumentParser(description="What reading takes, against `git status`.")
-    parser.add_argument("--cards", type=int, default=Size.cards)
-    parser.add_argument("--branches", type=int, default=Size.branches)
-    parser.add_argument("--files", type=int, default=Size.files)
-    parser.add_argument("--rounds", type=int, default=9)
+    """Measures, prints a table, and gives 1 where a ratio is beyond its limit."""
+    parser = options("What reading takes, against `git status`.", 5, Size())
     parser.add_argument("--only", default=",".join(PARTS), help="parts (%(default)s)")
     parser.add_argument("--keep", type=Path, help="make the repository there, and use it again")
     args = parser.parse_args()
-    size = Size(args.cards, args.branches, args.files)
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        top = Path(folder).resolve()
-        sealed(top)
+    size = size_of(args)
+    with workplace() as top:
         path = args.keep or top / "repo"
         made = Made(path, size) if path.exists() else Made.make(path, size)
-        print(f"{size}\n{HEAD}")
-        reads = Reads(made, args.rounds)
+        table = Table(f"Reading: {size}; the base is `git status` where nothing else is said")
+        reader = Reader(made)
+        reader.settle()
+        parts = Parts(reader, table, args.rounds)
         for part in args.only.split(","):
-            getattr(reads, part)()
-    print(f"most memory of one process: {reads.memory / 1024:.0f} MiB")
-    return end(reads.rows)
+            getattr(parts, part)()
+    missed = table.end()
+    print(f"most memory of one process: {parts.memory / 1024:.0f} MiB")
+    return missed
 
 
 if __name__ == "__main__":

@@ -13,13 +13,12 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gitwaves.attempts import failure_text, news
+from gitwaves.attempts import failure_text, news, worked_in
 from gitwaves.claims import at_work, start
-from gitwaves.clients import SPAWNS
+from gitwaves.clients import SESSION, SPAWNS
 from gitwaves.dispatching import before_spawn, stream_of, take
 from gitwaves.errors import ExitCode, GitwavesError, NotReady, Untrusted, UsageError
 from gitwaves.git import Repo, Worktree
@@ -27,11 +26,10 @@ from gitwaves.guards import trespasses
 from gitwaves.model import Branch, State, TaskId
 from gitwaves.rulebook import Rules
 from gitwaves.store import Snapshot, Store
-from gitwaves.verifying import advance, note, verify
+from gitwaves.verifying import advance, verify
 from gitwaves.worktrees import place_for
 
 MOST_RETURNS = 5  # times that one session is sent back to work
-_SESSION = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)
 _PATCHED = re.compile(r"^\*\*\* (?:(?:Add|Update|Delete) File|Move to): (.+)$", re.MULTILINE)
 
 
@@ -153,9 +151,11 @@ def _others(store: Store, here: Worktree, path: Path) -> bool:
 def _before_end(store: Store, here: Worktree, session: str) -> str:
     assert here.branch is not None
     advance(store, here.branch)
-    task = at_work(store.snapshot(), here.branch)
+    snapshot = store.snapshot()
+    task = at_work(snapshot, here.branch)
     if task is None or not _may_return(store, task, session):
         return ""
+    worked_in(store, snapshot, task, session)  # it may have begun the task itself
     if fresh := news(store, store.progress(), task):
         return _say({"decision": "block", "reason": f"{task} is not done. {'. '.join(fresh)}"})
     try:
@@ -180,7 +180,7 @@ def _may_return(store: Store, task: TaskId, session: str) -> bool:
     with contextlib.suppress(OSError, ValueError):
         known, said = path.read_text().split()
         times = int(said) if known == session else 0
-    if times >= MOST_RETURNS or not _SESSION.fullmatch(session):
+    if times >= MOST_RETURNS or not SESSION.fullmatch(session):
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"{session} {times + 1}\n")
@@ -202,8 +202,7 @@ def _at_start(store: Store, here: Worktree, event: str, session: str) -> str:
             "`gitwaves next` says what can be started; `gitwaves start ID` starts it."
         )
     else:
-        if _SESSION.fullmatch(session) and snapshot.facts[task].tracking.session != session:
-            note(store, task, lambda t: replace(t, session=session))
+        worked_in(store, snapshot, task, session)
         text = (
             f"Task {task} is at work in this worktree. Read `gitwaves brief {task}` before anything "
             "else, keep to its boundary, commit, and run `gitwaves verify` until it passes."

@@ -12,18 +12,33 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from gitwaves.clients import BUILT_IN, GIVEN, Limits, Said, filled, overrides, read, settings
-from gitwaves.errors import GitwavesError, NotReady
+from gitwaves.clients import (
+    ASKED,
+    BUILT_IN,
+    GIVEN,
+    SESSION,
+    SHOWS,
+    Limits,
+    Said,
+    filled,
+    last_session,
+    overrides,
+    read,
+    settings,
+)
+from gitwaves.errors import GitError, GitwavesError, NotReady
 from gitwaves.files import write_file
 from gitwaves.gitcall import clean_env
 from gitwaves.model import Profile, TaskId
-from gitwaves.processes import alive, marked, spawn, stop_tree
+from gitwaves.processes import RUN, alive, marked, said_by, spawn, stop_tree
 from gitwaves.receipts import read_json
 from gitwaves.store import Snapshot, Store
+from gitwaves.unfinished import release
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +97,10 @@ def run_agent(
     start = log.stat().st_size if log.exists() else 0
     note = _note(store, task)
     note.parent.mkdir(parents=True, exist_ok=True)
-    _end_orphan(note)
+    _end_orphan(store, note)
     _stop_file(store, task).unlink(missing_ok=True)  # it was meant for one that ended before
     known = {"marker": marker, "runner": os.getpid(), "started": time.time(), "log": str(log)}
+    known["worktree"] = str(worktree)
     # before it is started: whatever is killed now, the agent can be found
     write_file(note, json.dumps({**known, "from": start, "client": profile.client}).encode())
     how = ""
@@ -105,16 +121,23 @@ def run_agent(
             stop_tree(process, marker, grace=(1.0, 1.0))
         return Ended(how or f"exit {process.returncode}", read(profile.client, _tail(log, start)))
     finally:
+        _leave_free(store, known)
         note.unlink(missing_ok=True)
         _stop_file(store, task).unlink(missing_ok=True)
 
 
-def _end_orphan(note: Path) -> None:
+def _end_orphan(store: Store, note: Path) -> None:
     """Ends the agent that a killed runner left at work: two would work on one task."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        marker = str(json.loads(note.read_bytes())["marker"])
-        if marked(marker):
-            _sweep(marker)
+        held = json.loads(note.read_bytes())
+        _sweep(str(held["marker"]))
+        _leave_free(store, held)
+
+
+def _leave_free(store: Store, held: Mapping[str, Any]) -> None:
+    """Frees an agent's worktree, once all its processes are gone, of what its git had locked."""
+    with contextlib.suppress(GitError, ValueError, KeyError, TypeError):
+        release(store.repo, Path(held["worktree"]), float(held["started"]))
 
 
 def orphans(store: Store) -> dict[TaskId, Said]:
@@ -129,6 +152,7 @@ def orphans(store: Store) -> dict[TaskId, Said]:
             if alive(int(held["runner"])):
                 continue
             _sweep(str(held["marker"]))
+            _leave_free(store, held)
             said = read(str(held["client"]), _tail(Path(held["log"]), int(held["from"])))
             found[TaskId(note.stem)] = said
         except (OSError, ValueError, KeyError, TypeError):
@@ -220,6 +244,26 @@ def open_client(
     return argv, {**env, "GITWAVES_TASK": task, "PWD": str(worktree)}, session
 
 
+def launched_by_run() -> bool:
+    """Whether `run` launched the client that calls us: it hears the session from what that prints."""
+    return RUN in os.environ
+
+
+def session_here(worktree: Path) -> str | None:
+    """The session of a client in which this command is run in a worktree; None where nobody can tell.
+
+    Of opencode, which does not name it, it is the one that was last at work there: it waits for us.
+    """
+    shown = [name for name in SHOWS if os.environ.get(name)]
+    if launched_by_run() or len(shown) != 1:  # more: one client runs in another
+        return None
+    if shown == ["OPENCODE"]:
+        session = last_session(said_by(ASKED, worktree), str(worktree))
+    else:
+        session = os.environ[shown[0]]
+    return session if session and SESSION.fullmatch(session) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Working:
     """An agent that is at work here, as far as one can look over its shoulder."""
@@ -284,6 +328,7 @@ def stop_agent(store: Store, task: TaskId) -> None:
             time.sleep(0.1)
         raise GitwavesError(f"the agent of {task} does not stop", "see `gitwaves logs`")
     _sweep(marker)
+    _leave_free(store, held)
     note.unlink(missing_ok=True)
 
 

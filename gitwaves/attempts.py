@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -9,10 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gitwaves.agents import profile_for, run_agent, stop_wanted
+from gitwaves.agents import launched_by_run, profile_for, run_agent, session_here, stop_wanted
 from gitwaves.brief import brief
 from gitwaves.claims import at_work, fail, start
-from gitwaves.clients import Said
+from gitwaves.clients import SESSION, Said
 from gitwaves.errors import Conflict, GitwavesError, NotReady, Refused
 from gitwaves.files import write_file
 from gitwaves.lessons import taught
@@ -347,9 +348,31 @@ class Work:
 
 
 def hand_over(store: Store, snapshot: Snapshot, task: TaskId, agent: str) -> None:
-    """Records who works on a task from now on, where another began it."""
+    """Records who works on a task from now on, where another began it in a session of its own."""
     if snapshot.facts[task].tracking.agent != noted(agent):
-        note(store, task, lambda t: replace(t, agent=noted(agent)))
+        note(store, task, lambda t: replace(t, agent=noted(agent), session=None))
+
+
+def worked_in(store: Store, snapshot: Snapshot, task: TaskId, session: str) -> None:
+    """Records the session in which a task is worked on, where its card does not name it yet."""
+    known = snapshot.facts[task].tracking.session == session
+    if not known and SESSION.fullmatch(session) and not launched_by_run():
+        with contextlib.suppress(GitwavesError):  # what we were called for is worth more
+            note(store, task, lambda t: replace(t, session=session))
+
+
+def note_session(store: Store) -> None:
+    """Records the session that calls us, on the card of the task that is at work where it does.
+
+    A client that somebody opened by hand may have no hooks that tell it.
+    """
+    here = store.repo.here()
+    session = session_here(here.path) if here else None
+    if here is None or here.branch is None or session is None:
+        return
+    snapshot = store.snapshot()
+    if task := at_work(snapshot, here.branch):
+        worked_in(store, snapshot, task, session)
 
 
 def record(

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
 from gitwaves.graph import Graph
-from gitwaves.model import Batch, BatchId, Branch, Cards, Schedule, Task
+from gitwaves.model import Batch, BatchId, Branch, Cards, Schedule, Task, TaskId
 
 UNBATCHED = BatchId("(none)")  # not a name: for tasks that the author forgot, which is a finding
 _Levels = list[list[int]]
@@ -26,6 +27,13 @@ def schedule(cards: Cards, graph: Graph) -> Schedule:
     Raises:
         CycleError: the plan cannot be put in order.
     """
+    plan: Schedule | None = cards.memo.get("schedule")
+    if plan is None:
+        plan = cards.memo["schedule"] = _schedule(cards, graph)
+    return plan
+
+
+def _schedule(cards: Cards, graph: Graph) -> Schedule:
     live = {graph.number[t.id]: t for t in cards.tasks.values() if t.cancelled is None}
     authored = any(task.batch is not None for task in live.values())
     waves = _authored(cards, graph, live) if authored else _computed(cards, graph, live)
@@ -33,15 +41,38 @@ def schedule(cards: Cards, graph: Graph) -> Schedule:
         Batch(name, tuple(tuple(live[n].id for n in wave) for wave in levels))
         for name, levels in waves.items()
     )
-    return Schedule(
-        batches=batches,
-        barrier=authored if cards.config.dispatch is None else cards.config.dispatch == "batches",
-        authored=authored,
-        batch_of={task: batch.id for batch in batches for task in batch.tasks},
-        wave_of={
-            task: k for batch in batches for k, wave in enumerate(batch.waves, 1) for task in wave
-        },
-    )
+    barrier = authored if cards.config.dispatch is None else cards.config.dispatch == "batches"
+    return Schedule(batches, barrier, authored)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What a plan is computed from besides its graph, by number: so that no card has to be opened."""
+
+    tasks: tuple[int, ...]
+    cancelled: frozenset[int]
+    estimates: tuple[int, ...]  # seconds; 0 for what is no task
+    unknown: Mapping[int, tuple[str, ...]]  # what tasks need and no card is called
+
+
+def columns_of(cards: Cards, graph: Graph) -> Columns:
+    """The columns of a plan, by the numbers of its graph."""
+    columns: Columns | None = cards.memo.get("columns")
+    if columns is None:
+        columns = cards.memo["columns"] = _columns_of(cards, graph)
+    return columns
+
+
+def _columns_of(cards: Cards, graph: Graph) -> Columns:
+    numbered = {n: cards.tasks[TaskId(t)] for n, t in enumerate(graph.nodes) if t in cards.tasks}
+    estimates = [0] * len(graph.nodes)
+    unknown = {}
+    for n, task in numbered.items():
+        estimates[n] = estimate(cards, task)
+        if strange := tuple(need for need in task.depends_on if need not in graph.number):
+            unknown[n] = strange
+    cancelled = frozenset(n for n, task in numbered.items() if task.cancelled is not None)
+    return Columns(tuple(numbered), cancelled, tuple(estimates), unknown)
 
 
 def estimate(cards: Cards, task: Task) -> int:

@@ -10,14 +10,15 @@ import contextlib
 import hashlib
 import marshal
 import os
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+from zlib import crc32
 
 MAX_BYTES = 64 << 20  # kept in one folder; beyond it only what this process used stays
 _MAX_FILES = 8
 _DIGEST = 16  # bytes
+UNKNOWN = object()
 
 
 def key_of(*parts: bytes) -> bytes:
@@ -27,6 +28,46 @@ def key_of(*parts: bytes) -> bytes:
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
     return digest.digest()
+
+
+def kept_at(path: Path, key: bytes) -> Any:
+    """The value that was kept in a file of its own under a key; None where there is none."""
+    with contextlib.suppress(OSError, ValueError, EOFError, TypeError):
+        if path.is_file():  # a pipe would be waited for
+            data = memoryview(path.read_bytes())
+            if crc32(data[4:]) == int.from_bytes(data[:4], "big"):
+                known, value = marshal.loads(data[4:])
+                return value if known == key else None
+    return None
+
+
+def keep_at(path: Path, key: bytes, value: Any) -> None:
+    """Keeps a plain value in a file of its own; does nothing where that cannot be done."""
+    with contextlib.suppress(OSError, ValueError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = marshal.dumps((key, value))
+        with draft(path) as file:
+            file.write(crc32(data).to_bytes(4, "big") + data)
+
+
+def keep_newest(folder: Path, count: int) -> None:
+    """Removes all but the newest files of a folder, what kills left there too."""
+    with contextlib.suppress(OSError):
+        for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)[:-count]:
+            old.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def draft(path: Path) -> Iterator[BinaryIO]:
+    """A file that gets its name when it is whole."""
+    name = path.with_name(f"new-{os.urandom(8).hex()}")
+    try:
+        with name.open("xb") as file:
+            yield file
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
 
 
 class Cache:
@@ -46,16 +87,26 @@ class Cache:
 
     def value(self, key: bytes, make: Callable[[], Any]) -> Any:
         """The value of a key; `make` gives it where it is not known yet."""
+        value = self.known(key)
+        if value is UNKNOWN:
+            value = make()
+            self.add(key, value)
+        return value
+
+    def known(self, key: bytes) -> Any:
+        """The value of a key, or `UNKNOWN`."""
         if self._read is None:
             self._read = self._load()
         data = self._used.get(key) or self._read.get(key)
-        if data is not None:
-            self._used[key] = data
-            return marshal.loads(data)
-        value = make()
-        with contextlib.suppress(ValueError):  # something that is not plain is not kept
+        if data is None:
+            return UNKNOWN
+        self._used[key] = data
+        return marshal.loads(data)
+
+    def add(self, key: bytes, value: Any) -> None:
+        """Notes the value of a key; one that is not plain is not kept."""
+        with contextlib.suppress(ValueError):
             self._new[key] = self._used[key] = marshal.dumps(value)
-        return value
 
     def save(self) -> None:
         """Writes what is new; does nothing where that cannot be done."""
@@ -70,11 +121,9 @@ class Cache:
                 if sum(map(len, entries.values())) > MAX_BYTES:
                     entries = self._used
             data = marshal.dumps(entries)
-            handle, name = tempfile.mkstemp(dir=self._folder, prefix="new-")
-            with open(handle, "wb") as file:
+            kept = self._folder / key_of(data).hex()
+            with draft(kept) as file:
                 file.write(hashlib.blake2b(data, digest_size=_DIGEST).digest() + data)
-            kept = Path(name).with_name(key_of(data).hex())
-            os.replace(name, kept)
             if joins:
                 for old in self._files:
                     if old != kept:

@@ -47,6 +47,7 @@ from gitwaves.model import (
     seconds,
 )
 from gitwaves.resources import schema_files, schema_text
+from gitwaves.schemas import Fits, fits
 from gitwaves.yamlfile import Document
 
 if TYPE_CHECKING:
@@ -145,12 +146,17 @@ def is_card(path: str) -> bool:
 
 
 @lru_cache(maxsize=1 << 15)
-def load_card(data: bytes, path: str, *, kept: bool = True) -> Card:
-    """Reads the card of a task or merge point; the folder says which.
+def load_card(data: bytes, path: str) -> Card:
+    """Reads the card of a task or merge point, and keeps what was read; the folder says which."""
+    return _card(data, path, kept=True)
 
-    Args:
-        kept: whether the cache is to know what was read; else the caller keeps it in a better way.
-    """
+
+def read_card(data: bytes, path: str) -> Card:
+    """Reads a card as `load_card` does, for a caller that keeps it in a better way."""
+    return _card(data, path, kept=False)
+
+
+def _card(data: bytes, path: str, *, kept: bool) -> Card:
     spec_half, tracking_half = split(data)
     folder, name = path.split("/")[-2:]
     kind = "merge-point" if folder == POINTS_DIR else "task"
@@ -174,7 +180,8 @@ def load_card(data: bytes, path: str, *, kept: bool = True) -> Card:
     tracking: Tracking | None = None
     if tracking_half.strip():
         line = spec_half.count(b"\n") + 2
-        tracking, found = load_tracking(tracking_half, path, first_line=line, kept=kept)
+        read = load_tracking if kept else _tracking
+        tracking, found = read(tracking_half, path, first_line=line, kept=kept)
         findings += found
     elif not bad:
         findings.append(_warning(path, "no tracking half; `gitwaves check --fix` adds it"))
@@ -186,6 +193,12 @@ def load_tracking(
     data: bytes, path: str, *, first_line: int = 1, kept: bool = True
 ) -> tuple[Tracking | None, tuple[Finding, ...]]:
     """Reads a tracking half; None where it cannot be understood, and the findings say why."""
+    return _tracking(data, path, first_line=first_line, kept=kept)
+
+
+def _tracking(
+    data: bytes, path: str, *, first_line: int, kept: bool
+) -> tuple[Tracking | None, tuple[Finding, ...]]:
     kind = "merge-point" if path.split("/")[-2:][0] == POINTS_DIR else "task"
     document = _read(data, path, kind, part="tracking", first_line=first_line, kept=kept)
     findings = document.findings
@@ -433,7 +446,10 @@ _kept: Cache | None = None
 def own_version() -> bytes:
     """What a reading depends on besides the bytes read: this very code."""
     said = [__version__]
-    names = ("cards", "halves", "model", "shelf", "yamlbuild", "yamlfile")
+    names = (
+        *("batches", "cards", "facts", "graph", "halves", "model", "schemas", "shelf", "state"),
+        *("yamlbuild", "yamlfile", "yamlplain"),
+    )
     own = (Path(__file__).with_name(f"{name}.py") for name in names)
     for path in (*own, *schema_files()):
         stat = path.stat()
@@ -476,7 +492,19 @@ def _validator(kind: str, part: str) -> Validator:
             if len(different) < len(items):
                 yield ValidationError(f"{items!r} has non-unique elements")
 
-    schema = json.loads(schema_text(f"{kind}.schema.json"))
+    checker: Validator = extended(Draft202012Validator, {"uniqueItems": unique})(
+        _schema(kind, part)
+    )
+    return checker
+
+
+@cache
+def _fits(kind: str, part: str) -> Fits:
+    return fits(_schema(kind, part))
+
+
+def _schema(kind: str, part: str) -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads(schema_text(f"{kind}.schema.json"))
     if part:
         inner = schema["properties"][part]
         schema = {
@@ -486,8 +514,7 @@ def _validator(kind: str, part: str) -> Validator:
             "required": [part],
             "additionalProperties": False,
         }
-    checker: Validator = extended(Draft202012Validator, {"uniqueItems": unique})(schema)
-    return checker
+    return schema
 
 
 def _violations(document: Document, path: str, kind: str, part: str) -> list[Finding]:
@@ -499,7 +526,8 @@ def _violations(document: Document, path: str, kind: str, part: str) -> list[Fin
             return []
         return [_error(path, f"not a {kind.replace('-', ' ')}: a mapping of keys is expected")]
     findings = []
-    errors: Iterable[Any] = _validator(kind, part).iter_errors(document.value)
+    known_good = _fits(kind, part)(document.value)
+    errors: Iterable[Any] = () if known_good else _validator(kind, part).iter_errors(document.value)
     for violation in errors:
         where = _where(violation.absolute_path)
         if violation.validator in {"additionalProperties", "unevaluatedProperties"}:

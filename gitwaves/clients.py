@@ -74,6 +74,12 @@ BUILT_IN: Mapping[str, Profile] = {
     ),
 }  # fmt: skip
 
+# What shows a command which client runs it. Claude Code and Codex name their session so; opencode says
+# only that it is there, and is to be asked for its sessions.
+SHOWS = ("CLAUDE_CODE_SESSION_ID", "CODEX_THREAD_ID", "OPENCODE")
+ASKED = ("opencode", "session", "list", "--format", "json", "--max-count", "100")
+SESSION = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)  # the id of one
+
 # The file that each reads of a repository by itself, wherever it is opened.
 MEMORY: Mapping[str, str] = {
     "claude": "CLAUDE.md",
@@ -326,6 +332,23 @@ def _line(value: object) -> str:
     """The first line of a text, for one line of a screen."""
     lines = [line.strip() for line in str(value or "").splitlines() if line.strip()]
     return lines[0][:200] if lines else ""
+
+
+def last_session(listed: str, worktree: str) -> str | None:
+    """The session that was last at work in a worktree, of a list that opencode printed; None: none was.
+
+    >>> last_session('[{"id": "ses_1", "directory": "/w/a", "updated": 7}]', "/w")
+    'ses_1'
+    """
+    try:
+        found = [
+            (float(one["updated"]), str(one["id"]))
+            for one in json.loads(listed)
+            if f"{one['directory']}/".startswith(f"{worktree}/")
+        ]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return None  # of a version nobody has seen
+    return max(found, default=(0.0, None))[1]
 
 
 # --- settings of one run -----------------------------------------------------------------------

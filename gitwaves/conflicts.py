@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
-from gitwaves.caches import Cache, key_of
+from gitwaves.caches import UNKNOWN, Cache, key_of
 from gitwaves.errors import GitError
-from gitwaves.git import Repo
+from gitwaves.git import Repo, admin_dir
+from gitwaves.gitenv import at_once
 from gitwaves.graph import graph_of
 from gitwaves.layout import fit, oneline
 from gitwaves.model import ROOT, Branch, Oid, PointId, Status, TaskId, Verdict, natural
@@ -31,6 +30,7 @@ UNNAMED = "(not named by git)"
 _PER_PROCESS = 100  # pairs: fewer are not worth a process, more could fill what is written to
 _MEMORY, _ENOUGH = Path("/dev/shm"), 1 << 30  # bytes that must be free there
 _AT_ONCE = 150  # pairs that one `status` merges, in a tenth of a second or so; the next one goes on
+_MATTERS = (b"git version", b"merge.", b"diff.")  # of what git says of itself and its settings
 Pair = tuple[Oid, Oid]
 
 
@@ -102,15 +102,11 @@ def in_flight(store: Store, snapshot: Snapshot) -> dict[Branch, Oid]:
     return {
         branch: ahead[branch]
         for branch in sorted(ahead, key=natural)
-        if ahead[branch] in unlanded and repo.code_tree(ahead[branch]) != code
+        if ahead[branch] in unlanded and repo.code_commit(ahead[branch])[1] != code
     }
 
 
 # --- merging ---
-
-
-class _Unknown(Exception):
-    """A pair that was not merged yet."""
 
 
 def conflicts_of(
@@ -124,37 +120,45 @@ def conflicts_of(
         GitError: git failed.
     """
     cache = Cache(repo.state_dir / "merges")
-    how = _how_git_merges(repo)
-
-    def known(pair: Pair) -> tuple[str, ...] | None:
-        def missing() -> None:
-            raise _Unknown
-
-        try:
-            files: tuple[str, ...] = cache.value(key_of(how, *map(str.encode, pair)), missing)
-        except _Unknown:
-            return None
-        return files
-
-    found = {pair: known(pair) for pair in pairs}
-    todo = [pair for pair, files in found.items() if files is None][:at_most]
-    for pair, files in zip(todo, _merge(repo, todo), strict=True):
-        found[pair] = files
-        cache.value(key_of(how, *map(str.encode, pair)), partial(tuple, files))
+    how = _how_git_merges(repo, cache)
+    # State commits merge as the code that they stand on: what only they do makes no pair anew.
+    code = {tip: repo.code_commit(tip)[0] for tip in dict.fromkeys(chain.from_iterable(pairs))}
+    keys = {(a, b): key_of(b"".join((how, code[a].encode(), code[b].encode()))) for a, b in pairs}
+    found = {pair: cache.known(key) for pair, key in keys.items()}
+    todo = [pair for pair, files in found.items() if files is UNKNOWN][:at_most]
+    for (a, b), files in zip(
+        todo, _merge(repo, [(code[a], code[b]) for a, b in todo]), strict=True
+    ):
+        found[a, b] = files
+        cache.add(keys[a, b], files)
     cache.save()
-    return [found[pair] for pair in pairs]
+    repo.keep_told()
+    return [None if (files := found[pair]) is UNKNOWN else files for pair in pairs]
 
 
-def _how_git_merges(repo: Repo) -> bytes:
+def _how_git_merges(repo: Repo, cache: Cache) -> bytes:
     """All that a merge depends on beside the two commits."""
-    said = [repo.git("version")]
-    said.append(repo.try_git("config", "--get-regexp", r"^(merge|diff)\.").stdout.decode("latin-1"))
+    asked = at_once(("version",), (f"--git-dir={repo.common}", "config", "--list", "-z")) or []
+    said = [e for out in asked for e in out.split(b"\0") if e.startswith(_MATTERS)]
     if repo.top is not None:
-        said.append(repo.git("ls-files", "-s", "--", ":(glob)**/.gitattributes", cwd=repo.top))
+        said.append(_attributes(repo, repo.top, cache))
     for path in (repo.common / "info" / "attributes", (repo.top or repo.common) / ".gitattributes"):
         with contextlib.suppress(OSError):
-            said.append(path.read_bytes().decode("latin-1"))
-    return key_of(*(text.encode() for text in said))
+            said.append(path.read_bytes())
+    return key_of(*said)
+
+
+def _attributes(repo: Repo, top: Path, cache: Cache) -> bytes:
+    """The files of attributes in an index: looked for again only when that was written anew."""
+    admin = admin_dir(top)
+    index = (admin or repo.common) / "index"
+    stat = str(index.stat() if index.exists() else None).encode()
+
+    def look() -> bytes:
+        args = ("ls-files", "-s", "--", ":(glob)**/.gitattributes")
+        return repo.git(*args, cwd=top, env={"GIT_LITERAL_PATHSPECS": "0"}).encode()
+
+    return bytes(cache.value(key_of(b"index", stat), look))
 
 
 def _merge(repo: Repo, pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
@@ -162,7 +166,7 @@ def _merge(repo: Repo, pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
     parts = [pairs[k : k + _PER_PROCESS] for k in range(0, len(pairs), _PER_PROCESS)]
     if len(parts) < 2:
         return [files for part in parts for files in _batch(repo, part)]
-    from concurrent.futures import ThreadPoolExecutor  # slow to import, and seldom needed
+    from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         return [files for found in pool.map(partial(_batch, repo), parts) for files in found]
@@ -174,6 +178,8 @@ def _batch(repo: Repo, pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
     The trees and files that it writes go to a folder that is thrown away, not into the repository:
     none of them is synced to the disk, which would take longer than all the merging.
     """
+    import tempfile  # slow to import, as the others here, and seldom needed
+
     with tempfile.TemporaryDirectory(dir=_scratch(repo), prefix="gitwaves-merging-") as name:
         folder = Path(name)
         (folder / "info").mkdir()
@@ -197,6 +203,8 @@ def _batch(repo: Repo, pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
 
 def _scratch(repo: Repo) -> Path:
     """Where thousands of small files are best written and removed: in memory, where there is such."""
+    import shutil
+
     with contextlib.suppress(OSError):
         if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ENOUGH:
             return _MEMORY
@@ -253,11 +261,6 @@ class _Owners:
         self._history: History | None = None
         self._reached: dict[Oid, frozenset[Oid]] = {}
         self._commits: dict[TaskId, frozenset[Oid]] | None = None
-        self._begun: defaultdict[Branch, list[TaskId]] = defaultdict(list)
-        for task, fact in snapshot.facts.items():
-            begun = fact.tracking.status is not Status.PLANNED and not fact.landed
-            if begun and task in snapshot.cards.tasks:
-                self._begun[snapshot.cards.branch_of(TaskId(task))].append(TaskId(task))
 
     def part(self, branch: Branch, tip: Oid, files: Iterable[str]) -> Part:
         """One side of a collision."""
@@ -273,7 +276,7 @@ class _Owners:
             by_file[file] = tuple(sorted({t for t in owners if t is not None}, key=natural))
         tasks = {task for named in by_file.values() for task in named}
         # a file may have been changed under a name that it had before
-        whose = tasks or set(self._begun[branch])
+        whose = tasks or set(self._begun(branch))
         return Part(branch, tuple(sorted(whose, key=natural)), by_file)
 
     def _commits_of_all(self) -> History:
@@ -306,8 +309,17 @@ class _Owners:
         ]
         if held:
             return min(held)[1]
-        begun = sorted(self._begun[branch], key=natural)
+        begun = self._begun(branch)
         return next((t for t in begun if self._status(t) is not Status.DONE), None)
+
+    def _begun(self, branch: Branch) -> list[TaskId]:
+        """The tasks of a branch that are begun, or done, and not on trunk; in natural order."""
+        facts = self._snapshot.facts
+        return [
+            task
+            for task in self._snapshot.cards.tasks_on(branch)
+            if facts[task].tracking.status is not Status.PLANNED and not facts[task].landed
+        ]
 
     def _verified(self) -> dict[TaskId, Oid]:
         """The verified commits of what is done and not on trunk."""

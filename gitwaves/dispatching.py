@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gitwaves.claims import at_work
+from gitwaves.clients import SESSION
 from gitwaves.errors import NotReady
 from gitwaves.exporting import members
 from gitwaves.model import Cards, State, TaskId, Workstream, natural
@@ -25,7 +26,6 @@ from gitwaves.store import Snapshot, Store
 
 PATIENCE = 120.0  # seconds that a worktree may take to be asked for
 _WORD = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*")
-_SESSION = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)
 
 
 def stream_of(cards: Cards, agent: str) -> Workstream | None:
@@ -76,7 +76,7 @@ def _task_for(store: Store, snapshot: Snapshot, stream: Workstream, prompt: str)
 
 
 def _path(store: Store, session: str) -> Path | None:
-    if not _SESSION.fullmatch(session):
+    if not SESSION.fullmatch(session):
         return None
     return store.repo.state_dir / "agents" / f"{session}.spawn"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import tempfile
 from pathlib import Path
 
 
@@ -16,6 +15,8 @@ def write_file(path: Path, data: bytes, *, scratch: Path | None = None) -> None:
         scratch: where a kill may leave an unfinished file; default: beside it. Where that is on
             another file system, beside it all the same.
     """
+    import tempfile  # slow to import, and nothing is written where all is only read
+
     handle, name = tempfile.mkstemp(dir=scratch or path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

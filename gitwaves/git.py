@@ -10,9 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import shlex
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -52,12 +50,13 @@ class Repo(Checkouts):
         Raises:
             GitwavesError: there is none, or Git refuses to use it.
         """
-        if shutil.which("git") is None:
-            raise GitwavesError("git is not installed", "install Git 2.39 or newer")
         if not start.is_dir():
             raise GitwavesError(f"no such folder: {start}")
         args = ["rev-parse", "--path-format=absolute", "--git-common-dir", "--is-bare-repository"]
-        done = run_git(["-C", str(start), *args], check=False)
+        try:
+            done = run_git(["-C", str(start), *args], check=False)
+        except FileNotFoundError:
+            raise GitwavesError("git is not installed", "install Git 2.39 or newer") from None
         found_bare = b"safe.bareRepository" in done.stderr
         if found_bare:
             done = run_git(["-C", str(start), *BARE_OK, *args], check=False)
@@ -127,6 +126,8 @@ class Repo(Checkouts):
 
     def clone_id(self) -> str:
         """A random id of this clone; names no host."""
+        import secrets  # slow to import, and seldom needed
+
         path = self.state_dir / "clone"
         with self.lock():
             with contextlib.suppress(FileNotFoundError):

@@ -80,7 +80,9 @@ class Database:
             return known
         found = self._objects.read(oid)
         if found and found[0] == "commit":
-            return self._entries(parse_commit(found[1]).tree)
+            entries = self._entries(parse_commit(found[1]).tree)
+            self._trees[oid] = entries
+            return entries
         if not found or found[0] != "tree":
             return {}
         if len(self._trees) > 4096:
@@ -120,6 +122,10 @@ class Database:
         entry = self.at(tree, path)
         return self.blob(entry.oid) if entry and entry.mode.startswith("100") else None
 
+    def partial(self) -> bool:
+        """Whether this clone fetches objects when they are asked for."""
+        return self._objects.partial()
+
     def bring(self, commits: Iterable[Oid], path: str) -> None:
         """Fetches in one go what a partial clone lacks of the folder `path` in some commits.
 
@@ -128,6 +134,23 @@ class Database:
         """
         found = (self.at(commit, path) for commit in commits)
         self._objects.bring(entry.oid for entry in found if entry is not None and entry.is_tree)
+
+    def read_ahead(self, oids: Iterable[Oid], *below: str) -> None:
+        """Reads objects that are about to be asked for, in one go; below commits or trees, paths.
+
+        With `below`, what stands at each of these steps: `read_ahead(commits, "a", "b")` reads the
+        commits, their trees, `a` in each, and `a/b`.
+
+        Raises:
+            GitError: an object is damaged.
+        """
+        now = list(oids)
+        self._objects.read_ahead(now)
+        roots = (commit.tree for oid in now if (commit := self.commit(oid)) is not None)
+        self._objects.read_ahead(roots)
+        for name in below:
+            now = [e.oid for oid in now if (e := self._entries(oid).get(name)) is not None]
+            self._objects.read_ahead(now)
 
     def is_shallow(self) -> bool:
         """Whether the history here ends before it began."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gitwaves.caches import UNKNOWN, Cache, key_of
 from gitwaves.errors import GitError
 from gitwaves.git_database import Database
 from gitwaves.gitcall import failed
@@ -22,6 +23,13 @@ class Merged:
     conflicts: tuple[str, ...] = ()
 
 
+_SHORT = 200  # commits: longer lists are not kept
+
+
+class _Untold(Exception):
+    """Git gave no answer."""
+
+
 class History(Database):
     """A repository as a history; what is a function of object ids is asked once."""
 
@@ -29,8 +37,8 @@ class History(Database):
         super().__init__(common)
         self.top = top  # of the worktree that the command was called in; None in a bare repository
         self._code_trees: dict[Oid, Oid] = {}
-        self._bases: dict[tuple[Oid, Oid], tuple[Oid, ...]] = {}
-        self._unreached: dict[tuple[frozenset[Oid], frozenset[Oid]], frozenset[Oid]] = {}
+        # what is told here is a function of object ids and of where history is cut off
+        self._told = Cache(common / "gitwaves" / "history")
         self._lists: dict[tuple[str, ...], tuple[Oid, ...]] = {}
 
     def resolve(self, rev: str) -> Oid | None:
@@ -76,20 +84,39 @@ class History(Database):
         """Every best common ancestor; none for unrelated histories."""
         if one == other:
             return (one,)
-        known = self._bases.get((one, other))
-        if known is None:
+
+        def ask() -> tuple[str, ...]:
             done = self.try_git("merge-base", "--all", one, other)
-            known = tuple(Oid(line) for line in done.stdout.decode().split())
-            self._bases[one, other] = known
-        return known
+            if done.returncode not in {0, 1}:  # it could not tell: that is not kept
+                raise _Untold
+            return tuple(done.stdout.decode().split())
+
+        try:
+            return tuple(map(Oid, self._told.value(self._key("bases", one, other), ask)))
+        except _Untold:
+            return ()
+
+    def _key(self, *question: str) -> bytes:
+        shallow = self.common / "shallow"  # a fetch may move where history is cut off
+        cut = shallow.read_bytes() if shallow.is_file() else b""
+        return key_of(cut, *(part.encode(errors="surrogateescape") for part in question))
+
+    def keep_told(self) -> None:
+        """Keeps what history was asked, for the processes to come."""
+        self._told.save()
 
     def rev_list(self, *args: str, paths: Sequence[str] = ()) -> tuple[Oid, ...]:
         """The commits of a range given by object ids, in the order `git rev-list` gives them."""
-        key = (*args, "--", *paths)
-        known = self._lists.get(key)
+        question = (*args, "--", *paths)
+        known = self._lists.get(question)
         if known is None:
-            known = tuple(Oid(line) for line in self.git("rev-list", *key).splitlines())
-            self._lists[key] = known
+            key = self._key("list", *question)
+            told = self._told.known(key)
+            if told is UNKNOWN:
+                told = tuple(self.git("rev-list", *question).splitlines())
+                if len(told) <= _SHORT:
+                    self._told.add(key, told)
+            known = self._lists[question] = told
         return known
 
     def missing_from(self, commits: Iterable[Oid], tips: Iterable[Oid]) -> set[Oid]:
@@ -98,13 +125,16 @@ class History(Database):
         here = {oid for oid in wanted if self.commit(oid) is not None}
         if not here:
             return wanted
-        key = (frozenset(here), frozenset(tips))
-        known = self._unreached.get(key)
-        if known is None:
-            given = "\n".join([*here, *(f"^{tip}" for tip in key[1])]) + "\n"
-            out = self.git("rev-list", "--stdin", stdin=given.encode())
-            known = self._unreached[key] = frozenset(here & {Oid(x) for x in out.splitlines()})
-        return (wanted - here) | known
+        heads = sorted(set(tips))
+        keys = {oid: self._key("reached", oid, *heads) for oid in here}
+        reached = {oid: self._told.known(key) for oid, key in keys.items()}
+        if asked := [oid for oid, known in reached.items() if known is UNKNOWN]:
+            given = "\n".join([*asked, *(f"^{tip}" for tip in heads)]) + "\n"
+            out = set(self.git("rev-list", "--stdin", stdin=given.encode()).splitlines())
+            for oid in asked:
+                reached[oid] = oid not in out
+                self._told.add(keys[oid], reached[oid])
+        return (wanted - here) | {oid for oid in here if not reached[oid]}
 
     def children(self, commits: Iterable[Oid], tips: Iterable[Oid]) -> dict[Oid, list[Oid]]:
         """The commits, in the histories of `tips`, that have one of `commits` as a parent."""
@@ -152,6 +182,25 @@ class History(Database):
             new = hashlib.sha1 if len(commit) == 40 else hashlib.sha256
             known = self._code_trees[commit] = Oid(new(head + data).hexdigest())
         return known
+
+    def code_commit(self, commit: Oid) -> tuple[Oid, Oid]:
+        """The last commit on the way back from `commit` that changed code, and its code tree.
+
+        What follows it is state.
+        """
+
+        def walk() -> tuple[Oid, Oid]:
+            here = commit
+            while len(parents := self.require_commit(here).parents) == 1:
+                if self.commit(parents[0]) is None:  # where a shallow clone ends
+                    break
+                if self.code_tree(parents[0]) != self.code_tree(here):
+                    break
+                here = parents[0]
+            return here, self.code_tree(here)
+
+        code, tree = self._told.value(self._key("code", commit), walk)
+        return Oid(code), Oid(tree)
 
     def merge_trees(self, ours: Oid, theirs: Oid) -> Merged:
         """Merges two commits in memory, as `git merge` would; no worktree is involved.

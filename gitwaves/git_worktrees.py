@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,6 +162,8 @@ class Checkouts(History):
         return found
 
     def _is_ours(self, admin: Path) -> bool:
+        if admin.parent == self.common / "worktrees" and not admin.is_symlink():
+            return True  # where nearly all are: resolving each costs more than to list them
         real, common = admin.resolve(), self.common.resolve()
         return real == common or real.parent == common / "worktrees"
 
@@ -252,6 +252,9 @@ class Checkouts(History):
     def index_copy(self, worktree: Worktree) -> Iterator[dict[str, str]]:
         """An environment in which git works on a copy of the worktree's index."""
         self.state_dir.mkdir(parents=True, exist_ok=True)
+        import shutil  # slow to import, as the other is, and seldom needed
+        import tempfile
+
         with tempfile.TemporaryDirectory(
             dir=self.state_dir, prefix=f"index-{os.getpid()}-"
         ) as folder:

@@ -75,6 +75,15 @@ def git_env(env: Mapping[str, str] | None = None) -> dict[str, str]:
     }
 
 
+def packs(common: str) -> bytes:
+    """The names of a repository's packs: each says what it holds, and none changes."""
+    try:
+        names = os.listdir(f"{common}/objects/pack")
+    except OSError:
+        return b""
+    return "\n".join(sorted(name for name in names if name.endswith(".pack"))).encode()
+
+
 def at_once(*commands: tuple[str, ...]) -> list[bytes] | None:
     """What some git commands print, run side by side; None where any of them fails.
 

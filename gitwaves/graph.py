@@ -40,6 +40,19 @@ class Graph:
         edges = (sorted([number[need] for need in wanted.get(node, ())]) for node in nodes)
         return cls(nodes, tuple(map(tuple, edges)))
 
+    @classmethod
+    def again(
+        cls,
+        nodes: tuple[str, ...],
+        needed: tuple[Numbers, ...],
+        dependent: tuple[Numbers, ...],
+        in_order: Numbers,
+    ) -> Graph:
+        """The graph that had these `nodes`, `needed`, `dependent` and `in_order`."""
+        graph = cls(nodes, needed)
+        graph.__dict__.update(dependent=dependent, in_order=in_order)
+        return graph
+
     @cached_property
     def number(self) -> Mapping[str, int]:
         """The number of each id."""
@@ -89,7 +102,7 @@ class Graph:
         return frozenset(self.nodes[n] for n in seen - start)
 
     @cached_property
-    def _sorted(self) -> Numbers:
+    def in_order(self) -> Numbers:
         """As many numbers as can be put in order: all of them, unless there is a cycle."""
         missing = list(map(len, self.needed))
         ready = [n for n, count in enumerate(missing) if not count]  # ascending: a heap
@@ -111,9 +124,9 @@ class Graph:
         Raises:
             CycleError: carries the whole cycle, smallest id first.
         """
-        if len(self._sorted) < len(self.nodes):
+        if len(self.in_order) < len(self.nodes):
             raise CycleError(self.cycles()[0])
-        return self._sorted
+        return self.in_order
 
     def order(self) -> tuple[str, ...]:
         """All ids, each after what it needs; the smallest id first among those that could be next.
@@ -203,7 +216,7 @@ class Graph:
 
     def _knots(self) -> list[set[int]]:
         """The strongly connected sets that hold a cycle (Kosaraju's two sweeps)."""
-        left = set(range(len(self.nodes))).difference(self._sorted)
+        left = set(range(len(self.nodes))).difference(self.in_order)
         seen: set[int] = set()
         finished: list[int] = []
         stack = sorted(left)
@@ -273,6 +286,13 @@ def graph_of(cards: Cards) -> Graph:
     A merge point that unlocks a batch is needed by each task of it. Cancelled tasks are nodes like
     any other; ids that name nothing are left out, and are findings of `rules`.
     """
+    graph: Graph | None = cards.memo.get("graph")
+    if graph is None:
+        graph = cards.memo["graph"] = _graph_of(cards)
+    return graph
+
+
+def _graph_of(cards: Cards) -> Graph:
     known: set[str] = {*cards.tasks, *cards.merge_points}
     needs: dict[str, set[str]] = {}
     for task in cards.tasks.values():

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property, lru_cache
-from typing import Any, NewType
+from itertools import chain
+from typing import Any, NewType, TypeVar
 
 TaskId = NewType("TaskId", str)
 PointId = NewType("PointId", str)
@@ -18,6 +18,9 @@ WorkstreamId = NewType("WorkstreamId", str)
 BatchId = NewType("BatchId", str)
 Branch = NewType("Branch", str)  # a short name: `ws/A`, never `refs/heads/ws/A`
 Oid = NewType("Oid", str)  # a full object id, hexadecimal
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 ROOT = ".workstreams"
 POINTS_DIR = "merge-points"
@@ -80,6 +83,8 @@ def closest(word: str, known: Iterable[str]) -> str | None:
     for candidate in words:
         if candidate.lower() == word.lower():
             return candidate
+    import difflib  # slow to import, and for what was misspelt alone
+
     found = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
     return found[0] if found else None
 
@@ -115,6 +120,39 @@ def duration(total: int) -> str:
     if secs and not hours:
         parts.append(f"{secs}s")
     return " ".join(parts) or "0m"
+
+
+class Lazy(Mapping[K, V]):
+    """A mapping of known keys, whose values are made when somebody asks for them.
+
+    The last ones that were made are kept: equal for each key, and often the same.
+    """
+
+    _MOST = 2000
+
+    def __init__(self, keys: Iterable[K], make: Callable[[K], V]) -> None:
+        self._keys = dict.fromkeys(keys)
+        self._make = make
+        self._made: dict[K, V] = {}
+
+    def __getitem__(self, key: K) -> V:
+        found = self._made.get(key)
+        if found is None:
+            if key not in self._keys:
+                raise KeyError(key)
+            if len(self._made) >= self._MOST:
+                self._made.clear()
+            found = self._made[key] = self._make(key)
+        return found
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
 
 class Severity(StrEnum):
@@ -377,23 +415,37 @@ class Cards:
 
     def branch_of(self, task: TaskId) -> Branch:
         """The branch, and so the worktree, that `task` is done in."""
-        return self.workstream_of(task).branch
+        return self._branches[task]
 
     def tasks_on(self, branch: Branch) -> tuple[TaskId, ...]:
         """The tasks that are done on `branch`, in natural order."""
-        return self._by_branch.get(branch, ())
+        return self.by_branch.get(branch, ())
 
     @cached_property
-    def digests(self) -> dict[str, str]:
-        """The spec digests of tasks, as they come to be known (a memo: use `digest`)."""
+    def memo(self) -> dict[str, Any]:
+        """What follows from these cards, by the name of the function that found it out."""
         return {}
 
     @cached_property
-    def _by_branch(self) -> Mapping[Branch, tuple[TaskId, ...]]:
+    def by_branch(self) -> Mapping[Branch, tuple[TaskId, ...]]:
+        """The branches that tasks are done on, each with its tasks in natural order."""
         found: dict[Branch, list[TaskId]] = {}
         for task in sorted(self.tasks, key=natural):
-            found.setdefault(self.branch_of(task), []).append(task)
+            found.setdefault(self.workstream_of(task).branch, []).append(task)
         return {branch: tuple(tasks) for branch, tasks in found.items()}
+
+    @cached_property
+    def folders(self) -> Mapping[TaskId, WorkstreamId]:
+        """The workstream of each task, which is the folder that its card stands in."""
+        return {task.id: task.workstream for task in self.tasks.values()}
+
+    def path_of(self, task: TaskId) -> str:
+        """Where the card of a task stands, from the top of the repository."""
+        return f"{ROOT}/{self.folders[task]}/{task}.yaml"
+
+    @cached_property
+    def _branches(self) -> Mapping[TaskId, Branch]:
+        return {task: branch for branch, tasks in self.by_branch.items() for task in tasks}
 
     def batch_order(self) -> tuple[BatchId, ...]:
         """The names of the batches that the author gave, in the order they are dispatched."""
@@ -408,11 +460,11 @@ class Cards:
             KeyError: there is no such card.
         """
         if node in self.tasks:
-            known = self.digests.get(node)
+            digests: dict[str, str] = self.memo.setdefault("digest", {})
+            known = digests.get(node)
             if known is None:
                 task = self.tasks[TaskId(node)]
-                known = task_digest(task, self.workstream_of(task.id))
-                self.digests[node] = known
+                known = digests[node] = task_digest(task, self.workstream_of(task.id))
             return known
         point = self.merge_points[PointId(node)]
         return point_digest(point, self.steps_of(node))
@@ -530,27 +582,41 @@ class Blocker:
     id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Batch:
     """A group of tasks that is dispatched together, in waves."""
 
     id: BatchId
     waves: tuple[tuple[TaskId, ...], ...]
 
-    @property
+    @cached_property
     def tasks(self) -> tuple[TaskId, ...]:
-        return tuple(task for wave in self.waves for task in wave)
+        """The tasks of all its waves."""
+        return tuple(chain.from_iterable(self.waves))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Schedule:
     """What follows from the specs alone: the same cards always give the same schedule."""
 
     batches: tuple[Batch, ...]
     barrier: bool  # dispatch: batches
     authored: bool  # the author gave the batches
-    batch_of: Mapping[TaskId, BatchId]
-    wave_of: Mapping[TaskId, int]  # from 1
+
+    @cached_property
+    def batch_of(self) -> Mapping[TaskId, BatchId]:
+        """The batch of each task that is in one."""
+        return {task: batch.id for batch in self.batches for task in batch.tasks}
+
+    @cached_property
+    def wave_of(self) -> Mapping[TaskId, int]:
+        """The wave of each such task in its batch, from 1."""
+        return {
+            task: k
+            for batch in self.batches
+            for k, wave in enumerate(batch.waves, 1)
+            for task in wave
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -621,6 +687,7 @@ class Progress:
     cards: Cards
     facts: Mapping[str, Fact]
     schedule: Schedule
+    states: Mapping[TaskId, State]  # in natural order, as all of `tasks`
     tasks: Mapping[TaskId, TaskView]
     merge_points: Mapping[PointId, PointView]
     batches: tuple[BatchView, ...]

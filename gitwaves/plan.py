@@ -7,12 +7,12 @@ another batch; `progress` joins it with the facts.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
-from gitwaves.batches import crew, estimate, schedule
+from gitwaves.batches import Columns, columns_of, crew, schedule
 from gitwaves.graph import Graph
 from gitwaves.model import (
     Batch,
@@ -24,6 +24,7 @@ from gitwaves.model import (
     Cards,
     CriticalPath,
     Fact,
+    Lazy,
     MergePoint,
     Oid,
     OpenGap,
@@ -33,8 +34,6 @@ from gitwaves.model import (
     Progress,
     Schedule,
     State,
-    Status,
-    Task,
     TaskId,
     TaskView,
     Verdict,
@@ -42,11 +41,14 @@ from gitwaves.model import (
     WorktreeView,
     natural,
 )
+from gitwaves.state import Facts
 
 __all__ = ["Link", "chain", "crew", "progress", "schedule"]
 
 _NOWHERE: Mapping[str, str] = MappingProxyType({})
 _OVER = frozenset({State.DONE, State.STALE, State.CANCELLED})  # what no batch waits for any more
+_LANDED = frozenset({State.DONE, State.STALE})  # a merge point that went stale stays landed
+_EXPLAINED = frozenset({State.UNPROVEN, State.STALE, State.DONE})
 _COUNTED = (
     State.DONE,
     State.ACTIVE,
@@ -66,10 +68,11 @@ class _Known:
 
     cards: Cards
     graph: Graph
-    facts: Mapping[str, Fact]
-    begun: Mapping[TaskId, State | None]  # None: has yet to start
-    landed: frozenset[PointId]
-    gates: Mapping[TaskId, BatchId]  # the nearest earlier batch that is not done
+    plan: Schedule
+    facts: Facts
+    columns: Columns
+    met: Sequence[bool]  # by number: whether what needs it need not wait for it
+    gates: Mapping[BatchId, BatchId]  # the nearest earlier batch that is not done
     holders: Mapping[TaskId, Sequence[TaskId]]  # whose open gaps name a task
 
 
@@ -86,113 +89,141 @@ def progress(
     """The whole state: every task in one state, and what each thing that cannot start waits for.
 
     `facts` may leave out what was never touched; `worktree_paths` says where branches are checked
-    out.
+    out. What a thing waits for is found out when it is asked for: the loops over all tasks run
+    over numbers and open no card.
 
     Raises:
         CycleError: the plan cannot be put in order.
     """
-    tasks = [cards.tasks[TaskId(node)] for node in graph.nodes if node in cards.tasks]
-    points = [
-        cards.merge_points[PointId(node)] for node in graph.nodes if node in cards.merge_points
-    ]
-    gaps = _open_gaps(cards, facts, tasks)
-    known = _known(cards, graph, plan, facts, gaps)
+    facts = Facts.of(facts)
+    columns = columns_of(cards, graph)
+    nodes, number, tasks = graph.nodes, graph.number, columns.tasks
+    begun = _begun(facts, graph, columns)
+    gaps = _open_gaps(cards, facts, number)
+    holders = _holders(gaps)
+    gates = _gates(plan, number, begun)
+    met = [state is State.DONE for state in begun]
+    for point in cards.merge_points:
+        met[number[point]] = begun[number[point]] in _LANDED
+    known = _Known(cards, graph, plan, facts, columns, met, gates, holders)
 
-    weight: list[int | None] = [0] * len(graph.nodes)
-    for point in known.landed:
-        weight[graph.number[point]] = None
-    for task in tasks:
-        over = known.begun[task.id] in _OVER
-        weight[graph.number[task.id]] = None if over else estimate(cards, task)
+    states = _states(known, begun)
+    weight: list[int | None] = list(columns.estimates)
+    for n, state in enumerate(states):
+        if state in _OVER:
+            weight[n] = None
     before, behind = graph.lengths(weight)
     total = max(behind, default=0)
     critical = CriticalPath(graph.longest(weight, behind), total)
     on_path = frozenset(critical.ids)
 
-    views = {}
-    for task in tasks:
-        n = graph.number[task.id]
-        slack = None if weight[n] is None else total - behind[n] - before[n]
-        views[task.id] = _task_view(known, task, task.id in on_path, slack, behind[n])
-    runnable = [view for view in views.values() if view.state is State.RUNNABLE]
-    runnable.sort(key=lambda view: (view.slack, -view.behind, graph.number[view.id]))
-    counted = Counter(view.state for view in views.values())
+    def slack(n: int) -> int | None:
+        return None if weight[n] is None else total - behind[n] - before[n]
+
+    def view(task: TaskId) -> TaskView:
+        n, state = number[task], by_task[task]
+        return _task_view(known, task, state, task in on_path, slack(n), behind[n])
+
+    by_task = {TaskId(nodes[n]): state for n in tasks if (state := states[n])}
+    views = Lazy(by_task, view)
+    runnable = [n for n in tasks if states[n] is State.RUNNABLE]
+    runnable.sort(key=lambda n: (slack(n), -behind[n], n))
+    counted = Counter(by_task.values())
+    points = [PointId(node) for node in nodes if node in cards.merge_points]
     return Progress(
         cards=cards,
         facts=facts,
         schedule=plan,
+        states=by_task,
         tasks=views,
-        merge_points={point.id: _point_view(known, point) for point in points},
-        batches=tuple(_batch_view(known, batch, views) for batch in plan.batches),
-        worktrees=_worktrees(cards, views, worktree_paths),
+        merge_points={p: _point_view(known, cards.merge_points[p]) for p in points},
+        batches=tuple(_batch_view(known, batch, by_task, views) for batch in plan.batches),
+        worktrees=_worktrees(cards, by_task, number, facts.begun, worktree_paths),
         gaps=gaps,
         critical_path=critical,
-        counts={"total": len(views)} | {str(state): counted[state] for state in _COUNTED},
-        runnable=tuple(view.id for view in runnable),
+        counts={"total": len(by_task)} | {str(state): counted[state] for state in _COUNTED},
+        runnable=tuple(TaskId(nodes[n]) for n in runnable),
         trunk_commit=trunk_commit,
         warnings=tuple(warnings),
     )
 
 
-def _known(
-    cards: Cards,
-    graph: Graph,
-    plan: Schedule,
-    facts: Mapping[str, Fact],
-    gaps: Sequence[OpenGap],
-) -> _Known:
-    begun = {task.id: _begun(task, facts.get(task.id)) for task in cards.tasks.values()}
-    gates: dict[TaskId, BatchId] = {}
+def _begun(facts: Facts, graph: Graph, columns: Columns) -> list[State | None]:
+    """By number, the state of what is over or at work; None where it has yet to start."""
+    begun: list[State | None] = [None] * len(graph.nodes)
+    number = graph.number
+    for node, state in facts.begun.items():
+        if node in number:
+            begun[number[node]] = state
+    for n in columns.cancelled:
+        begun[n] = State.CANCELLED
+    return begun
+
+
+def _states(known: _Known, begun: Sequence[State | None]) -> list[State | None]:
+    """By number, the state of each task; of a merge point, `DONE` where it has landed."""
+    graph, columns, met = known.graph, known.columns, known.met
+    number, needed = graph.number, graph.needed
+    states: list[State | None] = [None] * len(begun)
+    for point in known.cards.merge_points:
+        states[number[point]] = State.DONE if met[number[point]] else None
+    gated = {
+        number[task]
+        for batch in known.plan.batches
+        if batch.id in known.gates
+        for task in batch.tasks
+    }
+    held = {number[task] for task in known.holders}
+    waiting = gated.union(columns.unknown)
+    for n in columns.tasks:
+        state = begun[n]
+        if state is None:
+            state = State.RUNNABLE
+            if n in held:
+                state = State.HELD
+            elif n in waiting:
+                state = State.BLOCKED
+            else:
+                for need in needed[n]:
+                    if not met[need]:
+                        state = State.BLOCKED
+                        break
+        states[n] = state
+    return states
+
+
+def _gates(
+    plan: Schedule, number: Mapping[str, int], begun: Sequence[State | None]
+) -> dict[BatchId, BatchId]:
+    """For each batch that a barrier closes, the nearest earlier one that is not done."""
+    gates: dict[BatchId, BatchId] = {}
     closed: BatchId | None = None
     for batch in plan.batches if plan.barrier else ():
         if closed is not None:
-            gates.update(dict.fromkeys(batch.tasks, closed))
-        if any(begun[task] not in _OVER for task in batch.tasks):
+            gates[batch.id] = closed
+        if any(begun[number[task]] not in _OVER for task in batch.tasks):
             closed = batch.id
+    return gates
+
+
+def _holders(gaps: Iterable[OpenGap]) -> dict[TaskId, list[TaskId]]:
     holders: defaultdict[TaskId, list[TaskId]] = defaultdict(list)
     for gap in gaps:
         for task in gap.affects:
             if gap.task not in holders[task]:
                 holders[task].append(gap.task)
-    landed = frozenset(point for point in cards.merge_points if _landed(facts.get(point)))
-    return _Known(cards, graph, facts, begun, landed, gates, dict(holders))
+    return dict(holders)
 
 
-def _begun(task: Task, fact: Fact | None) -> State | None:
-    """The state of a task that is over or at work; None where it has yet to start."""
-    if task.cancelled is not None:
-        return State.CANCELLED
-    if fact is None:
-        return None
-    if fact.misplaced or fact.verdict is Verdict.UNPROVEN:
-        return State.UNPROVEN
-    if fact.verdict is Verdict.STALE:
-        return State.STALE
-    if fact.tracking.status is Status.DONE:  # never without evidence
-        return State.UNPROVEN if fact.verdict is Verdict.NONE else State.DONE
-    return {Status.ACTIVE: State.ACTIVE, Status.FAILED: State.FAILED}.get(fact.tracking.status)
-
-
-def _landed(fact: Fact | None) -> bool:
-    """Whether a merge point is done; one that went stale stays so."""
-    return (
-        fact is not None
-        and not fact.misplaced
-        and fact.tracking.status is Status.DONE
-        and fact.verdict not in (Verdict.NONE, Verdict.UNPROVEN)
-    )
-
-
-def _open_gaps(
-    cards: Cards, facts: Mapping[str, Fact], tasks: Sequence[Task]
-) -> tuple[OpenGap, ...]:
+def _open_gaps(cards: Cards, facts: Facts, number: Mapping[str, int]) -> tuple[OpenGap, ...]:
     """The gaps that are neither resolved nor answered by a changed spec of all that they name.
 
     One that names nobody holds nobody, and is open until it is resolved.
     """
     found = []
-    for author in tasks:
-        for gap in facts[author.id].tracking.spec_gaps if author.id in facts else ():
+    noted = (TaskId(node) for node in facts.noted if node in cards.tasks)
+    for author in sorted(noted, key=number.__getitem__):
+        for gap in facts[author].tracking.spec_gaps:
             named = sorted((TaskId(t) for t in gap.affects if t in cards.tasks), key=natural)
             affects = tuple(
                 t
@@ -200,99 +231,106 @@ def _open_gaps(
                 if cards.tasks[t].cancelled is None and cards.digest(t) == gap.affects[t]
             )
             if not gap.resolved and (affects or not named):
-                found.append(OpenGap(author.id, gap.text, affects))
+                found.append(OpenGap(author, gap.text, affects))
     return tuple(found)
 
 
 def _task_view(
-    known: _Known, task: Task, critical: bool, slack: int | None, behind: int
+    known: _Known, task: TaskId, state: State, critical: bool, slack: int | None, behind: int
 ) -> TaskView:
-    state = known.begun[task.id]
     blocked_on: tuple[Blocker, ...] = ()
-    if state is None:
-        holders = known.holders.get(task.id, ())
-        blocked_on = (*(Blocker("gap", holder) for holder in holders), *_unmet(known, task))
-        state = State.HELD if holders else State.BLOCKED if blocked_on else State.RUNNABLE
+    if state in (State.HELD, State.BLOCKED):
+        gaps = (Blocker("gap", holder) for holder in known.holders.get(task, ()))
+        blocked_on = (*gaps, *_unmet(known, task))
     flags: tuple[str, ...] = ()
     reason = ""
-    fact = known.facts.get(task.id)
+    fact = known.facts.get(task) if state in _EXPLAINED else None
     if fact is not None and state is State.UNPROVEN:
         flags = ("misplaced",) if fact.misplaced else ()
         reason = fact.reason
     elif fact is not None and state is State.STALE:
         reason = fact.reason
-    elif fact is not None and state is State.DONE:
-        flags = ("unchecked",) if fact.verdict is Verdict.UNCHECKED else ()
-    return TaskView(task.id, state, flags, reason, blocked_on, critical, slack, behind)
+    elif fact is not None and fact.verdict is Verdict.UNCHECKED:
+        flags = ("unchecked",)
+    return TaskView(task, state, flags, reason, blocked_on, critical, slack, behind)
 
 
-def _unmet(known: _Known, task: Task) -> list[Blocker]:
+def _unmet(known: _Known, task: TaskId) -> list[Blocker]:
     """What a task needs that is not done: tasks, merge points, the batches before its own.
 
     An id that names nothing is never done: a card that cannot be read unblocks nobody.
     """
-    graph = known.graph
-    needs = [graph.nodes[n] for n in graph.needed[graph.number[task.id]]]
-    if unknown := [node for node in task.depends_on if node not in graph.number]:
+    graph, n = known.graph, known.graph.number[task]
+    needs = [graph.nodes[need] for need in graph.needed[n] if not known.met[need]]
+    if unknown := known.columns.unknown.get(n):
         needs = sorted({*needs, *unknown}, key=natural)
-    tasks, points = [], []
-    for need in needs:
-        if need not in known.cards.merge_points:
-            if known.begun.get(TaskId(need)) is not State.DONE:
-                tasks.append(Blocker("task", need))
-        elif need not in known.landed:
-            points.append(Blocker("merge_point", need))
-    gate = known.gates.get(task.id)
-    return [*tasks, *points, *([] if gate is None else [Blocker("batch", gate)])]
+    points = known.cards.merge_points
+    gate = known.gates.get(known.plan.batch_of[task])
+    return [
+        *(Blocker("task", need) for need in needs if need not in points),
+        *(Blocker("merge_point", need) for need in needs if need in points),
+        *([] if gate is None else [Blocker("batch", gate)]),
+    ]
 
 
 def _point_view(known: _Known, point: MergePoint) -> PointView:
     fact = known.facts.get(point.id)
     commit = fact.commit if fact else None
-    if point.id in known.landed:
+    number = known.graph.number
+    if known.met[number[point.id]]:
         return PointView(point.id, PointState.DONE, (), commit)
     required = sorted(set(point.requires), key=natural)
-    waits = tuple(Blocker("task", t) for t in required if known.begun.get(t) is not State.DONE)
+    done = {task for task in required if task in known.cards.tasks and known.met[number[task]]}
+    waits = tuple(Blocker("task", task) for task in required if task not in done)
     state = PointState.BLOCKED if waits else PointState.READY
     if fact and fact.reverted:
         state = PointState.REVERTED
     return PointView(point.id, state, waits, commit, fact.reason if fact else "")
 
 
-def _batch_view(known: _Known, batch: Batch, views: Mapping[TaskId, TaskView]) -> BatchView:
-    states = Counter(views[task].state for task in batch.tasks)
+def _batch_view(
+    known: _Known,
+    batch: Batch,
+    states: Mapping[TaskId, State],
+    views: Mapping[TaskId, TaskView],
+) -> BatchView:
+    counted = Counter(map(states.__getitem__, batch.tasks))
     waits: tuple[Blocker, ...] = ()
-    if _OVER.issuperset(states):
+    if _OVER.issuperset(counted):
         state = BatchState.DONE
-    elif states[State.ACTIVE] or states[State.FAILED]:
+    elif counted[State.ACTIVE] or counted[State.FAILED]:
         state = BatchState.ACTIVE
-    elif states[State.RUNNABLE]:
+    elif counted[State.RUNNABLE]:
         state = BatchState.RUNNABLE
     else:
         state = BatchState.BLOCKED
-        waits = _batch_waits(known, batch, views)
-    return BatchView(
-        batch.id, state, states[State.DONE], states[State.FAILED], len(batch.tasks), waits
-    )
+        waits = _batch_waits(
+            known, batch, [t for t in batch.tasks if states[t] not in _OVER], views
+        )
+    done, failed = counted[State.DONE], counted[State.FAILED]
+    return BatchView(batch.id, state, done, failed, len(batch.tasks), waits)
 
 
 def _batch_waits(
-    known: _Known, batch: Batch, views: Mapping[TaskId, TaskView]
+    known: _Known, batch: Batch, left: Sequence[TaskId], views: Mapping[TaskId, TaskView]
 ) -> tuple[Blocker, ...]:
-    """What a batch waits for as a whole; else what holds up any task of it, from outside of it."""
-    left = [views[task] for task in batch.tasks if views[task].state not in _OVER]
-    gate = known.gates.get(left[0].id)
-    common = set.intersection(*(set(known.graph.needs(view.id)) for view in left))
-    closed = common.intersection(known.cards.merge_points) - known.landed
+    """What a batch waits for as a whole; else what holds up any task of it, from outside of it.
+
+    `left` are those of its tasks that are not over.
+    """
+    gate = known.gates.get(batch.id)
+    closed = [p for p in known.cards.merge_points if not known.met[known.graph.number[p]]]
+    common = [p for p in closed if set(left) <= set(known.graph.dependents(p))]
     whole = [
         *([] if gate is None else [Blocker("batch", gate)]),
-        *(Blocker("merge_point", point) for point in sorted(closed, key=natural)),
+        *(Blocker("merge_point", point) for point in sorted(common, key=natural)),
     ]
     if whole:
         return tuple(whole)
-    waits = {blocker for view in left for blocker in view.blocked_on}
-    waits |= {Blocker("task", view.id) for view in left if view.state is State.UNPROVEN}
-    waiting = {view.id for view in left if view.state in (State.BLOCKED, State.HELD)}
+    seen = [views[task] for task in left]
+    waits = {blocker for view in seen for blocker in view.blocked_on}
+    waits |= {Blocker("task", view.id) for view in seen if view.state is State.UNPROVEN}
+    waiting = {view.id for view in seen if view.state in (State.BLOCKED, State.HELD)}
     kinds = ("batch", "merge_point", "task", "gap")
     return tuple(
         sorted(
@@ -303,29 +341,32 @@ def _batch_waits(
 
 
 def _worktrees(
-    cards: Cards, views: Mapping[TaskId, TaskView], paths: Mapping[str, str]
+    cards: Cards,
+    states: Mapping[TaskId, State],
+    number: Mapping[str, int],
+    begun: Iterable[str],
+    paths: Mapping[str, str],
 ) -> tuple[WorktreeView, ...]:
     workstreams: defaultdict[Branch, list[WorkstreamId]] = defaultdict(list)
     for workstream in sorted(cards.workstreams.values(), key=lambda w: natural(w.id)):
         workstreams[workstream.branch].append(workstream.id)
-    tasks: defaultdict[Branch, list[TaskId]] = defaultdict(list)
-    for view in views.values():
-        if view.state is not State.CANCELLED:
-            tasks[cards.branch_of(view.id)].append(view.id)
-    found = []
-    for branch in sorted({*workstreams, *tasks}, key=natural):
-        at_work = [t for t in tasks[branch] if views[t].state is State.ACTIVE]
-        failed = [t for t in tasks[branch] if views[t].state is State.FAILED]
-        found.append(
-            WorktreeView(
-                branch,
-                tuple(workstreams[branch]),
-                tuple(tasks[branch]),
-                next(iter(at_work + failed), None),
-                paths.get(branch),
-            )
-        )
-    return tuple(found)
+    at_work: dict[Branch, tuple[bool, int, TaskId]] = {}  # what is active before what failed
+    for node in map(TaskId, begun):
+        if (state := states.get(node)) in (State.ACTIVE, State.FAILED):
+            found = (state is State.FAILED, number[node], node)
+            branch = cards.branch_of(node)
+            at_work[branch] = min(found, at_work.get(branch, found))
+    cancelled = {task for task, state in states.items() if state is State.CANCELLED}
+    views = []
+    for branch in sorted({*workstreams, *cards.by_branch}, key=natural):
+        tasks = cards.tasks_on(branch)
+        if cancelled:
+            tasks = tuple(task for task in tasks if task not in cancelled)
+        if tasks or branch in workstreams:
+            busy = at_work[branch][2] if branch in at_work else None
+            streams = tuple(workstreams[branch])
+            views.append(WorktreeView(branch, streams, tasks, busy, paths.get(branch)))
+    return tuple(views)
 
 
 # --- why ---

@@ -75,6 +75,22 @@ def spawn(
             ) from error
 
 
+def said_by(argv: Sequence[str], cwd: Path, seconds: float = 30.0) -> str:
+    """What a program prints in so many seconds; nothing where it fails, or is not there."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(
+            list(argv),
+            cwd=cwd,
+            env={**os.environ, "PWD": str(cwd)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=seconds,
+            check=True,
+        )
+        return done.stdout.decode(errors="replace")
+    return ""
+
+
 def wait(
     process: subprocess.Popen[bytes],
     timeout: float | None,
@@ -143,6 +159,11 @@ def marked(marker: str) -> list[int]:
                 found.append(pid)
                 break
     return found
+
+
+def sees_processes() -> bool:
+    """Whether this system tells what processes there are."""
+    return (_PROC / "self").exists()
 
 
 def alive(pid: int) -> bool:

@@ -1,6 +1,6 @@
-"""The way in. `status` with nothing changed is answered here, before anything slow is imported.
+"""The way in. `status` and `next` with nothing changed are answered here, before any slow import.
 
-What `status` prints is a function of what `_Question` asks: references, settings, checkouts, this
+What they print is a function of what `_Question` asks: references, settings, checkouts, this
 very code. A kept answer holds all of that word for word and is given only where it is the same again;
 in every other case, and wherever this module has a doubt, the whole of gitwaves runs. Nothing is
 imported here that Python does not load by itself.
@@ -12,13 +12,19 @@ import os
 import sys
 from binascii import crc32
 
-from gitwaves.gitenv import IDENTITY, LEAKS, at_once
+from gitwaves.gitenv import IDENTITY, LEAKS, at_once, packs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_FORMS = {("status",): "text", ("status", "--json"): "json"}
+_FORMS = {
+    ("status",): "text",
+    ("status", "--json"): "json",
+    ("next",): "next",
+    ("next", "--json"): "next-json",
+}
+_PLAIN = (("status",), ("next",), ("show",))  # commands that may need no command line
 _MAX_ENTRIES = 128  # one for each checkout and form; beyond it all are forgotten
 # Settings with which more than what is asked here decides, as they stand in `config --list -z`.
 _ODD_SETTINGS = (
@@ -33,8 +39,18 @@ _ODD_ENVIRONMENT = (LEAKS - IDENTITY) | {
 def main() -> None:
     """Runs one command and exits with its code."""
     global _asked
-    _asked = _Question.of(tuple(sys.argv[1:]))
+    argv = tuple(sys.argv[1:])
+    _asked = _Question.of(argv)
     answer = _asked.known() if _asked is not None else None
+    if answer is None and argv[:1] in _PLAIN:
+        prepare()
+        try:
+            answer = _plainly(argv)
+        except KeyboardInterrupt:
+            sys.stderr.write("interrupted\n")
+            sys.exit(130)
+        except Exception:  # noqa: BLE001  # the command line says it, and how it is to be called
+            answer = None
     if answer is None:
         from gitwaves.cli import main as whole
 
@@ -43,8 +59,45 @@ def main() -> None:
         _print(*answer)
 
 
+def prepare() -> None:
+    """What holds for a whole process: how its memory is kept, and how its output is encoded."""
+    import gc
+    import io
+
+    # What is read stays until the end: looking every few hundred objects for what could go costs a
+    # fifth of the time.
+    gc.set_threshold(100_000, 50, 50)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")  # a path may be any bytes
+
+
+def _plainly(argv: tuple[str, ...]) -> tuple[bytes, str] | None:
+    """What the plainest calls print, and the note; None where it takes the whole command line."""
+    if _asked is None and any(arg.startswith("-") for arg in argv if arg != "--json"):
+        return None
+    from gitwaves import showing
+
+    as_json = "--json" in argv
+    if _asked is None:
+        names = [arg for arg in argv if arg != "--json"]
+        text, note = showing.plainly(*names, as_json=as_json), ""
+    else:
+        store = showing.at(_asked.top, _asked.common)
+        snapshot = store.snapshot()
+        if argv[0] == "next":
+            text, whole = showing.next_(store, snapshot, as_json=as_json), showing.lasts(snapshot)
+        else:
+            color = showing.styled if _colored() else None
+            text, whole = showing.status(store, snapshot, as_json=as_json, color=color)
+        if whole:
+            keep(text, snapshot.watched)
+        note = _asked.note
+    return text.encode(sys.stdout.encoding, "surrogateescape"), note
+
+
 def keep(text: str, watched: Iterable[str]) -> None:
-    """Keeps what `status` printed, if what it was asked is still the same.
+    """Keeps what `status` or `next` printed, if what it was asked is still the same.
 
     Args:
         watched: commits that no reference may hold, as `+ID` where one lies in a file of its own,
@@ -52,6 +105,11 @@ def keep(text: str, watched: Iterable[str]) -> None:
     """
     if _asked is not None:
         _asked.keep(text, "\n".join(watched).encode())
+
+
+def noted() -> str | None:
+    """What `note` said when the question was asked; None where it was none of ours."""
+    return None if _asked is None else _asked.note
 
 
 def note(paths: Iterable[str]) -> str:
@@ -73,10 +131,10 @@ class _Question:
 
     def __init__(self, form: str, top: str, common: str) -> None:
         self._form = form
-        self._top = top
-        self._common = common
+        self.top = top
+        self.common = common
         self._said: list[bytes] = []
-        self._note = ""
+        self.note = ""
 
     @classmethod
     def of(cls, argv: tuple[str, ...]) -> _Question | None:
@@ -108,18 +166,18 @@ class _Question:
                     return None
         except (OSError, ValueError):
             return None
-        return body[asked + watched :], self._note
+        return body[asked + watched :], self.note
 
     def keep(self, text: str, watched: bytes) -> None:
         """Keeps an answer; does nothing where it cannot be kept, or may be to another question."""
         before = self._said[:-1]  # the last is a cache that the answer itself may have written to
         try:
-            if not self._ask() or self._said[:-1] != before:
+            if not self._ask(again=True) or self._said[:-1] != before:
                 return
             data = text.encode(sys.stdout.encoding)
             asked = b"\0\0".join(self._said)
             body = b"".join((asked, watched, data))
-            folder = f"{self._common}/gitwaves/shown"
+            folder = f"{self.common}/gitwaves/shown"
             os.makedirs(folder, exist_ok=True)
             if len(names := os.listdir(folder)) > _MAX_ENTRIES:
                 for name in names:
@@ -132,19 +190,26 @@ class _Question:
             return
 
     def _path(self) -> str:
-        return f"{self._common}/gitwaves/shown/{self._form}-{crc32(os.fsencode(self._top)):08x}"
+        return f"{self.common}/gitwaves/shown/{self._form}-{crc32(os.fsencode(self.top)):08x}"
 
     def _loose(self, oid: str) -> str:
-        return f"{self._common}/objects/{oid[:2]}/{oid[2:]}"
+        return f"{self.common}/objects/{oid[:2]}/{oid[2:]}"
 
-    def _ask(self) -> bool:
-        """Asks for everything that the answer depends on; False where there may be more."""
-        common = self._common
+    def _ask(self, *, again: bool = False) -> bool:
+        """Asks for everything that the answer depends on; False where there may be more.
+
+        And for the note of this moment, but `again`.
+        """
+        common = self.common
         refs = "--format=%(refname)%00%(objectname)%00%(objecttype)"
         commands: list[tuple[str, ...]] = []
-        if self._form != "json" and os.path.isdir(f"{self._top}/.workstreams"):
+        if (
+            self._form in ("text", "color")
+            and not again
+            and os.path.isdir(f"{self.top}/.workstreams")
+        ):
             args = ("status", "--porcelain", "-z", "--no-renames", "--", ".workstreams")
-            commands.append(("-C", self._top, *args))
+            commands.append(("-C", self.top, *args))
         commands.append((f"--git-dir={common}", "for-each-ref", refs, "refs/heads", "refs/remotes"))
         commands.append((f"--git-dir={common}", "config", "--list", "-z"))
         found = at_once(*commands)
@@ -152,14 +217,14 @@ class _Question:
             return False
         if len(found) == 3:
             entries = [e[3:].decode(errors="surrogateescape") for e in found[0].split(b"\0") if e]
-            self._note = note(entries)
-            if not self._note.isascii():
+            self.note = note(entries)
+            if not self.note.isascii():
                 return False
         kept = f"{common}/gitwaves"
         if _has_links(kept) or os.path.exists(f"{common}/objects/info/alternates"):
             return False
         self._said = [
-            f"{self._form} {sys.hexversion} {sys.stdout.encoding} {self._top}\n{common}".encode(
+            f"{self._form} {sys.hexversion} {sys.stdout.encoding} {self.top}\n{common}".encode(
                 errors="surrogateescape"
             ),
             _code(),
@@ -170,10 +235,10 @@ class _Question:
                 for path in (
                     f"{common}/shallow",
                     f"{common}/info/attributes",
-                    f"{self._top}/.gitattributes",
+                    f"{self.top}/.gitattributes",
                 )
             ),
-            str(os.stat(f"{common}/objects/pack").st_mtime_ns).encode(),
+            packs(common),
             _files(f"{kept}/merges"),
         ]
         return True

@@ -11,9 +11,9 @@ from gitwaves.git import Repo
 from gitwaves.gitcall import see_quarantine
 from gitwaves.guards import Breach
 from gitwaves.model import DASHBOARD_BRANCH, ROOT, Branch, Oid, Status, Tracking
+from gitwaves.plans import trunk_among
 from gitwaves.ranges import breaches, own_changes
 from gitwaves.rulebook import AT_WORK, Rules, id_of, is_card, tracking_in
-from gitwaves.store import trunk_among
 
 HEADS = "refs/heads/"
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from heapq import nsmallest
 from typing import NamedTuple
 
+from gitwaves.graph import graph_of
 from gitwaves.layout import cut, fit, middle, more, pick, plain, table
 from gitwaves.model import (
     Batch,
@@ -50,6 +52,7 @@ Color = Callable[[str, str], str]
 DONE_ROWS, OPEN_ROWS, BLOCKED_ROWS = 3, 6, 6
 _DOUBTED = frozenset({State.UNPROVEN, State.STALE})
 POINT_ROWS, WORKTREE_ROWS, GAP_ROWS = 8, 14, 3
+_BLOCKED_WORDS = 3  # tasks named of a batch that is blocked as a whole
 
 
 def dashboard(progress: Progress) -> str:
@@ -89,9 +92,8 @@ def status_text(progress: Progress, *, width: int = WIDTH, color: Color | None =
 
 def _doubts(progress: Progress) -> list[tuple[str, str, str]]:
     """What claims to be done and is not taken for it, with the reason; some reasons are local."""
-    tasks = [view for view in progress.tasks.values() if view.state in _DOUBTED and view.reason]
-    in_order = sorted(tasks, key=lambda view: natural(view.id))
-    rows = [(str(view.id), str(view.state), view.reason) for view in in_order]
+    doubted = (progress.tasks[t] for t, state in progress.states.items() if state in _DOUBTED)
+    rows = [(str(view.id), str(view.state), view.reason) for view in doubted if view.reason]
     closed = [view for view in points(progress) if view.state is not PointState.DONE]
     return rows + [(str(view.id), "unproven", view.reason) for view in closed if view.reason]
 
@@ -112,7 +114,7 @@ def _lines(progress: Progress, width: int) -> list[str]:
     ):
         blocks.append([title, *rows] if rows else [])
     blocks.append(_foot(progress, width - LABEL))
-    states = {view.state for view in progress.tasks.values()}
+    states = set(progress.states.values())
     blocks.append(
         ["  ".join(f"{sign} {state}" for state, sign in MARKS.items() if state in states)]
     )
@@ -187,21 +189,25 @@ def _batch_row(
     first, last = plain(view.id), plain(run[-1].id)
     dash = "-" if first.isdigit() and last.isdigit() else ".."
     name = cut(first + dash + last if len(run) > 1 else first, 24)
-    waves = [
-        (number, left)
-        for batch in run
-        for number, wave in enumerate(plans[batch.id].waves, 1)
-        if (left := [plain(mark(progress, t)) for t in wave if progress.tasks[t].state not in OVER])
-    ]
-    tasks = [task for _, wave in waves for task in wave]
-    if view.state is BatchState.DONE:
-        total = sum(batch.total for batch in run)
-        return _Row(("[####]", name, "done"), f"{total} task{'s' * (total != 1)}", tasks)
     filled = min(4 * view.done // max(view.total, 1), 3)
     head = (f"[{'#' * filled:.<4}]", name, view.state.value)
     if view.state is BatchState.BLOCKED and view.blocked_on:
-        words = sorted(tasks, key=natural)
-        return _Row(head, plain("on " + on(view.blocked_on, 41)), words, most=3)
+        number_of = graph_of(progress.cards).number
+        left = [task for task in plans[view.id].tasks if progress.states[task] not in OVER]
+        first_ones = nsmallest(_BLOCKED_WORDS, left, key=number_of.__getitem__)
+        words = [plain(mark(progress, task)) for task in first_ones]
+        words += left[len(words) :]  # of these only the number is shown
+        return _Row(head, plain("on " + on(view.blocked_on, 41)), words, most=_BLOCKED_WORDS)
+    waves = [
+        (number, marked)
+        for batch in run
+        for number, wave in enumerate(plans[batch.id].waves, 1)
+        if (marked := [plain(mark(progress, t)) for t in wave if progress.states[t] not in OVER])
+    ]
+    if view.state is BatchState.DONE:
+        total = sum(batch.total for batch in run)
+        tasks = [task for _, wave in waves for task in wave]
+        return _Row(("[####]", name, "done"), f"{total} task{'s' * (total != 1)}", tasks)
     text = f"{view.done}/{view.total}"
     if not waves:
         return _Row(head, text, ())
@@ -254,9 +260,9 @@ def _worktrees(progress: Progress) -> list[str]:
 
     def kind(view: WorktreeView) -> str:
         if view.task is not None:
-            return progress.tasks[view.task].state.value
-        left = [task for task in view.tasks if progress.tasks[task].state not in OVER]
-        return "idle" if left else "done"
+            return progress.states[view.task].value
+        over = OVER.issuperset(map(progress.states.__getitem__, view.tasks))
+        return "done" if over else "idle"
 
     def row(view: WorktreeView) -> tuple[str, ...]:
         fact = progress.facts.get(view.task) if view.task is not None else None
@@ -278,7 +284,7 @@ def _worktrees(progress: Progress) -> list[str]:
 def _failure(progress: Progress, task: TaskId) -> str:
     """Which attempt of a failed task it was, and what became of it."""
     fact = progress.facts.get(task)
-    if fact is None or progress.tasks[task].state is not State.FAILED:
+    if fact is None or progress.states[task] is not State.FAILED:
         return ""
     attempt = f"attempt {fact.tracking.attempts}" if fact.tracking.attempts else ""
     return ": ".join(part for part in (attempt, fact.reason) if part)
@@ -286,18 +292,16 @@ def _failure(progress: Progress, task: TaskId) -> str:
 
 def _waits(progress: Progress, worktree: WorktreeView) -> str:
     """What an idle worktree does next, or waits for."""
-    views = [view for t in worktree.tasks if (view := progress.tasks[t]).state not in OVER]
-    if not views:
+    left = [task for task in worktree.tasks if progress.states[task] not in OVER]
+    if not left:
         return ""
-    for view in views:
-        if view.state is State.RUNNABLE:
-            return f"next {view.id}"
+    for task in left:
+        if progress.states[task] is State.RUNNABLE:
+            return f"next {task}"
     schedule = progress.schedule
     place = {batch.id: i for i, batch in enumerate(schedule.batches)}
-    view = min(
-        views,
-        key=lambda v: (place[schedule.batch_of[v.id]], schedule.wave_of[v.id], natural(v.id)),
-    )
+    first = min(left, key=lambda t: (place[schedule.batch_of[t]], schedule.wave_of[t], natural(t)))
+    view = progress.tasks[first]
     if view.state is State.HELD:
         return f"{view.id} held by {on(view.blocked_on, 60)}"
     if view.state is State.BLOCKED:

@@ -129,6 +129,10 @@ def _in_order(cards: Mapping[_Id, _T]) -> list[_T]:
 # --- ids and needs ---
 
 
+def _named(kind: str, card: _Card) -> Finding:
+    return _error(card, "batch" if kind == "batch" else "id", "")
+
+
 def _names(cards: Cards) -> Iterator[Finding]:
     """Ids that are the same, or would be on a file system that knows no case."""
     batches = {task.batch: task for task in reversed(_in_order(cards.tasks))}
@@ -141,11 +145,12 @@ def _names(cards: Cards) -> Iterator[Finding]:
         ("workstream", workstream.id, workstream) for workstream in _in_order(cards.workstreams)
     ]
     for named in (ids, folders):
-        first: dict[str, tuple[str, str, Finding]] = {}
+        first: dict[str, tuple[str, str, _Card]] = {}
         for kind, name, card in named:
-            here = _error(card, "batch" if kind == "batch" else "id", "")
-            other, its_name, there = first.setdefault(name.lower(), (kind, name, here))
-            if there is not here:
+            known = first.setdefault(name.lower(), (kind, name, card))
+            if known != (kind, name, card):
+                other, its_name, its_card = known
+                here, there = _named(kind, card), _named(other, its_card)
                 message = (
                     f"the {kind} {name} has the name of the {other} {its_name} "
                     f"({there.path}:{there.line}); names must differ in more than case"

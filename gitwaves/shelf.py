@@ -1,52 +1,81 @@
-"""What was read of a whole plan, kept for the next process: one file for each tree of cards.
+"""What was read of a whole plan, kept for the next process: each tree of cards, once.
 
-Where `caches` keeps what single files were read as, this keeps the lot, in rows that are loaded at
-once: ten thousand cards in a fraction of the time that reading their blobs takes. What changed since
-is read anew; the rest is taken over by blob id. Never needed, and right or absent, as there.
+Where `caches` keeps what single files were read as, this keeps the lot, in two files for each tree. The
+outline holds what every command needs: ids, graph, batches, columns. The rows hold the cards, and each is
+looked up when somebody asks for it: ten thousand cards are not made into objects to show the state of
+one. What changed since is read anew; the rest is taken over by blob id. Never needed, and right or
+absent, as there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import marshal
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 from zlib import crc32
 
-from gitwaves.caches import key_of
+from gitwaves.batches import Columns, columns_of, schedule
+from gitwaves.caches import draft, keep_at, keep_newest, kept_at, key_of
 from gitwaves.cards import (
     WORKSTREAM_FILE,
     Card,
+    is_card,
     joined_cards,
-    load_card,
+    load_cards,
     own_version,
+    read_card,
+    task_path,
 )
+from gitwaves.errors import CycleError
+from gitwaves.forks import spread
+from gitwaves.graph import Graph, graph_of
 from gitwaves.model import (
     ROOT,
+    Batch,
     Cards,
     Claim,
+    Config,
     Evidence,
     Finding,
     Gap,
+    Lazy,
     MergePoint,
     Oid,
-    Place,
+    PointId,
+    Profile,
     Run,
+    Schedule,
     Severity,
     Status,
     Step,
     Task,
     TaskId,
     Tracking,
+    Workstream,
+    WorkstreamId,
 )
 
 _MAX_PLANS = 4
+_INDEX, _OUTLINE = "index", "outline"
 _T = TypeVar("_T")
 Row = tuple[Any, ...]
+Read = Callable[[str], bytes]  # gives the content of a file
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A card that was read: its blob, what an outline needs of it, and its row or where that lies."""
+
+    oid: Oid
+    slim: Row
+    row: bytes | tuple[int, int]  # start and length in the file of rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +84,50 @@ class Plan:
 
     files: Mapping[str, Oid]
     odd: Mapping[str, str]
-    rows: Mapping[str, Row]
+    entries: Mapping[str, _Entry]
     digests: Mapping[str, str]  # spec digests by task, those that were asked for
+    rows: _Rows | None = None  # what entries were taken over from
+
+    def row(self, path: str) -> bytes:
+        """The row of a card as it is kept."""
+        where = self.entries[path].row
+        if isinstance(where, bytes):
+            return where
+        return self.rows.at(*where) if self.rows is not None else b""
 
 
 _NONE = Plan({}, {}, {}, {})
+
+
+class _Rows:
+    """An open file of rows; it stays readable when its name goes."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            os.close(self._file)
+
+    def at(self, start: int, length: int) -> bytes:
+        """The bytes of one row; fewer, or none, where they are not there."""
+        try:
+            return os.pread(self._file, length, start)
+        except OSError:
+            return b""
+
+
+def _sealed(row: Row) -> bytes:
+    data = marshal.dumps(row)
+    return crc32(data).to_bytes(4, "big") + data
+
+
+def _unsealed(data: bytes) -> Row | None:
+    """The row that was sealed; None where that is not what it was any more."""
+    if len(data) > 4 and crc32(data[4:]) == int.from_bytes(data[:4], "big"):
+        row: Row = marshal.loads(data[4:])
+        return row
+    return None
 
 
 class Shelf:
@@ -67,51 +135,41 @@ class Shelf:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._newest: Plan | None = None
 
-    def load(self, tree: Oid) -> Plan | None:
-        """The plan of a tree; None where it is not kept."""
-        return self._read(self._folder / tree)
+    # --- taking down -----------------------------------------------------------------------------
+
+    def load(self, tree: Oid, read: Read) -> Cards | None:
+        """The cards of a tree; None where they are not kept. `read` is asked if a row is spoiled."""
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            said = self._said(f"{tree}.{_OUTLINE}")
+            if said is not None:
+                return _cards_of(said, _Rows(self._folder / tree), read)
+        return None
 
     def newest(self) -> Plan:
         """The plan that was kept last."""
-        with contextlib.suppress(OSError):
-            for path in reversed(self._kept()):
-                if (found := self._read(path)) is not None:
-                    return found
+        if self._newest is None:
+            self._newest = self._find_newest()
+        return self._newest
+
+    def _find_newest(self) -> Plan:
+        for tree in reversed(self._kept()):
+            with contextlib.suppress(OSError, ValueError, TypeError):
+                said = self._said(f"{tree}.{_INDEX}")
+                if said is not None:
+                    files, odd, entries, digests = said
+                    made = {p: _Entry(files[p], *entry) for p, entry in entries.items()}
+                    return Plan(files, odd, made, digests, _Rows(self._folder / tree))
         return _NONE
 
-    def keep(self, tree: Oid, plan: Plan) -> None:
-        """Keeps the plan of a tree; does nothing where that cannot be done."""
-        with contextlib.suppress(OSError, ValueError):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            said = (dict(plan.files), dict(plan.odd), dict(plan.rows), dict(plan.digests))
-            data = marshal.dumps((key_of(own_version()), *said))
-            handle, name = tempfile.mkstemp(dir=self._folder, prefix="new-")
-            with open(handle, "wb") as file:
-                file.write(crc32(data).to_bytes(4, "big") + data)
-            os.replace(name, self._folder / tree)
-            for old in self._kept()[:-_MAX_PLANS]:
-                old.unlink(missing_ok=True)
-
-    def _kept(self) -> list[Path]:
-        """The files, the oldest first; what a kill left there too."""
-        return sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
-
-    def _read(self, path: Path) -> Plan | None:
-        with contextlib.suppress(OSError, ValueError, EOFError, TypeError):
-            if path.is_file():  # a pipe would be waited for
-                data = memoryview(path.read_bytes())
-                if crc32(data[4:]) == int.from_bytes(data[:4], "big"):
-                    version, *said = marshal.loads(data[4:])
-                    if version == key_of(own_version()):
-                        return Plan(*said)
-        return None
+    def changed(self, files: Mapping[str, Oid]) -> list[Oid]:
+        """The blobs of those files that the newest plan does not hold as read."""
+        known = self.newest()
+        return [o for p, o in files.items() if p not in known.entries or known.files[p] != o]
 
     def read(
-        self,
-        files: Mapping[str, Oid],
-        odd: Mapping[str, str],
-        read: Callable[[str], bytes],
+        self, files: Mapping[str, Oid], odd: Mapping[str, str], read: Read
     ) -> tuple[Cards, Plan]:
         """The cards of some files, and the plan to `keep`; what the newest one had is not read again.
 
@@ -119,80 +177,292 @@ class Shelf:
             read: gives the content of one of them.
         """
         known = self.newest()
-        rows: dict[str, Row] = {}
+        entries = {
+            path: entry
+            for path, oid in files.items()
+            if (entry := known.entries.get(path)) is not None and entry.oid == oid
+        }
+        new = [(path, read(path)) for path in files if path not in entries and is_card(path)]
+        for (path, _), (slim, row) in zip(new, spread(_taken_down, new), strict=True):
+            entries[path] = _Entry(files[path], slim, row)
+        outline = joined_cards(files, odd, read, lambda p: _outlined(entries[p].slim, p))
+        specs: list[Task | MergePoint] = [*outline.tasks.values(), *outline.merge_points.values()]
+        began = {str(s.id): entries[s.path].slim[2] for s in specs if s.id in outline.tracking}
+        plan = Plan(files, odd, entries, {}, known.rows)
+        cards = _lazy(outline, began, plan.row, read)
+        digests = cards.memo.setdefault("digest", {})
+        digests.update(_still(known, files, cards))
+        return cards, replace(plan, digests=digests)
 
-        def card_at(path: str) -> Card:
-            if known.files.get(path) == files[path] and path in known.rows:
-                rows[path] = known.rows[path]
-                return card_of(rows[path])
-            card = load_card(read(path), path, kept=False)
-            rows[path] = row_of(card)
-            return card
+    def of_bytes(self, files: Mapping[str, bytes], odd: Mapping[str, str]) -> Cards:
+        """The cards of files that lie in a working tree."""
+        width = next((len(oid) for oid in self.newest().files.values()), 0)
+        if not width:
+            return load_cards(files, odd)
+        new = hashlib.sha1 if width == 40 else hashlib.sha256
+        oids = {p: Oid(new(b"blob %d\0" % len(d) + d).hexdigest()) for p, d in files.items()}
+        cards = self.read(oids, odd, files.__getitem__)[0]
+        opened = replace(cards, tasks=dict(cards.tasks))  # they will be looked at again and again
+        opened.memo.update(cards.memo)
+        return opened
 
-        cards = joined_cards(files, odd, read, card_at)
-        cards.digests.update(_still(known, files, cards))
-        return cards, Plan(files, odd, rows, cards.digests)
+    def _said(self, name: str) -> Any:
+        return kept_at(self._folder / name, key_of(own_version()))
 
-    def again(self, plan: Plan, read: Callable[[str], bytes]) -> Cards:
-        """The cards of a plan that was kept."""
-        rows = plan.rows
-        cards = joined_cards(plan.files, plan.odd, read, lambda path: card_of(rows[path]))
-        cards.digests.update(plan.digests)
-        return cards
+    def _kept(self) -> list[str]:
+        """The trees of the plans that are kept, the oldest first."""
+        with contextlib.suppress(OSError):
+            indices = self._folder.glob(f"*.{_INDEX}")
+            return [p.stem for p in sorted(indices, key=lambda path: path.stat().st_mtime_ns)]
+        return []
+
+    # --- putting up ------------------------------------------------------------------------------
+
+    def keep(self, tree: Oid, plan: Plan, cards: Cards) -> None:
+        """Keeps the plan of a tree; does nothing where that cannot be done."""
+        self._newest = plan
+        with contextlib.suppress(OSError, ValueError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            at: dict[str, tuple[int, int]] = {}
+            start = 0
+            with draft(self._folder / tree) as file:
+                for path in plan.entries:
+                    at[path] = start, file.write(plan.row(path))
+                    start += at[path][1]
+            entries = {path: (e.slim, at[path]) for path, e in plan.entries.items()}
+            files, odd, digests = dict(plan.files), dict(plan.odd), dict(plan.digests)
+            key, index = key_of(own_version()), (files, odd, entries, digests)
+            keep_at(self._folder / f"{tree}.{_INDEX}", key, index)
+            keep_at(self._folder / f"{tree}.{_OUTLINE}", key, _outline_of(cards, at))
+            keep_newest(self._folder, 3 * _MAX_PLANS)
+
+
+def _taken_down(file: tuple[str, bytes]) -> tuple[Row, bytes]:
+    """What an outline needs of a card, and its row."""
+    card = read_card(file[1], file[0])
+    return _slim(card), _sealed(row_of(card))
 
 
 def _still(known: Plan, files: Mapping[str, Oid], cards: Cards) -> dict[str, str]:
     """The digests of what has not changed: neither the card nor its workstream."""
     found = {}
     for node, digest in known.digests.items():
-        task = cards.tasks.get(TaskId(node))
-        if task is not None:
-            stream = f"{ROOT}/{task.workstream}/{WORKSTREAM_FILE}"
-            if all(known.files.get(p) == files.get(p) for p in (task.path, stream)):
+        if node in cards.tasks:
+            stream = f"{ROOT}/{cards.folders[TaskId(node)]}/{WORKSTREAM_FILE}"
+            paths = (cards.path_of(TaskId(node)), stream)
+            if all(known.files.get(p) == files.get(p) for p in paths):
                 found[node] = digest
     return found
 
 
-class _Places(Mapping[str, Place]):
-    """The places of a card's keys, taken apart when somebody asks for one."""
+# --- cards that are opened when they are asked for -------------------------------------------------
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._known: dict[str, Place] | None = None
 
-    def _all(self) -> dict[str, Place]:
-        if self._known is None:
-            self._known = marshal.loads(self._data)
-        return self._known
+def _lazy(
+    outline: Cards, began: Mapping[str, bool], row: Callable[[str], bytes], read: Read
+) -> Cards:
+    """Cards like those of `outline`, which knows all but the texts of tasks and what tracking says."""
+    graph = graph_of(outline)
+    with contextlib.suppress(CycleError):
+        schedule(outline, graph)
+    columns_of(outline, graph)
+    cards = _opening(outline, outline.folders, began, row, read)
+    cards.memo.update(outline.memo)
+    cards.__dict__["by_branch"] = outline.by_branch
+    return cards
 
-    def __getitem__(self, key: str) -> Place:
-        return self._all()[key]
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._all())
+def _opening(
+    cards: Cards,
+    folders: Mapping[TaskId, WorkstreamId],
+    began: Mapping[str, bool],
+    row: Callable[[str], bytes],
+    read: Read,
+) -> Cards:
+    """`cards` with the tasks in `folders`, each read from its row when somebody asks for it.
 
-    def __len__(self) -> int:
-        return len(self._all())
+    `began` tells which tracking halves there are, and which say more than that nothing has begun.
+    """
+    points = cards.merge_points
+
+    @lru_cache(maxsize=200)
+    def card(node: str) -> Card:
+        where = folders.get(TaskId(node))
+        path = points[PointId(node)].path if where is None else task_path(where, node)
+        found = _unsealed(row(path))
+        return read_card(read(path), path) if found is None else card_of(found)
+
+    def task(node: TaskId) -> Task:
+        spec = card(node).spec
+        assert isinstance(spec, Task)
+        return spec
+
+    def tracking(node: str) -> Tracking:
+        return (card(node).tracking if began[node] else None) or Tracking(node)
+
+    opened = replace(cards, tasks=Lazy(folders, task), tracking=Lazy(began, tracking))
+    opened.__dict__["folders"] = folders
+    opened.memo["began"] = began
+    return opened
+
+
+def _outline_of(cards: Cards, at: Mapping[str, tuple[int, int]]) -> Row:
+    """All of `cards` that can be had without opening one, in plain values."""
+    graph = graph_of(cards)
+    plan: Schedule | None = cards.memo.get("schedule")  # a plan with a cycle has none
+    columns = columns_of(cards, graph)
+    ids = [TaskId(graph.nodes[n]) for n in columns.tasks]
+    spans = [at[cards.path_of(task)] for task in ids]
+    points = [(_spec_row(p), at[p.path]) for p in cards.merge_points.values()]
+    return (
+        _plain(cards.config),
+        [_plain(stream) for stream in cards.workstreams.values()],
+        points,
+        [_plain(f) for f in cards.findings],
+        (ids, [cards.folders[task] for task in ids], spans),
+        cards.memo["began"],
+        dict(cards.by_branch),
+        (graph.nodes, graph.needed, graph.dependent, graph.in_order),
+        plan and ([(b.id, b.waves) for b in plan.batches], plan.barrier, plan.authored),
+        (columns.tasks, tuple(columns.cancelled), columns.estimates, dict(columns.unknown)),
+        dict(cards.memo.get("digest", {})),
+    )
+
+
+def _cards_of(said: Row, rows: _Rows, read: Read) -> Cards:
+    """The cards that `_outline_of` was given."""
+    config, streams, points, findings, tasks, began, branches, graph, plan, columns, digests = said
+    ids, folders, spans = tasks
+    at = dict(zip(ids, spans, strict=True))
+    merges = {}
+    for row, span in points:
+        point = _spec_of(row, is_task=False)
+        assert isinstance(point, MergePoint)
+        merges[point.id] = point
+        at[point.id] = span
+    outline = Cards(
+        _config_of(config),
+        {row[0]: Workstream(*row) for row in streams},
+        merge_points=merges,
+        findings=tuple([_finding_of(f) for f in findings]),
+    )
+    cards = _opening(
+        outline,
+        dict(zip(ids, folders, strict=True)),
+        began,
+        lambda path: rows.at(*at[path.rpartition("/")[2].removesuffix(".yaml")]),
+        read,
+    )
+    cards.__dict__["by_branch"] = branches
+    cards.memo["graph"] = Graph.again(*graph)
+    if plan is not None:
+        batches = tuple([Batch(*batch) for batch in plan[0]])
+        cards.memo["schedule"] = Schedule(batches, plan[1], plan[2])
+    numbers, cancelled, estimates, unknown = columns
+    cards.memo["columns"] = Columns(numbers, frozenset(cancelled), estimates, unknown)
+    cards.memo["digest"] = digests
+    return cards
+
+
+# --- rows: cards in plain values, and back ---------------------------------------------------------
+
+
+def _slim(card: Card) -> Row:
+    """What an outline needs of a card: a merge point is whole, a task has no texts."""
+    spec = card.spec
+    said: Row | None = None
+    if isinstance(spec, Task):
+        known = (spec.depends_on, spec.batch, spec.estimate, spec.cancelled)
+        said = (spec.id, spec.workstream, *known)
+    elif spec is not None:
+        said = _spec_row(spec)
+    findings = tuple([_plain(f) for f in card.findings])
+    began: bool | None = None  # where there is no tracking half
+    if spec is not None and card.tracking is not None:
+        began = card.tracking != Tracking(spec.id)
+    return isinstance(spec, Task), said, began, findings
+
+
+def _outlined(slim: Row, path: str) -> Card:
+    """The card that `_slim` was given, as far as that goes."""
+    is_task, said, began, findings = slim
+    spec: Task | MergePoint | None = None
+    if said is not None and is_task:
+        ident, stream, needs, batch, estimate, cancelled = said
+        spec = Task(ident, "", stream, needs, batch, estimate, cancelled=cancelled, path=path)
+    elif said is not None:
+        spec = _spec_of(said, is_task=False)
+    tracking = None if spec is None or began is None else Tracking(spec.id)
+    return Card(spec, tracking, tuple([_finding_of(f) for f in findings]))
 
 
 def row_of(card: Card) -> Row:
     """A card in plain values."""
-    findings = tuple((f.path, f.line, f.column, str(f.severity), f.message) for f in card.findings)
-    spec = card.spec
-    said: Row | None = None
-    if spec is not None:
-        said = tuple(
-            marshal.dumps(dict(value))
-            if name == "places"
-            else tuple((s.run, s.manual, s.timeout, s.always) for s in value)
-            if name == "verify"
-            else value
-            for name, value in spec.__dict__.items()
-        )
-    return isinstance(spec, Task), said, _tracking_row(card.tracking), findings, card.has_tracking
+    findings = tuple([_plain(f) for f in card.findings])
+    spec = None if card.spec is None else _spec_row(card.spec)
+    is_task = isinstance(card.spec, Task)
+    return is_task, spec, tracking_row(card.tracking), findings, card.has_tracking
 
 
-def _tracking_row(tracking: Tracking | None) -> Row | str | None:
+def card_of(row: Row) -> Card:
+    """The card that `row_of` was given."""
+    is_task, said, tracking, findings, has_tracking = row
+    return Card(
+        None if said is None else _spec_of(said, is_task=is_task),
+        tracking_of(tracking),
+        tuple([_finding_of(f) for f in findings]),
+        has_tracking,
+    )
+
+
+def _spec_row(spec: Task | MergePoint) -> Row:
+    return tuple(
+        dict(value)
+        if name == "places"
+        else tuple([_plain(step) for step in value])
+        if name == "verify"
+        else value
+        for name, value in spec.__dict__.items()
+        if name in spec.__dataclass_fields__
+    )
+
+
+def _spec_of(said: Row, *, is_task: bool) -> Task | MergePoint:
+    spec = _filled(Task, said) if is_task else _filled(MergePoint, said)
+    inside = spec.__dict__
+    inside["verify"] = tuple([Step(*step) for step in inside["verify"]])
+    return spec
+
+
+def _plain(value: Any) -> Row:
+    """The fields of a dataclass, with what lies in them in plain values too."""
+    found = []
+    for name in value.__dataclass_fields__:
+        field = getattr(value, name)
+        if isinstance(field, Mapping):
+            field = {k: _plain(v) if isinstance(v, Profile) else v for k, v in field.items()}
+        elif isinstance(field, tuple):
+            field = tuple([_plain(v) if isinstance(v, Step) else v for v in field])
+        elif isinstance(field, StrEnum):
+            field = str(field)
+        found.append(field)
+    return tuple(found)
+
+
+def _config_of(row: Row) -> Config:
+    said = dict(zip(Config.__dataclass_fields__, row, strict=True))
+    said["setup"] = tuple(Step(*step) for step in said["setup"])
+    said["profiles"] = {name: Profile(*profile) for name, profile in said["profiles"].items()}
+    return Config(**said)
+
+
+def _finding_of(row: Row) -> Finding:
+    path, line, column, severity, message = row
+    return Finding(path, line, column, Severity(severity), message)
+
+
+def tracking_row(tracking: Tracking | None) -> Row | str | None:
+    """What a tracking half says, in plain values: only the id where nothing is begun."""
     if tracking is None:
         return None
     if tracking == Tracking(tracking.task):
@@ -223,34 +493,8 @@ def _tracking_row(tracking: Tracking | None) -> Row | str | None:
     )
 
 
-def card_of(row: Row) -> Card:
-    """The card that `row_of` was given."""
-    is_task, said, tracking, findings, has_tracking = row
-    spec: Task | MergePoint | None = None
-    if said is not None:
-        spec = _filled(Task, said) if is_task else _filled(MergePoint, said)
-        inside = spec.__dict__
-        inside["verify"] = tuple([Step(*step) for step in inside["verify"]])
-        inside["places"] = _Places(inside["places"])
-    return Card(
-        spec,
-        _tracking_of(tracking),
-        tuple([Finding(p, line, col, Severity(s), m) for p, line, col, s, m in findings]),
-        has_tracking,
-    )
-
-
-def _filled(kind: type[_T], values: Row) -> _T:
-    """A dataclass of such values; its own way of being made takes ten times as long."""
-    made = object.__new__(kind)
-    made.__dict__.update(zip(kind.__dataclass_fields__, values, strict=True))  # type: ignore[attr-defined]  # a dataclass
-    return made
-
-
-_STATUS = {str(status): status for status in Status}
-
-
-def _tracking_of(row: Row | str | None) -> Tracking | None:
+def tracking_of(row: Row | str | None) -> Tracking | None:
+    """What `tracking_row` was given."""
     if row is None or isinstance(row, str):
         return None if row is None else Tracking(row)
     made = _filled(Tracking, row)
@@ -264,4 +508,14 @@ def _tracking_of(row: Row | str | None) -> Tracking | None:
             commit, tree, spec, tuple([Run(*run) for run in runs]), inputs, signature
         )
     inside["spec_gaps"] = tuple([Gap(*gap) for gap in row[12]])
+    return made
+
+
+_STATUS = {str(status): status for status in Status}
+
+
+def _filled(kind: type[_T], values: Row) -> _T:
+    """A dataclass of such values; its own way of being made takes ten times as long."""
+    made = object.__new__(kind)
+    made.__dict__.update(zip(kind.__dataclass_fields__, values, strict=True))  # type: ignore[attr-defined]  # a dataclass
     return made

@@ -16,10 +16,8 @@ import shlex
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from gitwaves.caches import Cache, key_of
 from gitwaves.cards import load_config
@@ -284,6 +282,8 @@ class Signatures:
         keys = [_key_of(question) for question in asked]
         left = {k: q for k, q in zip(keys, asked, strict=True) if not self._recall(k)}
         if left:
+            from concurrent.futures import ThreadPoolExecutor  # slow to import, and seldom needed
+
             with tempfile.TemporaryDirectory() as folder:
                 checker = _Checker(_program(self._repo), Path(folder), self._names)
                 with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
@@ -291,24 +291,17 @@ class Signatures:
             for key, signed in zip(left, found, strict=True):
                 self._known[key] = signed
                 if not signed.problem:  # a failure may be the machine's: it is looked at again
-                    self._cache.value(key, lambda who=signed.who: who)  # type: ignore[misc]
+                    self._cache.add(key, signed.who)
             self._cache.save()
         return [self._known[key] for key in keys]
 
     def _recall(self, key: bytes) -> bool:
         if key in self._known:
             return True
-        try:
-            who = None if self.fresh else self._cache.value(key, _unknown)
-        except _Bad:
-            return False
+        who = None if self.fresh else self._cache.known(key)
         if isinstance(who, str):
             self._known[key] = Signed(who)
         return isinstance(who, str)
-
-
-def _unknown() -> NoReturn:
-    raise _Bad
 
 
 def _key_of(question: Question) -> bytes:

@@ -2,10 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gitwaves.model import Fact, Gap, Oid, Run, Status, Step, Tracking, Verdict
+from gitwaves.model import Fact, Gap, Lazy, Oid, Run, State, Status, Step, Tracking, Verdict
+
+
+class Facts(Lazy[str, Fact]):
+    """Facts by the id of a task or merge point, and what can be told of them without making any.
+
+    Attributes:
+        begun: what is over or at work, with its state.
+        noted: what has learnings or spec gaps.
+    """
+
+    def __init__(
+        self,
+        ids: Iterable[str],
+        make: Callable[[str], Fact],
+        begun: Mapping[str, State],
+        noted: Collection[str],
+    ) -> None:
+        super().__init__(ids, make)
+        self.begun = begun
+        self.noted = noted
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Fact]) -> Facts:
+        """Facts that are all made."""
+        if isinstance(facts, Facts):
+            return facts
+        begun = {node: state for node, fact in facts.items() if (state := standing(fact))}
+        return cls(facts, facts.__getitem__, begun, [n for n, f in facts.items() if notes(f)])
+
+
+def notes(fact: Fact) -> bool:
+    """Whether a fact has learnings or spec gaps."""
+    return bool(fact.tracking.learnings or fact.tracking.spec_gaps)
+
+
+def standing(fact: Fact) -> State | None:
+    """The state of what is over or at work; None where it has yet to start."""
+    if fact.misplaced or fact.verdict is Verdict.UNPROVEN:
+        return State.UNPROVEN
+    if fact.verdict is Verdict.STALE:
+        return State.STALE
+    if fact.tracking.status is Status.DONE:  # never without evidence
+        return State.UNPROVEN if fact.verdict is Verdict.NONE else State.DONE
+    return {Status.ACTIVE: State.ACTIVE, Status.FAILED: State.FAILED}.get(fact.tracking.status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +92,8 @@ def settle(
     known = replace(chosen, learnings=learnings, spec_gaps=gaps)
     if chosen.claim == other.claim:  # of one claim's cost, which only grows, the later word counts
         cost = {n: max(chosen.cost.get(n, 0), v) for n, v in other.cost.items()}
-        session = chosen.session or other.session
+        same = chosen.agent == other.agent  # who it was handed to has a session of its own
+        session = chosen.session or (other.session if same else None)
         known = replace(known, cost={**chosen.cost, **cost}, session=session)
     return known, landed
 

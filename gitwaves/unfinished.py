@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from gitwaves.errors import Conflict, GitError, GitwavesError, NotReady
 from gitwaves.files import write_file
 from gitwaves.git import Entry, Repo, Worktree
 from gitwaves.model import Branch, Oid
+from gitwaves.processes import git_processes, sees_processes
+
+_MOMENT = 2.0  # seconds; what holds a reference for longer is dead
 
 
 def finish_all(repo: Repo) -> None:
@@ -70,11 +74,52 @@ def finish(repo: Repo, branch: Branch) -> None:
                 f"{branch} is in the middle of {holder.busy() or 'a rebase'} in {path}",
                 "finish or abort it there, then run `gitwaves sync`",
             )
+        _unlock(repo, holder, branch, {said["old"], new})
         _finish_landing(repo, holder, branch, Oid(old), new)
     note.unlink(missing_ok=True)
 
 
 # --- a checkout that was being moved -----------------------------------------------------------
+
+
+def _unlock(repo: Repo, tree: Worktree, branch: Branch, oids: set[str]) -> None:
+    """Takes away what the git that died with us had locked: HEAD, ORIG_HEAD, and the branch.
+
+    Git holds them for the moment in which it moves the branch, and writes there nothing or one of
+    `oids`. The index's lock is left alone: a checkout of somebody's may hold that one for long.
+    """
+    own = [tree.admin / f"{name}.lock" for name in ("HEAD", "ORIG_HEAD")]
+    for lock in (*own, repo.common / f"refs/heads/{branch}.lock"):
+        with contextlib.suppress(FileNotFoundError):
+            seen = lock.stat()
+            time.sleep(max(0.0, min(seen.st_mtime + _MOMENT - time.time(), _MOMENT)))
+            same = lock.stat()
+            if (seen.st_ino, seen.st_mtime_ns) != (same.st_ino, same.st_mtime_ns):
+                continue
+            if lock.read_text(errors="replace").strip() in {"", *oids}:
+                lock.unlink()
+
+
+def release(repo: Repo, path: Path, since: float) -> None:
+    """Takes away the locks that an agent's git left in its worktree when it was killed.
+
+    Else nobody can commit there any more. Only those made `since` it was started (seconds since
+    1970), and only where `/proc` shows that no git process is at work there: the agent's are gone.
+    """
+    tree = next((t for t in repo.worktrees() if t.path == path), None)
+    if tree is None or tree.path == repo.top or not sees_processes():
+        return
+    locks = [tree.admin / f"{name}.lock" for name in ("index", "HEAD", "ORIG_HEAD")]
+    if tree.branch:
+        locks.append(repo.common / f"refs/heads/{tree.branch}.lock")
+    for lock in locks:
+        with contextlib.suppress(OSError):
+            seen = lock.stat()
+            if seen.st_mtime < since - 1 or git_processes([path, tree.admin]):
+                continue
+            same = lock.stat()
+            if (seen.st_ino, seen.st_mtime_ns) == (same.st_ino, same.st_mtime_ns):
+                lock.unlink()
 
 
 def _finish_landing(repo: Repo, tree: Worktree, branch: Branch, old: Oid, new: Oid) -> None:

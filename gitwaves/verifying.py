@@ -348,16 +348,17 @@ def advance(store: Store, branch: Branch | None = None) -> list[Advanced]:
         finish_all(repo)
         snapshot = store.snapshot()
         branches = [branch] if branch else sorted(snapshot.tips)
+        heads = repo.refs("refs/heads")
         for name in branches:
             task = at_work(snapshot, name)
-            local = _caught_up(repo, name, snapshot.tips.get(name))
+            local = _caught_up(repo, name, heads.get(f"refs/heads/{name}"), snapshot.tips.get(name))
             if (
                 task is None
                 or local is None
                 or snapshot.facts[task].tracking.status is not Status.ACTIVE
             ):
                 mark(repo, snapshot.cards, name, None if task is None else task)
-                if task is None and local is not None and not _busy(repo, name):
+                if task is None and local is not None:
                     done += _carry_over(store, snapshot, name, local)
                 continue
             commit = _advance(store, snapshot, task, name, local)
@@ -374,9 +375,8 @@ def advance(store: Store, branch: Branch | None = None) -> list[Advanced]:
     return done
 
 
-def _caught_up(repo: Repo, branch: Branch, tip: Oid | None) -> Oid | None:
+def _caught_up(repo: Repo, branch: Branch, local: Oid | None, tip: Oid | None) -> Oid | None:
     """The tip of a branch here, once it has the state that was pushed before it could land here."""
-    local = repo.branch(branch)
     if local is None or tip is None or local == tip or not repo.is_ancestor(local, tip):
         return local
     if repo.code_tree(local) != repo.code_tree(tip):
@@ -455,7 +455,7 @@ def _carry_over(store: Store, snapshot: Snapshot, branch: Branch, tip: Oid) -> l
     what this clone verified itself, so that evidence typed by hand never gets one.
     """
     repo = store.repo
-    carried = []
+    carried: list[Advanced] = []
     for task in snapshot.cards.tasks_on(branch):
         fact = snapshot.facts[task]
         evidence = fact.tracking.evidence
@@ -463,6 +463,8 @@ def _carry_over(store: Store, snapshot: Snapshot, branch: Branch, tip: Oid) -> l
             continue
         if fact.verdict is Verdict.HOLDS and find(repo, task, evidence.tree, evidence.spec):
             if done_commit(store, snapshot, task) == evidence.commit:
+                if _busy(repo, branch):
+                    return carried
                 tip = _record_done(store, snapshot, fact.tracking, evidence.commit, branch, tip)
                 carried.append(Advanced(task, tip))
             continue
@@ -472,7 +474,7 @@ def _carry_over(store: Store, snapshot: Snapshot, branch: Branch, tip: Oid) -> l
             continue
         line = repo.rev_list("--first-parent", tip, f"^{snapshot.trunk_tip}")
         same = [oid for oid in line if repo.code_tree(oid) == evidence.tree]
-        if same:
+        if same and not _busy(repo, branch):
             # the newest: on the tip itself the history stays a line, which rebases again
             moved = replace(fact.tracking, evidence=replace(evidence, commit=same[0]))
             tip = _record_done(store, snapshot, moved, same[0], branch, tip)

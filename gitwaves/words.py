@@ -27,7 +27,7 @@ MARKS = {State.ACTIVE: "*", State.FAILED: "!", State.STALE: "~", State.UNPROVEN:
 
 def mark(progress: Progress, task: TaskId) -> str:
     """A task's id with the mark of its state: `A7*`, `F4!`, `A3~`, `A4?`, `B7(held)`."""
-    state = progress.tasks[task].state
+    state = progress.states[task]
     return task + ("(held)" if state is State.HELD else MARKS.get(state, ""))
 
 
@@ -56,22 +56,13 @@ def unlocks(progress: Progress) -> dict[PointId, tuple[str, ...]]:
 
     A task of a batch that is named is not named again.
     """
-    tasks, merges = progress.cards.tasks, progress.cards.merge_points
-    opened = {point: {u for u in card.unlocks if u in tasks} for point, card in merges.items()}
-    batches = {p: tuple(u for u in card.unlocks if u not in tasks) for p, card in merges.items()}
-    for task in tasks.values():
-        for need in task.depends_on:
-            if need in opened:
-                opened[PointId(need)].add(task.id)
-    return {
-        point: (
-            *batches[point],
-            *sorted(
-                (t for t in names if tasks[TaskId(t)].batch not in batches[point]), key=natural
-            ),
-        )
-        for point, names in opened.items()
-    }
+    tasks, graph = progress.cards.tasks, graph_of(progress.cards)
+    opened = {}
+    for point, card in progress.cards.merge_points.items():
+        batches = tuple(name for name in card.unlocks if name not in tasks)
+        named = (TaskId(node) for node in graph.dependents(point) if node in tasks)
+        opened[point] = (*batches, *(task for task in named if tasks[task].batch not in batches))
+    return opened
 
 
 def opening(progress: Progress, names: Iterable[str]) -> list[str]:
@@ -88,9 +79,8 @@ def titled(stream: Workstream) -> str:
 
 def done_of(progress: Progress, tasks: Iterable[TaskId]) -> str:
     """How many of the tasks are done, cancelled ones apart: `6/8`."""
-    states = [progress.tasks[task].state for task in tasks]
-    counted = [state for state in states if state is not State.CANCELLED]
-    return f"{counted.count(State.DONE)}/{len(counted)}"
+    states = list(map(progress.states.__getitem__, tasks))
+    return f"{states.count(State.DONE)}/{len(states) - states.count(State.CANCELLED)}"
 
 
 def estimate(progress: Progress, task: TaskId) -> int:
@@ -119,8 +109,7 @@ def closing_batch(progress: Progress) -> dict[PointId, BatchId]:
 
 def in_state(progress: Progress, state: State) -> list[TaskId]:
     """The tasks in `state`, in natural order."""
-    found = [task for task, view in progress.tasks.items() if view.state is state]
-    return sorted(found, key=natural)
+    return [task for task, now in progress.states.items() if now is state]
 
 
 def points(progress: Progress) -> list[PointView]:
@@ -130,7 +119,7 @@ def points(progress: Progress) -> list[PointView]:
 
 def all_done(progress: Progress) -> bool:
     """Whether nothing is left to do (landing apart)."""
-    return all(view.state in OVER for view in progress.tasks.values())
+    return OVER.issuperset(progress.states.values())
 
 
 def busy(progress: Progress) -> dict[TaskId, TaskId]:

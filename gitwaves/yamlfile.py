@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gitwaves import yamlplain
 from gitwaves.model import Finding, Place, Severity
 
 MAX_BYTES = 256 * 1024
@@ -60,6 +61,10 @@ def load(data: bytes, path: str, *, first_line: int = 1) -> Document:
         return refuse(
             "line ends with a bare carriage return", (text.count("\n", 0, text.index("\r")) + 1, 1)
         )
+    if not _ODD_TEXT.search(text):
+        with contextlib.suppress(yamlplain.NotPlain):
+            value, places = yamlplain.read(text)
+            return Document(value, _moved(places, first_line))
     # slow to import, and not needed where a cache knows what was read
     from gitwaves.yamlbuild import YAML, Builder, MarkedYAMLError, Odd, YAMLError
 

@@ -97,7 +97,7 @@ def test_a_session_is_sent_back_until_verification_passes(tree: Repo) -> None:
     tree.git("commit", "-q", "-m", "right")
     assert ask(tree, "Stop", stop_hook_active=True) == Result(0, "", "")
     shown = json.loads(tree.gw_ok("show", "A1", "--json").out)
-    assert shown["state"] == "done"
+    assert (shown["state"], shown["session"]) == ("done", "s-1")
 
 
 def test_it_is_not_sent_back_for_ever(tree: Repo) -> None:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
-import pty
 import re
-import signal
-import struct
 import subprocess
 import sys
-import termios
 import threading
 import time
 from collections.abc import Sequence
@@ -26,6 +20,7 @@ from gitwaves.model import Branch, TaskId
 from gitwaves.processes import alive
 from tests.repo import Repo
 from tests.shop import DESIGN, card, lines_of, shop, states, store_of, trust
+from tests.terminal import Watched
 
 RECORDED = Path(__file__).parent / "clients"
 
@@ -540,42 +535,6 @@ def test_last_words_teach(plan: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
 # --- watching ----------------------------------------------------------------------------------
 
 
-class Watched:
-    """A command of gitwaves on a terminal, and all that it has shown."""
-
-    def __init__(self, plan: Repo, *args: str) -> None:
-        self._parent, child = pty.openpty()
-        fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 120, 0, 0))
-        command = [sys.executable, "-m", "gitwaves", *args]
-        self.process = subprocess.Popen(
-            command, cwd=plan.path, stdin=child, stdout=child, stderr=child,
-            env={**os.environ, "TERM": "xterm"}, start_new_session=True,
-        )  # fmt: skip
-        os.close(child)
-        self.shown = ""
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        with contextlib.suppress(OSError):  # it ended
-            while data := os.read(self._parent, 1 << 16):
-                self.shown += data.decode(errors="replace")
-
-    def until(self, text: str) -> None:
-        end = time.monotonic() + 100
-        while text not in self.shown:
-            assert time.monotonic() < end, self.shown
-            time.sleep(0.05)
-
-    def end(self, *, interrupt: bool = False) -> int:
-        if interrupt:
-            self.process.send_signal(signal.SIGINT)
-        code = self.process.wait(100)
-        self._thread.join(10)
-        os.close(self._parent)
-        return code
-
-
 def test_agents_are_watched_at_work(
     plan: Repo, seen: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -626,3 +585,85 @@ def test_a_client_is_opened_with_the_brief_at_hand(plan: Repo, tmp_path: Path) -
         "# A1: First",
         f"in {plan.path}.worktrees/ws-A session {session} task A1",
     ]
+
+
+# --- sessions that nobody told us of -----------------------------------------------------------
+
+OWN, OTHER = "01a214e3-fb2c-7cc0-af18-5fe19c283485", "9656d0da-e59d-4e6c-9937-6ea65b2b84e1"
+SES = "ses_deb0c66cfffeULMulZvA0W5d9Q"
+
+
+@pytest.fixture
+def tree(plan: Repo) -> Repo:
+    """The worktree of A1, at work."""
+    return Repo(Path(plan.gw_ok("start", "A1").out.strip()))
+
+
+def listing(tree: Repo, folder: Path) -> dict[str, str]:
+    """An environment as in opencode 1.18, whose list of sessions has three of two worktrees."""
+    sessions = [
+        {"id": name, "title": "A title", "updated": updated, "created": 1795647808415,
+         "projectId": "718f9474d5c89e4b725e862683c10e59c7c015e5", "directory": str(directory)}
+        for name, updated, directory in (
+            ("ses_other", 1795647839999, tree.path.parent / "ws-B"),
+            ("ses_before", 1795647827015, tree.path),
+            (SES, 1795647839992, tree.path / "a"),
+        )
+    ]  # fmt: skip
+    folder.mkdir()
+    (folder / "list.json").write_text(json.dumps(sessions, indent=2))
+    script = folder / "opencode"
+    script.write_text(f"#!/bin/sh\necho \"$*\" >>'{folder}/asked'\ncat '{folder}/list.json'\n")
+    script.chmod(0o755)
+    return {"OPENCODE": "1", "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+
+
+def session_of(tree: Repo, env: dict[str, str], *args: str) -> str | None:
+    """What the card of A1 says after a verification that fails, in such an environment."""
+    assert tree.gw("verify", *args, env=env).code == 1
+    return card(tree, "A1").session
+
+
+def test_a_session_that_verifies_stands_on_the_card(tree: Repo, tmp_path: Path) -> None:
+    tree.commit("Half", **{"a/one.txt": "half"})
+    assert session_of(tree, {}) is None
+    assert session_of(tree, {"CODEX_THREAD_ID": OWN}) == OWN
+    tip = tree.oid()
+    assert session_of(tree, {"CODEX_THREAD_ID": OWN}, "A1") == OWN
+    assert tree.oid() == tip  # it is written once
+    assert session_of(tree, {"CLAUDE_CODE_SESSION_ID": OTHER}) == OTHER
+    assert session_of(tree, listing(tree, tmp_path / "bin")) == SES
+    assert (tmp_path / "bin/asked").read_text() == "session list --format json --max-count 100\n"
+    tree.commit("Whole", **{"a/one.txt": "ok"})
+    assert tree.gw_ok("verify").out.startswith("A1 is done\n")
+    assert card(tree, "A1").session == SES
+
+
+def test_a_session_is_not_guessed(plan: Repo, tree: Repo, tmp_path: Path) -> None:
+    both = {"CODEX_THREAD_ID": OWN, "CLAUDE_CODE_SESSION_ID": OTHER}
+    assert session_of(tree, both) is None
+    assert session_of(tree, {"CODEX_THREAD_ID": OWN, "GITWAVES_RUN": "A1-0"}) is None
+    assert session_of(tree, {"CODEX_THREAD_ID": "a\nb"}) is None
+    opencode = listing(tree, tmp_path / "bin")
+    for said in ("", "not json", "[3]", '[{"id": "ses_1"}]', "[]"):
+        (tmp_path / "bin/list.json").write_text(said)
+        assert session_of(tree, opencode) is None
+    assert plan.gw("verify", "A1", env={"CODEX_THREAD_ID": OWN}).code == 1
+    assert card(tree, "A1").session is None  # it is at work elsewhere
+
+
+def test_a_task_is_handed_half_way_to_a_client_with_a_person_in_it(plan: Repo, tree: Repo) -> None:
+    """What the first had committed stays, and the card never names its session for the other's."""
+    plan.gw_ok("start", "A1", "--agent", "codex")
+    tree.commit("Half", **{"a/one.txt": "half"})
+    half = tree.oid()
+    assert session_of(tree, {"CODEX_THREAD_ID": OWN}) == OWN
+    tree.write("a/more.txt", "not committed")
+    plan.gw_ok("start", "A1", "--agent", "opencode")
+    assert (card(plan, "A1").agent, card(plan, "A1").session) == ("opencode", None)
+    assert tree.read("a/more.txt") == "not committed"
+    tree.write("a/one.txt", "ok")
+    done = tree.gw_ok("verify", "--commit", env={"CLAUDE_CODE_SESSION_ID": OTHER})
+    assert done.out.startswith("A1 is done\n")
+    assert card(plan, "A1").session == OTHER
+    assert half in tree.git("rev-list", "HEAD").splitlines()

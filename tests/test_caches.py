@@ -12,6 +12,9 @@ import pytest
 
 from gitwaves import caches
 from gitwaves.caches import Cache, key_of
+from gitwaves.git import Repo as GitRepo
+from gitwaves.model import Branch, Cards, Fact, Oid
+from gitwaves.store import Store
 from tests.repo import Repo
 from tests.test_eight import plan
 
@@ -104,3 +107,54 @@ def test_spoiled_files_change_no_answer(repo: Repo) -> None:
     for _ in range(6):
         spoil(folder, rng)
         assert said().out == wanted
+
+
+def test_check_reads_a_changed_card_anew(repo: Repo) -> None:
+    plan(repo, 2, letters="AB")
+    repo.gw_ok("status")
+    kept = repo.path / ".git/gitwaves/plans"
+    assert list(kept.iterdir())
+    card = ".workstreams/WS-A/A2.yaml"
+    for text in (repo.read(card), repo.read(card).replace("title", "titel"), "id: [", ""):
+        repo.write(card, text)
+        said = repo.gw("check")
+        kept.rename(kept.with_name("aside"))
+        assert repo.gw("check") == said
+        kept.with_name("aside").rename(kept)
+
+
+def test_a_spoiled_plan_changes_no_answer(repo: Repo) -> None:
+    plan(repo, 2, letters="AB")
+    repo.gw_ok("trust", "--yes")
+    repo.gw_ok("start", "A1")
+    repo.commit("Trunk goes on", **{"c.txt": "1"})
+    rng = random.Random(2)
+    wanted = [repo.gw_ok(*said, "--json").out for said in (("next",), ("show", "A1"))]
+    for _ in range(10):
+        for name in ("plans", "history", "facts"):
+            spoil(repo.path / ".git/gitwaves" / name, rng)
+        said = [repo.gw_ok(*said, "--json").out for said in (("next",), ("show", "A1"))]
+        assert said == wanted
+
+
+def test_of_many_branches_the_one_that_moved_is_read(repo: Repo) -> None:
+    plan(repo, 2, letters="ABC")
+    repo.gw_ok("trust", "--yes")
+    for task in ("A1", "B1"):
+        repo.gw_ok("start", task)
+    repo.gw_ok("status")
+    store = Store(GitRepo.open(repo.path))
+    read: list[str] = []
+    facts_on = store._facts_on
+
+    def noting(cards: Cards, branch: Branch, trunk: Oid, tip: Oid | None) -> dict[str, Fact]:
+        read.append(branch)
+        return facts_on(cards, branch, trunk, tip)
+
+    store._facts_on = noting  # type: ignore[method-assign]  # only to see what is asked
+    store.snapshot()
+    assert read == []
+    moved = repo.git("commit-tree", "ws/B^{tree}", "-p", "ws/B", "-m", "On it goes")
+    repo.git("update-ref", "refs/heads/ws/B", moved)
+    store.snapshot()
+    assert read == ["ws/B"]

@@ -133,13 +133,34 @@ def test_nothing_is_left_in_the_repository(repo: Repo) -> None:
     pairs = [(Oid(repo.oid(a)), Oid(repo.oid(b))) for a, b in combinations(names, 2)]
     first = conflicts_of(git, pairs)
     assert repo.git("count-objects", "-v") == before
-    assert {path.name for path in git.state_dir.iterdir()} == {"merges"}
+    assert {path.name for path in git.state_dir.iterdir()} == {"history", "merges"}
     assert conflicts_of(git, pairs, at_most=0) == first  # all of it is known
     repo.git("config", "merge.renames", "false")
     assert conflicts_of(git, pairs, at_most=0) == [None] * 6  # another way is another answer
     half = conflicts_of(git, pairs, at_most=4)
     assert [files is None for files in half] == [False] * 4 + [True] * 2
     assert None not in conflicts_of(git, pairs, at_most=2)  # the next time goes on
+
+
+def test_attributes_of_a_folder_are_another_way_to_merge(repo: Repo) -> None:
+    names = generated(repo, branches=2, files=3, seed=4)
+    git = Git.open(repo.path)
+    pair = (Oid(repo.oid(names[0])), Oid(repo.oid(names[1])))
+    assert None not in conflicts_of(git, [pair])
+    assert None not in conflicts_of(git, [pair], at_most=0)
+    repo.write("below/.gitattributes", "*.txt merge=union\n")
+    repo.git("add", "below")
+    assert conflicts_of(git, [pair], at_most=0) == [None]
+
+
+def test_state_commits_make_no_pair_anew(repo: Repo) -> None:
+    names = generated(repo, branches=2, files=3, seed=5)
+    git = Git.open(repo.path)
+    one, other = (Oid(repo.oid(name)) for name in names)
+    first = conflicts_of(git, [(one, other)])
+    tree = git.with_files(git.require_commit(one).tree, {".workstreams/WS-A/A1.yaml": b"id: A1\n"})
+    state = git.commit_tree(tree, [one], "gitwaves: start A1\n")
+    assert conflicts_of(git, [(state, other)], at_most=0) == first
 
 
 def test_histories_with_nothing_in_common(repo: Repo) -> None:

@@ -156,10 +156,17 @@ def test_sixteen_who_start_one_task_in_one_clone_make_one_claim(
 ) -> None:
     repo = Repo.init(tmp_path / "repo")
     plan(repo, 1, 1, chained=False)
-    calls = [("start", "S1.1", "--agent", f"agent-{n}") for n in range(RACERS)]
-    ends = at_once([partial(gw, server, repo, *args) for args in calls])
+    ends = at_once([partial(gw, server, repo, "start", "S1.1")] * RACERS)
     assert {(end.code, end.out) for end in ends} == {(0, f"{tmp_path}/repo.worktrees/ws-S1\n")}
     assert repo.git("rev-list", "--count", "main..ws/S1") == "1"
+    claim = repo.git("show", "ws/S1:.workstreams/WS-S1/S1.1.yaml").partition("    id: ")[2]
+    # others are handed the same claim, one after another
+    calls = [("start", "S1.1", "--agent", f"agent-{n}") for n in range(4)]
+    ends = at_once([partial(gw, server, repo, *args) for args in calls])
+    assert {(end.code, end.out) for end in ends} == {(0, f"{tmp_path}/repo.worktrees/ws-S1\n")}
+    assert repo.git("rev-list", "--count", "main..ws/S1") == "5"
+    now = repo.git("show", "ws/S1:.workstreams/WS-S1/S1.1.yaml").partition("    id: ")[2]
+    assert now[:16] == claim[:16]
 
 
 # --- many worktrees ----------------------------------------------------------------------------

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
 from gitwaves.resources import schema_text
+from gitwaves.schemas import fits
 
 FOLDER = Path(__file__).parent.parent / "schemas"
 KINDS = sorted(path.name.removesuffix(".schema.json") for path in FOLDER.iterdir())
@@ -303,3 +305,45 @@ def test_status() -> None:
     assert violations("status", {k: v for k, v in status.items() if k != "gaps"}) == [""]
     status["tasks"][0]["state"] = "finished"
     assert violations("status", status) == ["tasks.0.state"]
+
+
+ODD: tuple[Any, ...] = (
+    *(None, True, False, 0, 1, -1, 1.0, "", " ", "A1", "A1\n", "2h", "done", "é"),
+    *([], ["a", "a"], [1, "1"], {}, {"run": "x"}, {"manual": "y"}, {"x-y": 1}),
+)
+
+
+def altered(value: Any, rng: random.Random) -> Any:
+    """`value` with something in it replaced, removed or added, anywhere."""
+    if isinstance(value, dict | list) and value and rng.random() < 0.8:
+        changed = copy.copy(value)
+        keys = list(value) if isinstance(value, dict) else range(len(value))
+        key = rng.choice(keys)
+        match rng.randrange(6):
+            case 0:
+                del changed[key]
+            case 1 if isinstance(changed, dict):
+                changed[rng.choice(["x-a", "agent", "manual", "foo", "cost"])] = rng.choice(ODD)
+            case _:
+                changed[key] = altered(value[key], rng)
+        return changed
+    return rng.choice(ODD)
+
+
+@pytest.mark.parametrize("kind", sorted(VALID))
+def test_what_fits_at_once_is_valid(kind: str) -> None:
+    rng = random.Random(kind)
+    fit, strict = fits(schema(kind)), Draft202012Validator(schema(kind))
+    told = 0
+    for _ in range(1500):
+        value = altered(VALID[kind], rng)
+        if fit(value):
+            told += 1
+            assert strict.is_valid(value), value
+    assert told > 10 or not fit(VALID[kind])
+
+
+def test_most_cards_fit_at_once() -> None:
+    value = {"id": "A1", "title": "One", "verify": [{"run": "make"}], "x-mine": [1]}
+    assert fits(schema("task"))(value)
+    assert not fits(schema("task"))({**value, "titel": "One"})

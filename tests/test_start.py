@@ -14,7 +14,7 @@ from tests.test_caches import spoil
 from tests.test_eight import plan
 
 PACKAGE = Path(__file__).parent.parent / "gitwaves"
-FORMS = (("status",), ("status", "--json"))
+FORMS = (("status",), ("status", "--json"), ("next",), ("next", "--json"), ("show", "B1"))
 
 
 def whole(repo: Repo, *args: str) -> Result:
@@ -33,12 +33,14 @@ def linked_of(repo: Repo) -> Repo:
 
 
 def require_same(repo: Repo, where: Repo | None = None) -> None:
-    """Asserts that both ways say the same, when the answer is new and when it is kept."""
+    """Asserts that both ways say the same: from what is kept, and with nothing kept at all."""
     at = where or repo
     for form in FORMS:
+        said = [at.gw(*form), at.gw(*form), whole(at, *form)]
+        for kept in ("cache", "facts", "history", "merges", "plans"):
+            shutil.rmtree(repo.path / ".git/gitwaves" / kept, ignore_errors=True)
         wanted = whole(at, *form)
-        assert at.gw(*form) == wanted
-        assert at.gw(*form) == wanted
+        assert said == [wanted] * 3
 
 
 @pytest.fixture
@@ -58,7 +60,9 @@ def modules(repo: Repo) -> str:
 
 
 def test_nothing_slow_is_imported_where_nothing_changed(begun: Repo) -> None:
-    assert "click" in modules(begun)
+    said = modules(begun)
+    assert "gitwaves.store" in said
+    assert "click" not in said
     said = modules(begun)
     assert "gitwaves.quick" in said
     for slow in ("click", "subprocess", "ruamel", "dataclasses", "gitwaves.model", "json"):
@@ -69,7 +73,7 @@ def test_an_answer_is_kept_for_each_checkout_and_form(begun: Repo) -> None:
     linked = linked_of(begun)
     for where in (begun, linked):
         require_same(begun, where)
-    assert len(list(shown(begun).iterdir())) == 4
+    assert len(list(shown(begun).iterdir())) == 8
 
 
 def changes(repo: Repo) -> dict[str, Callable[[], object]]:
@@ -103,7 +107,8 @@ def test_a_kept_answer_is_the_whole_ways(begun: Repo, seed: int) -> None:
     possible = changes(begun)
     for name in rng.sample(sorted(possible), 6):
         possible[name]()
-        for folder in (shown(begun), begun.path / ".git/gitwaves/cache"):
+        own = (begun.path / ".git/gitwaves" / name for name in ("cache", "facts", "plans"))
+        for folder in (shown(begun), *own):
             if folder.is_dir() and rng.random() < 0.5:
                 spoil(folder, rng)
         require_same(begun)

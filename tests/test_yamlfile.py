@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gitwaves import yamlfile
+from gitwaves import yamlfile, yamlplain
 
 CARD = """\
 id: A1
@@ -36,9 +36,34 @@ verify:
   - {run: "a\\\\n b", always: true}
 cancelled: ~
 """
+PLAIN = """\
+id: A1
+title: Ledger - schema, and migrations (all of them)
+depends_on: [B1, services/b-2.x, ./c/**]
+batch: 12
+estimate: 1h30m
+x-from: docs/design.md:24
+spec: |
+  Balances   never go: negative.
+
+    - indented # yes
+
+acceptance:
+  - It holds.
+  - "quoted: twice"
+verify:
+- run: python -m pytest -q 'a b'
+  timeout: 10m
+- run: make
+nested:
+  claim:
+    tree: 'a'
+  seconds: 0.25
+"""
 PIECES = [
     *(": ", " ", "\n", "-", "- ", ":", "#", " #", "'", '"', "|", ">", "|-", ">+", "{", "}", "[", "]"),
     *(",", "?", "? ", "&a ", "*a", "!", "!!str ", "%", "@", "`", "\\", "\\n", "<<: ", "~", "null"),
+    *("- a: b\n", "\n  - x\n", "a: b\n", "1", "0x1", "1e3", ".5", "1:30", "012", "yes", "1.0", "="),
     *("---", "...", "  ", "\t", "\r\n", "\r", "\x00", "\x85", "\u2028", "\ufeff", "\U0001f600", "é"),
 ]  # fmt: skip
 edits = st.lists(
@@ -69,6 +94,22 @@ def test_the_fast_parser_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     fast, strict = both(CARD, monkeypatch)
     assert not fast.findings
     assert fast == strict
+
+
+def test_what_is_plain_is_read_without_a_parser() -> None:
+    assert yamlplain.read(PLAIN)[0] == yamlfile.load(PLAIN.encode(), "a.yaml").value
+    with pytest.raises(yamlplain.NotPlain):
+        yamlplain.read(CARD)
+
+
+@given(st.integers(0, 2), edits)
+def test_plain_text_is_read_as_all_text_is(cut: int, changes: list[tuple[int, int, str]]) -> None:
+    start = (0, PLAIN.index("acceptance"), PLAIN.index("nested"))[cut]
+    text = changed(PLAIN[start:], changes)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        fast, strict = both(text, monkeypatch)
+        assert fast == strict
+        assert repr(fast.value) == repr(strict.value)
 
 
 @example([(0, 0, "a: b: c\n")])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
-from gitwaves import __version__
+from gitwaves import __version__, quick
 from gitwaves.errors import ExitCode, GitwavesError
 from gitwaves.git import Repo
 from gitwaves.model import printable
@@ -48,7 +47,8 @@ SECTIONS = {
         "clean",
     ),
 }
-_MODULES = ("reading", "setting_up", "working", "teaching", "foresight", "proving", "mending")
+# Tried in this order: the first ones import next to nothing before a command of theirs is called.
+_MODULES = ("working", "setting_up", "teaching", "proving", "mending", "reading", "foresight")
 
 
 @dataclass
@@ -154,9 +154,7 @@ def _fail(message: str, hint: str | None, code: int) -> NoReturn:
 
 def main(argv: list[str] | None = None) -> None:
     """Runs one command and exits with its code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape")  # a path may be any bytes
+    quick.prepare()
     try:
         code = root.main(argv, prog_name="gitwaves", standalone_mode=False)
         sys.stdout.flush()

@@ -12,8 +12,6 @@ import click
 
 from gitwaves.cards import load_cards
 from gitwaves.cli import App, colored, echo, pass_app
-from gitwaves.cli.reading import _color as color
-from gitwaves.cli.reading import _dump as dump
 from gitwaves.cli.reading import as_json
 from gitwaves.conflicts import conflicts_json, conflicts_text, look
 from gitwaves.drawing import FOLDS, picture, picture_json
@@ -24,10 +22,11 @@ from gitwaves.graph import graph_of
 from gitwaves.halves import split
 from gitwaves.model import ROOT, Cards, Fact, Oid
 from gitwaves.plan import progress, schedule
+from gitwaves.plans import ODD_MODES
 from gitwaves.review_formats import card_text, review_json, review_markdown, review_text
 from gitwaves.reviewing import compare
 from gitwaves.rules import check
-from gitwaves.store import ODD_MODES
+from gitwaves.showing import dumped, styled
 from gitwaves.yamlfile import load
 
 MOST_AGENTS = 1000
@@ -64,9 +63,9 @@ def graph(app: App, id: str | None, form: str, fold: str | None, as_json: bool) 
     """
     drawn = picture(app.store.progress(), id, fold)
     if as_json:
-        dump(picture_json(drawn))
+        click.echo(dumped(picture_json(drawn)), nl=False)
     elif form == "ascii":
-        click.echo(ascii_text(drawn, color=color if colored() else None), nl=False)
+        click.echo(ascii_text(drawn, color=styled if colored() else None), nl=False)
     else:
         text = FORMATS[form](drawn)
         click.echo(text, nl=False)
@@ -141,7 +140,7 @@ def review(
     old, new = (load_cards(files, odd) for files, odd, _ in (before, after))
     found = compare(old, new, facts, (check(old, before[2]), check(new, after[2])))
     if as_json or form == "json":
-        dump(review_json(found))
+        click.echo(dumped(review_json(found)), nl=False)
     else:
         write = review_markdown if form == "markdown" else review_text
         click.echo(write(found), nl=False)
@@ -246,7 +245,7 @@ def conflicts(app: App, as_json: bool) -> None:
     """
     found = look(app.store, app.store.snapshot())
     if as_json:
-        dump(conflicts_json(found))
+        click.echo(dumped(conflicts_json(found)), nl=False)
     else:
         click.echo(conflicts_text(found), nl=False)
     sys.exit(ExitCode.REFUSED if found.collisions else ExitCode.FINE)

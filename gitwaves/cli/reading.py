@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
-from gitwaves import jsonout, pages, quick, render
+from gitwaves import jsonout, pages, quick, render, showing
 from gitwaves.cards import load_cards
 from gitwaves.cli import App, checking, colored, echo, pass_app
 from gitwaves.errors import CycleError, ExitCode, GitwavesError, NotReady, UsageError
@@ -18,31 +16,6 @@ from gitwaves.model import DASHBOARD_PATH, Cards, Finding, Progress, Severity, p
 from gitwaves.plan import progress, schedule
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON; the fields are stable.")
-
-_STYLE: dict[str, dict[str, Any]] = {
-    "active": {"fg": "yellow"}, "*": {"fg": "yellow"}, "failed": {"fg": "red"}, "!": {"fg": "red"},
-    "done": {"fg": "green"}, "heading": {"bold": True}, "hint": {"dim": True},
-}  # fmt: skip
-
-
-def _color(text: str, style: str) -> str:
-    return click.style(text, **_STYLE.get(style, {}))
-
-
-def _dump(value: object) -> None:
-    click.echo(_json(value), nl=False)
-
-
-def _json(value: object) -> str:
-    """JSON; what could steer a terminal, or is no text, stands in it as an escape."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    return "".join(f"{_escaped(line)}\n" for line in text.split("\n"))
-
-
-def _escaped(line: str) -> str:
-    if line.isprintable():
-        return line
-    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
 
 def _read_cards(app: App, rev: str | None) -> tuple[Cards, list[str]]:
@@ -56,12 +29,12 @@ def _read_cards(app: App, rev: str | None) -> tuple[Cards, list[str]]:
                 "there is no .workstreams/ here", "run `gitwaves init`, then `gitwaves import DOC`"
             )
         tracked = app.repo.paths("ls-files", "-z", cwd=app.repo.top)
-    else:
-        commit = app.repo.resolve(rev)
-        if commit is None:
-            raise GitwavesError(f"no commit {rev!r}", "name a branch, a tag or a commit")
-        files, odd = store.files(commit)
-        tracked = app.repo.paths("ls-tree", "-r", "-z", "--name-only", commit)
+        return store.shelf.of_bytes(files, odd), tracked
+    commit = app.repo.resolve(rev)
+    if commit is None:
+        raise GitwavesError(f"no commit {rev!r}", "name a branch, a tag or a commit")
+    files, odd = store.files(commit)
+    tracked = app.repo.paths("ls-tree", "-r", "-z", "--name-only", commit)
     return load_cards(files, odd), tracked
 
 
@@ -97,10 +70,7 @@ def status(app: App, rev: str | None, write: bool, watch: bool, as_json: bool) -
 
         follow(app.store)
         return
-    from gitwaves.conflicts import ahead
-
     snapshot = app.store.snapshot(rev)
-    shown = app.store.progress(snapshot, local=rev is None)
     if write:
         from gitwaves.planning import write_in
 
@@ -111,30 +81,24 @@ def status(app: App, rev: str | None, write: bool, watch: bool, as_json: bool) -
             )
         text = render.dashboard(app.store.progress(snapshot, local=False))
         write_in(here.path, DASHBOARD_PATH, text.encode("ascii"))
-    whole = True
-    if as_json:
-        text = _json(jsonout.status_json(shown))
-        click.echo(text, nl=False)
-    else:
-        text = render.status_text(shown, color=_color if colored() else None)
-        if rev is None:
-            line, whole = ahead(app.store, snapshot)
-            text += f"{line}\n" * bool(line)
-        click.echo(text, nl=False)
-        if rev is None and app.repo.top is not None:
-            _say_uncommitted(app)
-    if rev is None and whole and snapshot.cards.config.allowed_signers is None:
-        quick.keep(text, app.store.watched(snapshot))
+    color = showing.styled if colored() else None
+    text, whole = showing.status(app.store, snapshot, as_json=as_json, color=color, now=rev is None)
+    click.echo(text, nl=False)
+    if rev is None and not as_json:
+        _say_uncommitted(app)
+    if whole:
+        quick.keep(text, snapshot.watched)
 
 
 def _say_uncommitted(app: App) -> None:
     top = app.repo.top
     if top is None or not (top / ".workstreams").is_dir():
         return
-    changed = app.repo.paths(
-        "status", "--porcelain", "-z", "--no-renames", "--", ".workstreams", cwd=top
-    )
-    if line := quick.note(entry[3:] for entry in changed):
+    line = quick.noted()
+    if line is None:
+        args = ("status", "--porcelain", "-z", "--no-renames", "--", ".workstreams")
+        line = quick.note(entry[3:] for entry in app.repo.paths(*args, cwd=top))
+    if line:
         echo(line, err=True)
 
 
@@ -149,11 +113,11 @@ def next_(app: App, as_json: bool) -> None:
       gitwaves next
       gitwaves next --json | jq -r '.tasks[].id'
     """
-    shown = app.store.progress()
-    if as_json:
-        _dump(jsonout.next_json(shown))
-    else:
-        click.echo(pages.next_text(shown), nl=False)
+    snapshot = app.store.snapshot()
+    text = showing.next_(app.store, snapshot, as_json=as_json)
+    click.echo(text, nl=False)
+    if showing.lasts(snapshot):
+        quick.keep(text, snapshot.watched)
 
 
 @click.command()
@@ -168,11 +132,7 @@ def show(app: App, id: str, as_json: bool) -> None:
       gitwaves show A1
       gitwaves show MP1 --json
     """
-    shown = app.store.progress()
-    if as_json:
-        _dump(jsonout.show_json(shown, id))
-    else:
-        click.echo(pages.show_text(shown, id), nl=False)
+    click.echo(showing.show(app.store, id, as_json=as_json), nl=False)
 
 
 @click.command()
@@ -305,11 +265,11 @@ def plan(app: App, rev: str | None, agents: str | None, as_json: bool) -> None:
 
         found = foreseen(app, cards, rev, agents)
         if as_json:
-            _dump({**shown_json, "forecast": forecast_json(found)})
+            click.echo(showing.dumped({**shown_json, "forecast": forecast_json(found)}), nl=False)
         else:
             click.echo(forecast_text(found), nl=False)
     elif as_json:
-        _dump(shown_json)
+        click.echo(showing.dumped(shown_json), nl=False)
     else:
         click.echo(pages.plan_text(shown), nl=False)
     sys.exit(ExitCode.REFUSED if errors else ExitCode.FINE)

@@ -193,11 +193,12 @@ def agent() -> None:
 @pass_app
 def hook(app: App, name: str, args: tuple[str, ...]) -> None:
     """What Git's hooks call."""
-    from gitwaves import githooks, receiving
-
     if name == "pre-receive":
+        from gitwaves import receiving
+
         receiving.run(app.path, sys.stdin.buffer.read().decode(errors="surrogateescape"))
         return
+    from gitwaves import githooks
 
     try:
         githooks.run(app.repo, name, list(args))

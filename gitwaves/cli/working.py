@@ -97,7 +97,7 @@ def verify(app: App, id: str | None, commit_: bool, message: str | None, unchang
       gitwaves verify
       gitwaves verify A1 --commit -m "Add the ledger schema"
     """
-    from gitwaves.attempts import commit_all, news
+    from gitwaves.attempts import commit_all, news, note_session
     from gitwaves.renewing import renew
     from gitwaves.verifying import advance, task_here
     from gitwaves.verifying import verify as run
@@ -109,6 +109,7 @@ def verify(app: App, id: str | None, commit_: bool, message: str | None, unchang
         snapshot = app.store.snapshot()
         task = snapshot.require_task(id) if id else task_here(app.store, snapshot)
         commit_all(app.store, task, message or f"{task}: {noted(snapshot.cards.tasks[task].title)}")
+    note_session(app.store)
     if here := _at_work(app, id):  # who works there may have no hooks that tell
         for line in news(app.store, app.store.progress(), here):
             echo(printable(line), err=True)

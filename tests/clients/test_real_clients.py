@@ -7,18 +7,25 @@ the whole plan for anyone to look at.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shlex
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gitwaves.clients import BUILT_IN, read
 from tests.clients import play
 from tests.clients.api import Server
 from tests.repo import Repo
-from tests.shop import shop, states
+from tests.shop import lines_of, shop, states
+from tests.terminal import Watched
 
 HERE = play.installed()
 pytestmark = [
@@ -33,10 +40,16 @@ pytestmark = [
 @pytest.fixture
 def server(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """The API, with an environment in which the clients talk to it."""
+    # Codex runs its commands in a login shell, which may set PATH anew before it reads this
+    (home / ".profile").write_text(f"PATH={shlex.quote(os.environ['PATH'])}\n")
     with Server() as found:
         for name, value in play.environment(found.address, home).items():
             monkeypatch.setenv(name, value)
         yield found
+    for environ in Path("/proc").glob("[0-9]*/environ"):  # Codex leaves a server of its own running
+        with contextlib.suppress(OSError):
+            if f"HOME={home}".encode() in environ.read_bytes().split(b"\0"):
+                os.kill(int(environ.parent.name), signal.SIGKILL)
 
 
 def shown(repo: Repo, task: str) -> dict[str, Any]:
@@ -136,10 +149,21 @@ def taught(tmp_path: Path, home: Path) -> Repo:
     repo = shop(tmp_path)
     repo.gw_ok("export", "claude-agents")
     repo.commit("Agents")
+    trust_folders(repo, home)
+    return repo
+
+
+def trust_folders(repo: Repo, home: Path) -> None:
+    """Answers what each client asks when it is first opened in a folder, and with a new key."""
     trees = [repo.path, *(repo.path.parent / f"repo.worktrees/ws-{x}" for x in "AB")]
     projects = {str(path): {"hasTrustDialogAccepted": True} for path in trees}
-    (home / ".claude.json").write_text(json.dumps({"projects": projects}))
-    return repo
+    known = {"hasCompletedOnboarding": True, "theme": "dark", "projects": projects}
+    keys = {"customApiKeyResponses": {"approved": ["none-is-needed"], "rejected": []}}
+    (home / ".claude.json").write_text(json.dumps({**known, **keys}))
+    with (home / ".codex/config.toml").open("a") as file:
+        file.writelines(f'\n[projects."{path}"]\ntrust_level = "trusted"\n' for path in trees)
+    trusted = {str(path): "TRUST_FOLDER" for path in trees}
+    (home / ".gemini/trustedFolders.json").write_text(json.dumps(trusted))
 
 
 def script(task: str, file: str, other: str) -> str:
@@ -181,6 +205,65 @@ def test_a_session_opened_by_hand_is_led_to_the_loop(
     assert card["state"] == "done"
     assert card["session"] == sent_back(taught, "A1") is not None
     assert not (tree / "b/one.txt").exists()
+
+
+WITHOUT_HOOKS = {
+    "claude": [*CLAUDE, "--allowedTools", "Bash"],
+    "codex": ["codex", "exec", "--json", "--sandbox", "danger-full-access", "-"],
+    "opencode": ["opencode", "run", "--format", "json"],
+}
+
+
+def test_a_task_goes_from_client_to_client_and_its_card_says_whose_session_it_is(
+    server: Server, tmp_path: Path
+) -> None:
+    """All opened by hand, in a repository that teaches them nothing; the last one finishes it."""
+    repo = shop(tmp_path)
+    tree = Path(repo.gw_ok("start", "A1").out.strip())
+    for client in (name for name in WITHOUT_HOOKS if name in HERE):
+        half = {"write": f"a/{client}.txt", "text": "half\n"}
+        moves = [half, "git add -A", f"git commit -q -m {client}", "gitwaves verify"]
+        prompt = f"Go on.\nPLAY: {json.dumps([[*moves, {'say': 'That is all.'}]])}\n"
+        said = session(WITHOUT_HOOKS[client], tree, prompt)
+        assert shown(repo, "A1")["session"] == read(client, said).session is not None, said
+    whole = [{"write": "a/one.txt", "text": "ok\n"}, "gitwaves verify --commit"]
+    said = session(WITHOUT_HOOKS["codex"], tree, f"Finish.\nPLAY: {json.dumps([whole])}\n")
+    card = shown(repo, "A1")
+    assert (card["state"], card["session"]) == ("done", read("codex", said).session)
+    subjects = repo.git("log", "--format=%s", "ws/A").splitlines()
+    assert {name for name in WITHOUT_HOOKS if name in HERE} <= set(subjects)
+
+
+@pytest.mark.parametrize("client", HERE)
+def test_a_client_with_a_person_in_it_does_a_task(
+    server: Server, tmp_path: Path, home: Path, client: str
+) -> None:
+    built_in = BUILT_IN[client]
+    moves = [{"write": "a/one.txt", "text": "ok\n"}, "gitwaves verify --commit"]
+    play_it = f"\nPLAY: {json.dumps([moves])}\n"
+    profile = {
+        "command": built_in.command,
+        "open": [*built_in.open[:-1], built_in.open[-1] + play_it],
+        "client": client,
+        "env": built_in.env,
+    }
+    repo = shop(tmp_path, config=lines_of(profiles={"opened": profile}))
+    trust_folders(repo, home)
+    for key, value in {"name": "Ada Tester", "email": "ada@example.com"}.items():
+        repo.git("config", f"user.{key}", value)  # Gemini lets Git see no other configuration
+    opened = Watched(repo, "start", "A1", "--open", "opened")
+    end = time.monotonic() + 120
+    while shown(repo, "A1")["state"] != "done" and time.monotonic() < end:
+        time.sleep(2)
+        opened.press("\r")  # the person says yes to what it asks
+    opened.kill()
+    card = shown(repo, "A1")
+    assert (card["state"], card["agent"]) == ("done", "opened"), opened.shown
+    filed = [path.name for path in home.rglob("*.jsonl")]  # by all but opencode
+    if client == "opencode":
+        filed = session(["opencode", "session", "list"], repo.path, "").split()
+    # Gemini cuts it to the first part
+    assert any(card["session"].split("-")[0] in name for name in filed), filed
 
 
 def test_a_lead_dispatches_a_wave_to_agents_in_their_worktrees(

@@ -192,6 +192,34 @@ def test_the_next_command_goes_on_after(lab: Lab, what: str) -> None:
     assert (lab.tools / "struck").exists()
 
 
+def test_what_a_git_that_died_with_us_had_locked_is_free_again(lab: Lab) -> None:
+    scene = SCENES["start-next"]
+    scene.prepare(lab)
+    lab.save()
+    assert kill(lab, scene, writes(lab, scene).index("git merge") + 1, "prepared").code == KILLED
+    assert list((lab.repo.path / ".git").rglob("*.lock"))
+    (lab.repo.path / ".git/worktrees/ws-A/HEAD.lock").touch()  # as it dies a moment later
+    done = lab.gw(*scene.argv)
+    assert done.code == 0, done
+    assert not list((lab.repo.path / ".git").rglob("*.lock"))
+
+
+def test_what_a_git_of_a_killed_agent_had_locked_is_free_for_the_next(lab: Lab) -> None:
+    planned(lab, tasks=("A1", "B1", "C1"))
+    config = lab.repo.path / ".workstreams/config.yaml"
+    locks = r"for l in index HEAD ORIG_HEAD; do : > $(git rev-parse --git-dir)/$l.lock; done"
+    dies = (
+        rf"test -e $OVERLAPS/died || {{ touch $OVERLAPS/died; {locks}; kill -9 $$; }}\ngit add -A"
+    )
+    config.write_text(config.read_text().replace("git add -A", dies))
+    lab.repo.git("commit", "-qam", "The first agent dies while its git holds locks")
+    done = lab.gw("--trust-trunk", "run", "--agents", "1")
+    assert done.code == 0, done
+    assert (lab.tools / "died").exists()
+    assert not list((lab.repo.path / ".git/worktrees").rglob("*.lock"))
+    assert set(lab.require_true().values()) == {"done"}
+
+
 def test_an_agent_whose_runner_was_killed_is_ended_before_another_is_at_its_task(lab: Lab) -> None:
     planned(lab, tasks=("A1", "B1", "C1"))
     config = lab.repo.path / ".workstreams/config.yaml"

@@ -1,0 +1,115 @@
+"""What our hooks add to `git commit`: the same clone with and without them, in turns.
+
+    python -m bench.hooks                       # 15,000 files, and a small repository
+    python -m bench.hooks --files 2000 --cards 200 --branches 8
+
+One clone is measured, and only `core.hooksPath` is switched: fresh clones show false differences.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.measure import GITWAVES, Table, Way, in_turns
+from bench.repository import SMALL, Made, Size, git, options, size_of, workplace
+from gitwaves.git import Repo
+from gitwaves.model import Branch, Oid, Run, TaskId
+from gitwaves.receipts import Receipt, save
+from gitwaves.store import Store
+from gitwaves.worktrees import mark
+
+_COMMIT = ("commit", "-q", "-m", "Work")
+
+
+class Limits(NamedTuple):
+    """How many times as long as a bare one a commit may take."""
+
+    nothing: float
+    inside: float
+    advancing: float | None = None
+
+
+class Commits:
+    """One repository with hooks, and a worktree in which the first task of a branch is at work."""
+
+    def __init__(self, made: Made) -> None:
+        self.trunk = made.path
+        self.linked = made.path.parent / f"{made.path.name}-s0"
+        self._count = itertools.count()
+        Way([GITWAVES, "hooks", "install"], made.path).once()
+        made.git("worktree", "add", "-q", str(self.linked), "ws/S0")
+        self._repo = Repo.open(made.path)
+        self._cards = Store(self._repo).snapshot().cards
+        self._task = TaskId(made.task(0, made.next))
+        self._claimed = made.git("rev-parse", "ws/S0")
+        self._mark()
+
+    def _mark(self) -> None:
+        mark(self._repo, self._cards, Branch("ws/S0"), self._task)
+
+    def ways(self, cwd: Path, stage: Callable[[Path], None]) -> tuple[Way, Way]:
+        """`git commit` there of what `stage` leaves in the index, with and without hooks."""
+        bare = ["git", "-c", "core.hooksPath=/dev/null", *_COMMIT]
+        with_hooks = Way(["git", *_COMMIT], cwd, lambda: stage(cwd))
+        return with_hooks, Way(bare, cwd, lambda: stage(cwd))
+
+    def change(self, cwd: Path) -> None:
+        """Stages a change that lies inside the boundary."""
+        (cwd / "src/s0/changed.txt").write_text(f"{next(self._count)}\n")
+        git(cwd, "add", "src/s0/changed.txt")
+
+    def verified(self, cwd: Path) -> None:
+        """Stages a change that was just verified, on the commit that the task was begun on."""
+        git(cwd, "reset", "-q", "--hard", self._claimed)
+        self.change(cwd)
+        content = Oid(git(cwd, "write-tree"))
+        code, spec = self._repo.code_tree(content), self._cards.digest(self._task)
+        shutil.rmtree(self._repo.state_dir / "receipts", ignore_errors=True)
+        runs = (Run("true", 0, 0.1, "sha256:" + "0" * 64),)
+        save(self._repo, Receipt(self._task, code, spec, content, runs))
+        self._mark()
+
+    def require_done(self) -> None:
+        """Ends everything where the commit that was made last did not make its task done."""
+        said = git(self.linked, "log", "-1", "--format=%s")
+        if said != f"gitwaves: {self._task} done":
+            raise SystemExit(f"the verified commit did not advance its task: {said}")
+
+
+def measure(made: Made, where: str, table: Table, limits: Limits, rounds: int) -> None:
+    """Adds a commit on trunk, one inside a boundary at work, and one that makes its task done."""
+    commits = Commits(made)
+    for what, cwd, limit in (
+        ("nothing to do", commits.trunk, limits.nothing),
+        ("inside its boundary", commits.linked, limits.inside),
+    ):
+        ours, bare = commits.ways(cwd, commits.change)
+        in_turns([bare, ours], rounds)
+        table.add(f"git commit, {what} ({where})", ours, bare, limit)
+    ours, bare = commits.ways(commits.linked, commits.verified)
+    in_turns([bare, ours], rounds)
+    table.add(f"git commit, its task is done ({where})", ours, bare, limits.advancing)
+    ours.once()
+    commits.require_done()
+
+
+def main() -> int:
+    """Measures, prints a table, and gives 1 where a ratio is beyond its limit."""
+    parser = options("What our hooks add to `git commit`.", 9, Size())
+    args = parser.parse_args()
+    size = size_of(args)
+    with workplace() as top:
+        table = Table(f"Committing: {size}; the base is the same commit without hooks")
+        measure(Made.make(top / "small", SMALL), "small", table, Limits(1.6, 2.5), args.rounds)
+        made = Made.make(top / "large", size)
+        measure(made, f"{size.files:,} files", table, Limits(1.15, 1.3, 6), args.rounds)
+    return table.end()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""What planning takes: the pure core inside a process, and whole processes beside `git status`.
+
+    python -m bench.plan                        # 10,000 tasks, some 30,000 edges
+
+The base of the core is a loop of plain Python, so that its ratios hold on any machine.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from dataclasses import replace
+
+from bench.measure import Call, Table, in_turns
+from bench.repository import Made, Size, options, size_of, workplace
+from bench.status import Reader
+from gitwaves.git import Repo
+from gitwaves.graph import Graph, graph_of
+from gitwaves.plan import progress, schedule
+from gitwaves.store import Store
+
+# 25 ms of CPU time, where such a loop takes 30
+_MOST = {"order, waves, critical path, slack": 0.83}
+
+
+def processes(reader: Reader, rounds: int) -> None:
+    """Prints what `plan` takes."""
+    table = Table("Planning: whole processes; the base is `git status`")
+    base = reader.git_status()
+    same, changed = reader.ours("plan"), reader.ours("plan", before=reader.edit)
+    in_turns([base, same, changed], rounds)
+    reader.restore()
+    table.add("plan, nothing changed", same, base)
+    table.add("plan, one card changed", changed, base)
+
+
+def core(store: Store, rounds: int) -> None:
+    """Prints what each part of the core takes."""
+    snapshot = store.snapshot()
+    cards = store.cards(snapshot.trunk_tip)
+    graph = graph_of(cards)
+    plan = schedule(cards, graph)
+    edges = sum(map(len, graph.needed))
+    table = Table(
+        f"The core: {len(cards.tasks):,} tasks, {edges:,} edges; CPU time inside a process; "
+        "the base is a loop of a million steps"
+    )
+
+    def ordered() -> None:
+        fresh = Graph(graph.nodes, graph.needed)  # which knows nothing but its edges
+        fresh.waves()
+        before, behind = fresh.lengths([3600] * len(fresh.nodes))
+        fresh.longest([3600] * len(fresh.nodes), behind)
+        total = max(behind)
+        slack = [total - long - after for long, after in zip(before, behind, strict=True)]
+        assert min(slack) == 0
+
+    loop = Call(lambda: sum(n for n in range(1_000_000)))
+    parts = {
+        "order, waves, critical path, slack": Call(ordered),
+        "states of all tasks, and what is shown": Call(
+            lambda: progress(snapshot.cards, graph, plan, snapshot.facts)
+        ),
+        "the graph, from cards": Call(lambda: graph_of(replace(cards))),
+        "batches and their waves, from cards": Call(lambda: schedule(replace(cards), graph)),
+    }
+    gc.freeze()  # what is alive here is not to be looked through while something is measured
+    in_turns([loop, *parts.values()], rounds)
+    for name, call in parts.items():
+        table.add(name, call, loop, _MOST.get(name))
+
+
+def main() -> int:
+    """Measures, and prints both tables."""
+    args = options("What planning takes.", 5, Size(files=1_000)).parse_args()
+    with workplace() as top:
+        made = Made.make(top / "repo", size_of(args))
+        print(f"{made.size}\n")
+        core(Store(Repo.open(made.path)), args.rounds)
+        print()
+        processes(Reader(made), args.rounds)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,500 @@
+"""What history says of tasks and merge points: which tracking counts, and what its evidence is worth.
+
+All that is said of one branch is a function of trunk's tip, of the branch's, and of the objects that
+are here. It is kept for the next process, so that of 64 branches only the one that moved is read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from gitwaves.caches import keep_at, keep_newest, kept_at, key_of
+from gitwaves.cards import (
+    WORKSTREAM_FILE,
+    load_card,
+    load_tracking,
+    load_workstream,
+    own_version,
+    point_path,
+    task_path,
+)
+from gitwaves.git import Entry, Repo
+from gitwaves.gitenv import packs
+from gitwaves.halves import split
+from gitwaves.model import (
+    ROOT,
+    Branch,
+    Cards,
+    Evidence,
+    Fact,
+    Oid,
+    State,
+    Status,
+    Step,
+    Task,
+    TaskId,
+    Tracking,
+    Verdict,
+    natural,
+    task_digest,
+)
+from gitwaves.plans import Plans
+from gitwaves.shelf import Row, tracking_of, tracking_row
+from gitwaves.state import Facts, Seen, judge, notes, settle, standing
+
+if TYPE_CHECKING:
+    from gitwaves.signing import Rule, Signatures
+
+_MAX_TRUNKS = 4  # tips of trunk for which readings are kept
+_GOOD = frozenset({Verdict.HOLDS, Verdict.UNCHECKED, Verdict.STALE})
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What history says of the tasks of one branch, or of the merge points, in plain values."""
+
+    tip: Oid | None
+    states: str  # one of `_LETTERS` for each of them, in natural order
+    rows: Mapping[str, Row]  # the facts that their states alone do not tell
+    noted: tuple[str, ...]  # what has learnings or spec gaps
+    said: tuple[str, ...]  # warnings
+    watched: tuple[str, ...]  # see `Witness.witnessed`
+
+
+_LETTERS: dict[State | None, str] = {
+    None: ".",
+    State.DONE: "d",
+    State.ACTIVE: "a",
+    State.FAILED: "f",
+    State.STALE: "s",
+    State.UNPROVEN: "u",
+}
+_STATES = {letter: state for state, letter in _LETTERS.items()}
+_POINTS = Branch("")  # whose reading is that of the merge points
+
+
+class Witness(Plans):
+    """A repository as what it says of each task."""
+
+    @cached_property
+    def signatures(self) -> Signatures:
+        """The signatures of evidence in this repository."""
+        from gitwaves.signing import Signatures  # as `rules` below: few plans ask for signatures
+
+        return Signatures(self.repo)
+
+    def witnessed(
+        self, cards: Cards, trunk: Oid, tips: Mapping[Branch, Oid], *, kept: bool = True
+    ) -> tuple[Facts, list[str], list[str]]:
+        """The facts, what is to be said of them, and the commits that are watched.
+
+        These are the commits of evidence that Git may lose, or get, without any reference being
+        moved: as `+ID` where one lies in a file of its own, `-ID` where it is not here; what is in a
+        pack goes with the pack.
+
+        Args:
+            kept: whether the readings of other processes may be taken over.
+        """
+        shelf = Readings(self.repo, trunk) if kept else None
+        known = shelf.load() if shelf is not None else {}
+        branches = sorted({*cards.by_branch, *tips})
+        fresh = [b for b in branches if not self._holds(known.get(b), tips.get(b))]
+        self._read_ahead(cards, {b: tips[b] for b in fresh if b in tips})
+        readings = {b: r for b, r in known.items() if b in branches and b not in fresh}
+        for branch in fresh:
+            readings[branch] = self._read(cards, branch, trunk, tips.get(branch))
+        points = known.get(_POINTS)
+        if points is None or not self._holds(points, trunk):
+            fresh.append(_POINTS)
+            points = self._reading(cards, _points(cards), self._point_facts(cards, trunk), trunk)
+        readings[_POINTS] = points
+        if shelf is not None and (fresh or len(readings) < len(known)):
+            shelf.keep(readings)
+        facts = _facts_of(cards, readings)
+        signed = self._signed(cards, trunk, facts)
+        said = [line for branch in branches for line in readings[branch].said]
+        watched = sorted({line for reading in readings.values() for line in reading.watched})
+        return Facts.of({**facts, **signed}) if signed else facts, said, watched
+
+    def _holds(self, reading: Reading | None, tip: Oid | None) -> bool:
+        """Whether a reading that was kept is what would be read now."""
+        if reading is None or reading.tip != tip:
+            return False
+        return all(self._loose(line[1:]) == (line[0] == "+") for line in reading.watched)
+
+    def _loose(self, oid: str) -> bool:
+        return os.path.exists(f"{self.repo.common}/objects/{oid[:2]}/{oid[2:]}")
+
+    def _read(self, cards: Cards, branch: Branch, trunk: Oid, tip: Oid | None) -> Reading:
+        facts = self._facts_on(cards, branch, trunk, tip)
+        said = self._lost(cards, branch, trunk, tip) if tip is not None else []
+        return self._reading(cards, cards.tasks_on(branch), facts, tip, said)
+
+    def _reading(
+        self,
+        cards: Cards,
+        nodes: Iterable[str],
+        facts: Mapping[str, Fact],
+        tip: Oid | None,
+        said: Iterable[str] = (),
+    ) -> Reading:
+        states = [standing(facts[node]) for node in nodes]
+        rows = {
+            node: _fact_row(facts[node])
+            for node, state in zip(nodes, states, strict=True)
+            if facts[node] != _plain_fact(cards, node, state, tip)
+        }
+        evidence = {f.tracking.evidence.commit for f in facts.values() if f.tracking.evidence}
+        watched = [
+            f"+{oid}" if self._loose(oid) else f"-{oid}"
+            for oid in sorted(evidence)
+            if self._loose(oid) or self.repo.commit(oid) is None
+        ]
+        noted = tuple(node for node, fact in facts.items() if notes(fact))
+        letters = "".join(_LETTERS[state] for state in states)
+        return Reading(tip, letters, rows, noted, tuple(said), tuple(watched))
+
+    # --- tracking ------------------------------------------------------------------------------
+
+    def claims(self, cards: Cards, branch: Branch, *revs: str) -> set[str]:
+        """The ids of the claims that a range of commits made."""
+        nodes = cards.tasks_on(branch)
+        paths = [cards.tasks[t].path for t in nodes]
+        touched = self.repo.git("rev-list", "--full-history", *revs, "--", *paths).split()
+        said = (self.tracking_at(cards, Oid(oid), t) for oid in touched for t in nodes)
+        return {s.claim.id for s in said if s is not None and s.claim is not None}
+
+    def tracking_at(self, cards: Cards, commit: Oid, node: str) -> Tracking | None:
+        """What the tracking half of a card says in one commit; None where it says nothing."""
+        task = cards.tasks.get(TaskId(node))
+        path = task_path(task.workstream, node) if task else point_path(node)
+        return self.tracking_of(self.repo.read(commit, path), path)
+
+    def tracking_of(self, data: bytes | None, path: str) -> Tracking | None:
+        """What the tracking half of a card's bytes says; None where there is none."""
+        if data is None:
+            return None
+        half = split(data)[1]
+        if not half.strip():
+            return None
+        tracking, _ = load_tracking(half, path)
+        # what cannot be read claims to be done by nobody: shown as unproven, never as planned
+        return tracking or Tracking("", Status.DONE)
+
+    # --- tasks ---------------------------------------------------------------------------------
+
+    def _read_ahead(self, cards: Cards, tips: Mapping[Branch, Oid]) -> None:
+        """Reads the trees that the facts of each branch are taken from."""
+        self.repo.read_ahead(tips.values(), ROOT)
+        folders = []
+        for stream in cards.workstreams.values():
+            if stream.branch in tips:
+                folder = self.repo.at(tips[stream.branch], f"{ROOT}/{stream.id}")
+                folders += [folder.oid] if folder is not None else []
+        self.repo.read_ahead(folders)
+
+    def _facts_on(
+        self, cards: Cards, branch: Branch, trunk: Oid, tip: Oid | None
+    ) -> dict[str, Fact]:
+        """The facts of the tasks of one branch."""
+        settled: dict[TaskId, tuple[Tracking, bool]] = {}
+        bases: tuple[Oid, ...] | None = None
+        folders: dict[tuple[Oid | None, str], Mapping[str, Entry]] = {}
+
+        def entry(commit: Oid | None, path: str) -> Entry | None:
+            folder, _, name = path.rpartition("/")
+            if (commit, folder) not in folders:
+                above = self.repo.at(commit, folder) if commit else None
+                folders[commit, folder] = self.repo.tree(above.oid) if above else {}
+            return folders[commit, folder].get(name)
+
+        for task in cards.tasks_on(branch):
+            path = cards.path_of(task)
+            ours, theirs = entry(trunk, path), entry(tip, path)
+            on_trunk = cards.tracking.get(task)
+            if tip is None or theirs is None or (ours and ours.oid == theirs.oid):
+                settled[task] = settle(task, on_trunk, None, ())
+                continue
+            if bases is None:
+                bases = self.repo.merge_bases(trunk, tip)
+            before = [self.tracking_of(self.repo.read(base, path), path) for base in bases]
+            at_tip = self.tracking_of(self.repo.blob(theirs.oid), path)
+            settled[task] = settle(task, on_trunk, at_tip, before)
+            if settled[task][1] or trunk in bases:
+                continue
+            if self._taken_back(trunk, tip, path, at_tip):
+                settled[task] = settle(task, on_trunk, at_tip, [at_tip])
+        wanted = {
+            tracking.evidence.commit
+            for tracking, landed in settled.values()
+            if tracking.evidence and not landed
+        }
+        missing = (
+            self.repo.missing_from(wanted, [trunk, *([tip] if tip else [])]) if wanted else set()
+        )
+        facts = {}
+        for task, (tracking, landed) in settled.items():
+            seen = self._seen(tracking, missing)
+            done = tracking.status is Status.DONE  # else neither spec nor steps are looked at
+            fact = judge(
+                task,
+                tracking,
+                landed=landed,
+                digest=cards.digest(task) if done else "",
+                seen=seen,
+                steps=cards.steps_of(task) if done else None,
+                tip=tip,
+            )
+            facts[str(task)] = self._not_for_any_spec(cards, trunk, task, fact)
+        return facts
+
+    def _not_for_any_spec(self, cards: Cards, trunk: Oid, node: str, fact: Fact) -> Fact:
+        """`fact`, unproven where it seems stale and is evidence for what trunk never asked for.
+
+        Else evidence copied from another card would open the batches behind it, as stale does.
+        """
+        evidence = fact.tracking.evidence
+        if fact.verdict is not Verdict.STALE or evidence is None or fact.misplaced:
+            return fact
+        if evidence.spec == cards.digest(node) or self._had_spec(cards, trunk, node, evidence.spec):
+            return fact
+        reason = f"its evidence is for a spec that {cards.config.trunk} never had"
+        return replace(fact, verdict=Verdict.UNPROVEN, reason=reason)
+
+    def _had_spec(self, cards: Cards, trunk: Oid, node: str, digest: str) -> bool:
+        """Whether a card on trunk ever had a spec digest; True where history is cut short."""
+        if self.repo.shallow():
+            return True
+        task = cards.tasks.get(TaskId(node))
+        if task is None:  # a merge point's may cover the steps of any task
+            commits = self.repo.rev_list("--full-history", trunk, paths=[ROOT])
+            return any(self.spec_at(oid, node, digest) is not None for oid in commits)
+        folder = f"{ROOT}/{task.workstream}"
+        for oid in self.repo.rev_list("--full-history", trunk, paths=[folder]):
+            card = self.repo.read(oid, task.path)
+            spec = load_card(card, task.path).spec if card else None
+            path = f"{folder}/{WORKSTREAM_FILE}"
+            stream = load_workstream(self.repo.read(oid, path) or b"", path)[0]
+            if isinstance(spec, Task) and stream and task_digest(spec, stream) == digest:
+                return True
+        return False
+
+    def spec_at(self, commit: Oid, node: str, digest: str) -> tuple[Step, ...] | None:
+        """The steps of a task or merge point in a commit, if its spec there has that digest."""
+        cards = self.cards(commit)
+        if node not in cards.tasks and node not in cards.merge_points:
+            return None
+        return cards.steps_of(node) if cards.digest(node) == digest else None
+
+    def _taken_back(self, trunk: Oid, tip: Oid, path: str, said: Tracking | None) -> bool:
+        """Whether trunk once said that a task is done just as its branch does, and no longer does.
+
+        No merge base shows it where the landing was a squash, or an amend made the done commit
+        another one since: without this look a revert on trunk would not count.
+        """
+        if said is None or said.status is not Status.DONE:
+            return False
+        for oid in self.repo.rev_list("--first-parent", trunk, f"^{tip}", paths=[path]):
+            was = self.tracking_of(self.repo.read(oid, path), path)
+            if was and (was.status, was.evidence, was.claim) == (
+                said.status, said.evidence, said.claim,
+            ):  # fmt: skip
+                return True
+        return False
+
+    def _seen(self, tracking: Tracking, missing: set[Oid]) -> Seen | None:
+        evidence = tracking.evidence
+        if evidence is None or tracking.status is not Status.DONE:
+            return None
+        here = self.repo.commit(evidence.commit) is not None
+        tree = self.repo.code_tree(evidence.commit) if here else None
+        return Seen(tree, reachable=here and evidence.commit not in missing)
+
+    def _lost(self, cards: Cards, branch: Branch, trunk: Oid, tip: Oid) -> list[str]:
+        """What is to be said of work on a branch whose card trunk no longer has in its place."""
+        said = []
+        for stream in (w.id for w in cards.workstreams.values() if w.branch == branch):
+            folder = self.repo.at(tip, f"{ROOT}/{stream}")
+            known = {cards.tasks[t].path for t in cards.tasks_on(branch)}
+            for name in sorted(self.repo.tree(folder.oid)) if folder and folder.is_tree else ():
+                path = task_path(stream, name.removesuffix(".yaml"))
+                if path in known or name == WORKSTREAM_FILE or self.repo.at(trunk, path):
+                    continue
+                held = self.tracking_of(self.repo.read(tip, path), path)
+                if held is None or held.status is Status.PLANNED:
+                    continue
+                bases = self.repo.merge_bases(trunk, tip)
+                if any(self.tracking_of(self.repo.read(b, path), path) == held for b in bases):
+                    continue
+                task = name.removesuffix(".yaml")
+                said.append(
+                    f"{branch} has work of {task} ({held.status}), whose card {path} is not on "
+                    f"{cards.config.trunk}: put it back, and cancel it there if it is not wanted"
+                )
+        return said
+
+    # --- merge points --------------------------------------------------------------------------
+
+    def _point_facts(self, cards: Cards, trunk: Oid) -> dict[str, Fact]:
+        facts: dict[str, Fact] = {}
+        if not cards.merge_points:
+            return facts
+        landings = self.landings(cards, trunk)
+        for point in cards.merge_points.values():
+            tracking = cards.tracking.get(point.id) or Tracking(point.id)
+            seen = self._seen(tracking, set())
+            fact = judge(
+                point.id,
+                tracking,
+                landed=True,
+                digest=cards.digest(point.id),
+                seen=seen,
+                steps=cards.steps_of(point.id),
+            )
+            fact = self._not_for_any_spec(cards, trunk, point.id, fact)
+            commit = landings.get(point.id)
+            reverted = tracking.status is not Status.DONE and commit is not None
+            facts[str(point.id)] = replace(fact, commit=commit, reverted=reverted)
+        return facts
+
+    def landings(self, cards: Cards, trunk: Oid) -> dict[str, Oid]:
+        """The last commit of trunk's own line that landed each merge point, reverted ones too."""
+        found: dict[str, Oid] = {}
+        folder = f"{ROOT}/merge-points"
+        line = self.repo.rev_list("--first-parent", trunk, paths=[folder])
+        self.repo.bring(line, folder)
+        for oid in line:
+            parents = self.repo.require_commit(oid).parents
+            for point in cards.merge_points:
+                if point in found:
+                    continue
+                now = self.tracking_at(cards, oid, point)
+                if now is None or now.status is not Status.DONE:
+                    continue
+                before = self.tracking_at(cards, parents[0], point) if parents else None
+                if before is None or before.status is not Status.DONE:
+                    found[point] = oid
+        return found
+
+    # --- signatures ----------------------------------------------------------------------------
+
+    def _signed(self, cards: Cards, trunk: Oid, facts: Mapping[str, Fact]) -> dict[str, Fact]:
+        """The facts whose evidence has to be signed: with the signer, or unproven."""
+        if cards.config.allowed_signers is None:
+            return {}
+        from gitwaves.signing import rules
+
+        told = rules(self.repo, cards.config, trunk)
+        if told[0][0].path is None:
+            return {}
+        asked: list[tuple[str, Evidence, str | None, Rule]] = []
+        for node, fact in facts.items():
+            evidence = fact.tracking.evidence
+            if evidence is None or fact.verdict not in _GOOD or fact.misplaced:
+                continue
+            rule = self._rule_for(cards, told, node, fact) if fact.landed else told[0][0]
+            if rule.path is not None:
+                asked.append((node, evidence, fact.tracking.finished, rule))
+        found = {}
+        for (node, *_), signed in zip(asked, self.signatures.of(asked), strict=True):
+            fact = facts[node]
+            if not signed.problem:
+                found[node] = replace(fact, signer=signed.who)
+            elif fact.landed and self.repo.shallow():
+                reason = f"landed; which keys counted then is not in this clone: {signed.problem}"
+                found[node] = replace(fact, verdict=Verdict.UNCHECKED, reason=reason)
+            else:
+                found[node] = replace(fact, verdict=Verdict.UNPROVEN, reason=signed.problem)
+        return found
+
+    def _rule_for(
+        self, cards: Cards, told: Sequence[tuple[Rule, Oid | None]], node: str, fact: Fact
+    ) -> Rule:
+        """The rule that landed evidence was held against: the one that trunk had when it landed."""
+        for rule, began in told:
+            before = self.repo.require_commit(began).parents if began else ()
+            said = self.tracking_at(cards, before[0], node) if before else None
+            stood = said is not None and said.status is Status.DONE
+            if not stood or said is None or said.evidence != fact.tracking.evidence:
+                return rule
+        return told[-1][0]
+
+
+# --- facts in plain values -------------------------------------------------------------------------
+
+
+class Readings:
+    """The readings that are kept for a tip of trunk: right or absent, like all that is kept."""
+
+    def __init__(self, repo: Repo, trunk: Oid) -> None:
+        self._folder = repo.state_dir / "facts"
+        self._path = self._folder / trunk
+        cut = repo.common / "shallow"
+        shallow = cut.read_bytes() if cut.is_file() else b""
+        self._key = key_of(own_version(), packs(str(repo.common)), shallow)
+        # what is not here may come from elsewhere at any time
+        elsewhere = repo.common / "objects" / "info" / "alternates"
+        self._usable = not (repo.partial() or elsewhere.exists())
+
+    def load(self) -> dict[Branch, Reading]:
+        """The readings by branch; none where none are kept."""
+        said = kept_at(self._path, self._key) if self._usable else None
+        return {b: Reading(*row) for b, row in said.items()} if said else {}
+
+    def keep(self, readings: Mapping[Branch, Reading]) -> None:
+        """Keeps readings; does nothing where that cannot be done."""
+        if self._usable:
+            said = {
+                b: (r.tip, r.states, dict(r.rows), r.noted, r.said, r.watched)
+                for b, r in readings.items()
+            }
+            keep_at(self._path, self._key, said)
+            keep_newest(self._folder, _MAX_TRUNKS)
+
+
+def _points(cards: Cards) -> list[str]:
+    return sorted(cards.merge_points, key=natural)
+
+
+def _facts_of(cards: Cards, readings: Mapping[Branch, Reading]) -> Facts:
+    """The facts that readings tell, each made when it is asked for."""
+    begun: dict[str, State] = {}
+    nodes: dict[Branch, Sequence[str]] = {**cards.by_branch, _POINTS: _points(cards)}
+    for branch, ids in nodes.items():
+        for node, letter in zip(ids, readings[branch].states, strict=True):
+            if letter != ".":
+                begun[node] = _STATES[letter]  # type: ignore[assignment]  # "." alone has none
+
+    def make(node: str) -> Fact:
+        branch = cards.branch_of(TaskId(node)) if node in cards.tasks else _POINTS
+        reading = readings[branch]
+        row = reading.rows.get(node)
+        if row is not None:
+            return _fact_of(row)
+        return _plain_fact(cards, node, begun.get(node), reading.tip)
+
+    noted = [node for branch in nodes for node in readings[branch].noted]
+    return Facts([node for ids in nodes.values() for node in ids], make, begun, noted)
+
+
+def _plain_fact(cards: Cards, node: str, state: State | None, tip: Oid | None) -> Fact:
+    """The commonest fact of a task in a state: what trunk says, and its evidence holds."""
+    tracking = cards.tracking.get(node) or Tracking(node)
+    verdict = Verdict.HOLDS if state is State.DONE else Verdict.NONE
+    return Fact(tracking, verdict, landed=True, tip=tip)
+
+
+def _fact_row(fact: Fact) -> Row:
+    said = (str(fact.verdict), fact.reason, fact.misplaced, fact.landed, fact.tip, fact.commit)
+    return (tracking_row(fact.tracking), *said, fact.reverted)
+
+
+def _fact_of(row: Row) -> Fact:
+    tracking, verdict, *said = row
+    told = tracking_of(tracking)
+    assert told is not None
+    return Fact(told, Verdict(verdict), *said)

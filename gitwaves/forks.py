@@ -1,0 +1,59 @@
+"""Work on many things at once in processes of our own: for what is worth more than starting them."""
+
+from __future__ import annotations
+
+import marshal
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+_LEAST = 400  # things for each process: some tens of milliseconds
+_MOST = 4  # processes
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def spread(work: Callable[[T], R], things: Sequence[T]) -> list[R]:
+    """The plain value that `work` makes of each thing, in their order.
+
+    `work` uses nothing that two processes would share: no pipe, no file. What a process of ours does
+    not bring home is done here.
+    """
+    count = min(_MOST, os.cpu_count() or 1, len(things) // _LEAST)
+    # another thread might hold a lock that nobody releases in a copy of this process
+    if count < 2 or not hasattr(os, "fork") or threading.active_count() > 1:
+        return [work(thing) for thing in things]
+    parts = [things[k::count] for k in range(count)]
+    begun = [_begin(work, part) for part in parts[1:]]
+    found = [[work(thing) for thing in parts[0]]]
+    for held, part in zip(begun, parts[1:], strict=True):
+        brought: list[R] | None = _end(*held)
+        found.append([work(thing) for thing in part] if brought is None else brought)
+    return [found[n % count][n // count] for n in range(len(things))]
+
+
+def _begin(work: Callable[[T], R], things: Sequence[T]) -> tuple[int, int]:
+    """Starts a process; its id, and where to read what it found."""
+    out, into = os.pipe()
+    process = os.fork()
+    if process:
+        os.close(into)
+        return process, out
+    code = 1
+    try:
+        with open(into, "wb") as file:
+            file.write(marshal.dumps([work(thing) for thing in things]))
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _end(process: int, out: int) -> list[Any] | None:
+    """What a process found; None where it came to nothing."""
+    with open(out, "rb") as file:
+        data = file.read()
+    if os.waitpid(process, 0)[1]:
+        return None
+    found: list[Any] = marshal.loads(data)
+    return found

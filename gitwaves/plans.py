@@ -1,0 +1,256 @@
+"""The plan as commits hold it: which branch is trunk, and the cards of its tree."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from gitwaves.cards import keep_in, load_cards, load_config, save_kept
+from gitwaves.errors import GitError, NotReady
+from gitwaves.git import Repo
+from gitwaves.model import CONFIG_PATH, ROOT, Branch, Cards, Config, Oid
+from gitwaves.shelf import Plan, Shelf
+
+ODD_MODES = {"120000": "a symbolic link", "160000": "a submodule"}
+
+
+def trunk_among(
+    repo: Repo, heads: Mapping[str, Oid], remotes: Mapping[str, Oid], configured: str = ""
+) -> tuple[Branch, Oid, Config] | None:
+    """The branch whose own tree names it as trunk, its tip there, and the configuration; or None."""
+    order = [b for b in (configured, "main", "master") if b]
+    order += [
+        b for b in sorted({*heads, *remotes}) if b not in order and not b.startswith("gitwaves/")
+    ]
+    for name in order:
+        for tip in (heads.get(name), remotes.get(name)):
+            data = repo.read(tip, CONFIG_PATH) if tip else None
+            if data is not None and tip is not None:
+                config, _ = load_config(data, CONFIG_PATH)
+                if config.trunk == name:
+                    return Branch(name), tip, config
+    return None
+
+
+class Plans:
+    """The plan of a repository, at any commit of it."""
+
+    def __init__(self, repo: Repo) -> None:
+        self.repo = repo
+        self.shelf = Shelf(repo.state_dir / "plans")
+        self._configured: str | None = None
+        self._last: tuple[Oid, Cards] | None = None
+        self._unkept: tuple[Oid, Plan, Cards] | None = None
+        keep_in(repo.state_dir / "cache")
+
+    # --- trunk ---------------------------------------------------------------------------------
+
+    def trunk(self, refs: Mapping[str, Oid] | None = None) -> tuple[Branch, Oid]:
+        """The trunk branch and its tip.
+
+        The branch whose own tree names it as trunk, `main` and `master` first: a worktree's branch
+        cannot make itself trunk.
+
+        Args:
+            refs: the branches here and of remotes, where they have been read.
+
+        Raises:
+            NotReady: no branch holds a plan, with what to do about it.
+        """
+        refs = self.branches() if refs is None else refs
+        heads = {
+            name.removeprefix("refs/heads/"): oid
+            for name, oid in refs.items()
+            if name.startswith("refs/heads/")
+        }
+        remotes: dict[str, Oid] = {}
+        for name, oid in refs.items():
+            parts = name.split("/", 3)  # git-svn makes some of one level, refs/remotes/git-svn
+            if parts[1] == "remotes" and len(parts) == 4 and parts[3] != "HEAD":
+                remotes.setdefault(parts[3], oid)
+        if self._configured is None:
+            self._configured = self.repo.config("gitwaves.trunk") or ""
+        configured = self._configured
+        found = trunk_among(self.repo, heads, remotes, configured)
+        if found is not None:
+            name, tip, config = found
+            return name, self._newer(name, heads.get(name), config.remote) or tip
+        raise self._no_plan(heads)
+
+    def branches(self) -> dict[str, Oid]:
+        """The branches here and of remotes, by their full names."""
+        return self.repo.refs("refs/heads", "refs/remotes")
+
+    def _newer(self, name: str, local: Oid | None, remote: str | None) -> Oid | None:
+        if remote is None:
+            return local
+        theirs = self.repo.refs(f"refs/remotes/{remote}/{name}").get(
+            f"refs/remotes/{remote}/{name}"
+        )
+        if local is None or theirs is None or local == theirs:
+            return local or theirs
+        return local if self.repo.is_ancestor(theirs, local) else theirs
+
+    def _in_line(self, one: Oid, other: Oid) -> bool:
+        return self.repo.is_ancestor(one, other) or self.repo.is_ancestor(other, one)
+
+    def _no_plan(self, heads: Mapping[str, Oid]) -> NotReady:
+        self.require_in_reach()
+        top = self.repo.top
+        if top and (top / CONFIG_PATH).is_file():
+            config, _ = load_config((top / CONFIG_PATH).read_bytes(), CONFIG_PATH)
+            if config.trunk not in heads and heads:
+                return NotReady(
+                    f"the trunk branch {config.trunk!r} does not exist",
+                    f"set `trunk:` in {CONFIG_PATH} to one of: {', '.join(sorted(heads)[:5])}",
+                )
+            return NotReady(
+                f"{ROOT}/ is not committed on {config.trunk} yet",
+                f"on {config.trunk}: git add {ROOT} && git commit -m 'Plan the work'",
+            )
+        return NotReady(
+            "there is no plan in this repository yet",
+            "run `gitwaves init`, then `gitwaves import DOC`",
+        )
+
+    def require_in_reach(self) -> None:
+        """Raises where there is a plan, but not where the working tree would have it.
+
+        Raises:
+            NotReady: it is below the top of the repository, or outside a sparse checkout.
+        """
+        top = self.repo.top
+        if top is None or os.path.lexists(top / CONFIG_PATH):
+            return
+        if CONFIG_PATH in self._outside(top):
+            raise NotReady(
+                f"{ROOT}/ is outside the sparse checkout of {top}",
+                f"run `git sparse-checkout add {ROOT}` there first",
+            )
+        for folder in (self.repo.start, *self.repo.start.parents):
+            if folder == top.resolve():
+                return
+            if (folder / CONFIG_PATH).is_file():
+                raise NotReady(
+                    f"{folder / ROOT} is below the top of its repository, where no plan is read",
+                    f"move it to {top / ROOT}; the paths in it are then those from there",
+                )
+
+    # --- cards ---------------------------------------------------------------------------------
+
+    def files(self, commit: Oid) -> tuple[dict[str, bytes], dict[str, str]]:
+        """The files under `.workstreams/` of a commit, and what is there that is no regular file."""
+        found, odd = self._listed(commit)
+        return {path: self._blob(commit, path, oid) for path, oid in found.items()}, odd
+
+    def _listed(self, commit: Oid) -> tuple[dict[str, Oid], dict[str, str]]:
+        files: dict[str, Oid] = {}
+        odd: dict[str, str] = {}
+        top = self.repo.tree(commit).get(ROOT)
+        if top is None:
+            return files, odd
+        if not top.is_tree:
+            return files, {ROOT: ODD_MODES.get(top.mode, "a file")}
+        pending = [(ROOT, top.oid, 0)]
+        while pending:
+            folder, oid, depth = pending.pop()
+            entries = self.repo.tree(oid)
+            self.repo.read_ahead(entry.oid for entry in entries.values() if entry.is_tree)
+            for name, entry in entries.items():
+                path = f"{folder}/{name}"
+                if entry.is_tree:
+                    if depth < 3:
+                        pending.append((path, entry.oid, depth + 1))
+                elif entry.mode in ODD_MODES:
+                    odd[path] = ODD_MODES[entry.mode]
+                else:
+                    files[path] = entry.oid
+        return files, odd
+
+    def _file(self, commit: Oid, path: str) -> bytes:
+        entry = self.repo.at(commit, path)
+        return self._blob(commit, path, entry.oid) if entry is not None else b""
+
+    def _blob(self, commit: Oid, path: str, oid: Oid) -> bytes:
+        data = self.repo.blob(oid)
+        if data is None:
+            raise GitError(
+                f"{path} of {commit[:10]} is not in this repository",
+                "`git fsck` says what is damaged; fetch it anew",
+            )
+        return data
+
+    def cards(self, commit: Oid) -> Cards:
+        """The cards of a commit."""
+        files, odd = self.files(commit)
+        return load_cards(files, odd)
+
+    def plan_at(self, commit: Oid) -> Cards:
+        """The cards of a commit, kept for the next process: for those that are read again and again."""
+        top = self.repo.tree(commit).get(ROOT)
+        tree = top.oid if top is not None else None
+        if tree is not None and self._last is not None and self._last[0] == tree:
+            return self._last[1]
+        cards = self.shelf.load(tree, lambda p: self._file(commit, p)) if tree else None
+        if cards is None:
+            files, odd = self._listed(commit)
+            self.repo.read_ahead(self.shelf.changed(files))
+            cards, kept = self.shelf.read(files, odd, lambda p: self._blob(commit, p, files[p]))
+            self._unkept = (tree, kept, cards) if tree is not None else None
+        self._last = (tree, cards) if tree is not None else None
+        return cards
+
+    def _keep(self) -> None:
+        """Keeps what was read for the first time, for the processes to come."""
+        save_kept()
+        self.repo.keep_told()
+        if self._unkept is not None:
+            self.shelf.keep(*self._unkept)
+            self._unkept = None
+
+    def working_files(self) -> tuple[dict[str, bytes], dict[str, str]]:
+        """The files under `.workstreams/` of the worktree that the command was called in."""
+        files: dict[str, bytes] = {}
+        odd: dict[str, str] = {}
+        top = self.repo.top
+        if top is None:
+            raise NotReady(
+                "this is a bare repository", "name a revision, or run this in a worktree"
+            )
+        root = top / ROOT
+        if root.is_symlink():
+            return files, {ROOT: "a symbolic link"}
+        pending = [ROOT]
+        for folder in pending:  # grows while it is walked; paths as text take a third of the time
+            with contextlib.suppress(FileNotFoundError), os.scandir(f"{top}/{folder}") as entries:
+                for entry in entries:
+                    path = f"{folder}/{entry.name}"
+                    if entry.is_symlink():
+                        odd[path] = "a symbolic link"
+                    elif entry.is_dir():
+                        pending.append(path)
+                    elif entry.is_file():
+                        with open(entry.path, "rb") as file:
+                            files[path] = file.read()
+                    else:
+                        odd[path] = "a special file"
+        for path, oid in self._outside(top).items():
+            data = self.repo.blob(oid)
+            if data is not None and path not in odd:
+                files.setdefault(path, data)
+        return files, odd
+
+    def _outside(self, top: Path) -> dict[str, Oid]:
+        """The cards that a sparse checkout leaves out: what is not there has not changed."""
+        sparse = self.repo.try_git("config", "--type=bool", "core.sparseCheckout", cwd=top)
+        if sparse.stdout != b"true\n":
+            return {}
+        found = {}
+        for line in self.repo.paths("ls-files", "-v", "-s", "-z", "--", ROOT, cwd=top):
+            head, path = line.split("\t", 1)
+            flag, mode, oid, _ = head.split()
+            if flag == "S" and mode.startswith("100"):
+                found[path] = Oid(oid)
+        return found

@@ -1,0 +1,109 @@
+"""What `status`, `next` and `show` print: for the command line, and for `quick` without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gitwaves.git import Repo
+from gitwaves.store import Snapshot, Store
+
+if TYPE_CHECKING:
+    from gitwaves.render import Color
+
+_SGR = {  # Select Graphic Rendition, ECMA-48 8.3.117
+    "active": "33", "*": "33", "failed": "31", "!": "31", "done": "32", "heading": "1", "hint": "2",
+}  # fmt: skip
+
+
+def plainly(command: str, *names: str, as_json: bool) -> str:
+    """What `next` or `show` prints in the repository around the current folder.
+
+    Raises:
+        GitwavesError, TypeError: it has something else to say.
+    """
+    ways: dict[str, Callable[..., str]] = {"next": next_, "show": show}
+    return ways[command](Store(Repo.open(Path())), *names, as_json=as_json)
+
+
+def at(top: str, common: str) -> Store:
+    """The store of a repository whose place is known: a worktree, and the common Git directory."""
+    return Store(Repo(Path(common), Path(top), Path.cwd()))
+
+
+def status(
+    store: Store, snapshot: Snapshot, *, as_json: bool, color: Color | None = None, now: bool = True
+) -> tuple[str, bool]:
+    """What `status` prints, and whether it prints the same next time if nothing changes.
+
+    Args:
+        now: whether it is the state of this moment: with what is local, and what lies ahead.
+    """
+    shown = store.progress(snapshot, local=now)
+    whole = now and lasts(snapshot)
+    if as_json:
+        from gitwaves.jsonout import status_json
+
+        return dumped(status_json(shown)), whole
+    from gitwaves.render import status_text
+
+    text = status_text(shown, color=color)
+    if now:
+        from gitwaves.conflicts import ahead
+
+        line, known = ahead(store, snapshot)
+        text += f"{line}\n" * bool(line)
+        whole = whole and known
+    return text, whole
+
+
+def lasts(snapshot: Snapshot) -> bool:
+    """Whether a state is the same for as long as nothing of Git changes: keys may run out."""
+    return snapshot.cards.config.allowed_signers is None
+
+
+def next_(store: Store, snapshot: Snapshot | None = None, *, as_json: bool) -> str:
+    """What `next` prints."""
+    shown = store.progress(snapshot)
+    if as_json:
+        from gitwaves.jsonout import next_json
+
+        return dumped(next_json(shown))
+    from gitwaves.pages import next_text
+
+    return next_text(shown)
+
+
+def show(store: Store, name: str, *, as_json: bool) -> str:
+    """What `show` prints of a task, a merge point or a batch.
+
+    Raises:
+        UsageError: nothing is called so.
+    """
+    if as_json:
+        from gitwaves.jsonout import show_json
+
+        return dumped(show_json(store.progress(), name))
+    from gitwaves.pages import show_text
+
+    return show_text(store.progress(), name)
+
+
+def styled(text: str, style: str) -> str:
+    """A text in one of the styles of `render`, for a terminal."""
+    code = _SGR.get(style)
+    return f"\x1b[{code}m{text}\x1b[0m" if code else text
+
+
+def dumped(value: object) -> str:
+    """JSON; what could steer a terminal, or is no text, stands in it as an escape."""
+    import json
+
+    def escaped(line: str) -> str:
+        if line.isprintable():
+            return line
+        return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
+
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return "".join(f"{escaped(line)}\n" for line in text.split("\n"))
