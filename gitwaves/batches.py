@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
+from typing import NamedTuple
 
 from gitwaves.graph import Graph
 from gitwaves.model import Batch, BatchId, Branch, Cards, Schedule, Task, TaskId
@@ -45,8 +45,7 @@ def _schedule(cards: Cards, graph: Graph) -> Schedule:
     return Schedule(batches, barrier, authored)
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
+class Columns(NamedTuple):
     """What a plan is computed from besides its graph, by number: so that no card has to be opened."""
 
     tasks: tuple[int, ...]

@@ -11,11 +11,10 @@ import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain, combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gitwaves.caches import UNKNOWN, Cache, key_of
 from gitwaves.errors import GitError
@@ -34,8 +33,7 @@ _MATTERS = (b"git version", b"merge.", b"diff.")  # of what git says of itself a
 Pair = tuple[Oid, Oid]
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """One side of a pair: a branch, and the tasks whose commits changed each file that collides."""
 
     branch: Branch
@@ -43,8 +41,7 @@ class Part:
     by_file: Mapping[str, tuple[TaskId, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class Collision:
+class Collision(NamedTuple):
     """Two branches that do not merge. `point` is where it will hurt; None: where the rest lands."""
 
     one: Part
@@ -53,8 +50,7 @@ class Collision:
     point: PointId | None
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """All collisions, the soonest first, of so many branches and pairs."""
 
     collisions: tuple[Collision, ...]

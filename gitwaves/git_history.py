@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from gitwaves.caches import UNKNOWN, Cache, key_of
 from gitwaves.errors import GitError
@@ -15,8 +15,7 @@ from gitwaves.model import Branch, Oid
 from gitwaves.objects import tree_data
 
 
-@dataclass(frozen=True, slots=True)
-class Merged:
+class Merged(NamedTuple):
     """The outcome of a merge in memory; `conflicts` are the paths that need a person."""
 
     tree: Oid

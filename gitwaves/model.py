@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from itertools import chain
-from typing import Any, NewType, TypeVar
+from typing import Any, NamedTuple, NewType, TypeVar
 
 TaskId = NewType("TaskId", str)
 PointId = NewType("PointId", str)
@@ -206,8 +206,7 @@ def noted(text: str) -> str:
 Place = tuple[int, int]  # line and column, both from 1
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One verification or setup step: a command, or something a person confirms."""
 
     run: str | None = None
@@ -353,8 +352,7 @@ class Evidence:
     signature: str | None = None  # by SSH, of all but `commit`: a line of base64
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """What a task was claimed on; `id` is random, so that no two claims are the same bytes."""
 
     tree: Oid
@@ -574,8 +572,7 @@ class BatchState(StrEnum):
     BLOCKED = "blocked"
 
 
-@dataclass(frozen=True, slots=True)
-class Blocker:
+class Blocker(NamedTuple):
     """One thing that is waited for: `kind` is task, merge_point, batch or gap."""
 
     kind: str
@@ -619,16 +616,14 @@ class Schedule:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class CriticalPath:
+class CriticalPath(NamedTuple):
     """The longest chain by estimate through what is not done yet."""
 
     ids: tuple[str, ...] = ()
     seconds: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class TaskView:
+class TaskView(NamedTuple):
     """One task as it is shown."""
 
     id: TaskId
@@ -641,8 +636,7 @@ class TaskView:
     behind: int = 0  # seconds: the longest path from the start of this task to the end
 
 
-@dataclass(frozen=True, slots=True)
-class PointView:
+class PointView(NamedTuple):
     id: PointId
     state: PointState
     blocked_on: tuple[Blocker, ...] = ()
@@ -650,8 +644,7 @@ class PointView:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class BatchView:
+class BatchView(NamedTuple):
     id: BatchId
     state: BatchState
     done: int
@@ -660,8 +653,7 @@ class BatchView:
     blocked_on: tuple[Blocker, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class OpenGap:
+class OpenGap(NamedTuple):
     """An open spec gap: `affects` are the tasks that it still holds."""
 
     task: TaskId
@@ -669,8 +661,7 @@ class OpenGap:
     affects: tuple[TaskId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class WorktreeView:
+class WorktreeView(NamedTuple):
     """A branch that workstreams share, and what is at work on it."""
 
     branch: Branch

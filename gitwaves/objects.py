@@ -7,16 +7,15 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from gitwaves.errors import GitError
 from gitwaves.gitcall import SAFE, git_env, run_git
 from gitwaves.model import Oid
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry of a tree: `mode` as Git writes it (`100644`, `40000`, `120000`)."""
 
     mode: str
@@ -27,8 +26,7 @@ class Entry:
         return self.mode == "40000"
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(NamedTuple):
     """A commit as it is stored."""
 
     tree: Oid

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from zlib import crc32
 
 from gitwaves.batches import Columns, columns_of, schedule
@@ -69,8 +69,7 @@ Row = tuple[Any, ...]
 Read = Callable[[str], bytes]  # gives the content of a file
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     """A card that was read: its blob, what an outline needs of it, and its row or where that lies."""
 
     oid: Oid
@@ -419,7 +418,7 @@ def _spec_row(spec: Task | MergePoint) -> Row:
     return tuple(
         dict(value)
         if name == "places"
-        else tuple([_plain(step) for step in value])
+        else tuple([tuple(step) for step in value])
         if name == "verify"
         else value
         for name, value in spec.__dict__.items()
@@ -442,7 +441,7 @@ def _plain(value: Any) -> Row:
         if isinstance(field, Mapping):
             field = {k: _plain(v) if isinstance(v, Profile) else v for k, v in field.items()}
         elif isinstance(field, tuple):
-            field = tuple([_plain(v) if isinstance(v, Step) else v for v in field])
+            field = tuple([tuple(v) if isinstance(v, Step) else v for v in field])
         elif isinstance(field, StrEnum):
             field = str(field)
         found.append(field)

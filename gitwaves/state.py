@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from gitwaves.model import Fact, Gap, Lazy, Oid, Run, State, Status, Step, Tracking, Verdict
 
@@ -52,8 +53,7 @@ def standing(fact: Fact) -> State | None:
     return {Status.ACTIVE: State.ACTIVE, Status.FAILED: State.FAILED}.get(fact.tracking.status)
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """What history says of an evidence commit: `tree` is its code tree, None where not here."""
 
     tree: Oid | None

@@ -14,7 +14,7 @@ _SMALL = "--cards 6 --branches 2 --files 10 --rounds 1"
 _SCRIPTS = {
     f"status {_SMALL} --only unchanged,changed": "status, one card changed",
     f"hooks {_SMALL}": "git commit, its task is done (10 files)",
-    f"plan {_SMALL}": "batches and waves",
+    f"plan {_SMALL}": "order, waves, critical path, slack",
     "scale --cards 4,6 --branches 1 --files 10 --rounds 1": "More branches, 6 cards, 10 files",
     "worktrees --worktrees 2 --files 10": "landing, 2 branches together",
     "worktrees --worktrees 1 --files 10 --rest": "landing, 1 branches one by one",
