@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -446,14 +447,10 @@ _kept: Cache | None = None
 def own_version() -> bytes:
     """What a reading depends on besides the bytes read: this very code."""
     said = [__version__]
-    names = (
-        *("batches", "cards", "facts", "graph", "halves", "model", "schemas", "shelf", "state"),
-        *("yamlbuild", "yamlfile", "yamlplain"),
-    )
-    own = (Path(__file__).with_name(f"{name}.py") for name in names)
-    for path in (*own, *schema_files()):
-        stat = path.stat()
-        said.append(f"{path.name} {stat.st_size} {stat.st_mtime_ns}")
+    with os.scandir(Path(__file__).parent) as entries:
+        own = sorted((e.name, e.stat()) for e in entries if e.name.endswith(".py"))
+    for name, stat in (*own, *((path.name, path.stat()) for path in schema_files())):
+        said.append(f"{name} {stat.st_size} {stat.st_mtime_ns}")
     return "\n".join(said).encode()
 
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from gitwaves.caches import UNKNOWN, Cache, key_of
 from gitwaves.errors import GitError
 from gitwaves.git import Repo, admin_dir
-from gitwaves.gitenv import at_once
+from gitwaves.gitenv import at_once, index_stamp
 from gitwaves.graph import graph_of
 from gitwaves.layout import fit, oneline
 from gitwaves.model import ROOT, Branch, Oid, PointId, Status, TaskId, Verdict, natural
@@ -29,7 +29,12 @@ UNNAMED = "(not named by git)"
 _PER_PROCESS = 100  # pairs: fewer are not worth a process, more could fill what is written to
 _MEMORY, _ENOUGH = Path("/dev/shm"), 1 << 30  # bytes that must be free there
 _AT_ONCE = 150  # pairs that one `status` merges, in a tenth of a second or so; the next one goes on
-_MATTERS = (b"git version", b"merge.", b"diff.")  # of what git says of itself and its settings
+_MATTERS = (
+    b"git version",
+    b"merge.",
+    b"diff.",
+    b"core.attributesfile",
+)  # of what git says of itself and its settings
 Pair = tuple[Oid, Oid]
 
 
@@ -138,7 +143,8 @@ def _how_git_merges(repo: Repo, cache: Cache) -> bytes:
     said = [e for out in asked for e in out.split(b"\0") if e.startswith(_MATTERS)]
     if repo.top is not None:
         said.append(_attributes(repo, repo.top, cache))
-    for path in (repo.common / "info" / "attributes", (repo.top or repo.common) / ".gitattributes"):
+    users = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    for path in (repo.common / "info" / "attributes", Path(users) / "git" / "attributes"):
         with contextlib.suppress(OSError):
             said.append(path.read_bytes())
     return key_of(*said)
@@ -146,15 +152,17 @@ def _how_git_merges(repo: Repo, cache: Cache) -> bytes:
 
 def _attributes(repo: Repo, top: Path, cache: Cache) -> bytes:
     """The files of attributes in an index: looked for again only when that was written anew."""
-    admin = admin_dir(top)
-    index = (admin or repo.common) / "index"
-    stat = str(index.stat() if index.exists() else None).encode()
 
-    def look() -> bytes:
-        args = ("ls-files", "-s", "--", ":(glob)**/.gitattributes")
-        return repo.git(*args, cwd=top, env={"GIT_LITERAL_PATHSPECS": "0"}).encode()
+    def look() -> str:
+        args = ("ls-files", "-z", "--", ":(glob)**/.gitattributes")
+        return repo.git(*args, cwd=top, env={"GIT_LITERAL_PATHSPECS": "0"})
 
-    return bytes(cache.value(key_of(b"index", stat), look))
+    names = str(cache.value(key_of(b"attributes", index_stamp(str(admin_dir(top)))), look))
+    said = [names.encode(errors="surrogateescape")]
+    for name in filter(None, names.split("\0")):
+        with contextlib.suppress(OSError):  # git reads them as they lie there
+            said.append((top / name).read_bytes())
+    return key_of(*said)
 
 
 def _merge(repo: Repo, pairs: Sequence[Pair]) -> list[tuple[str, ...]]:

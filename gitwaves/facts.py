@@ -99,6 +99,7 @@ class Witness(Plans):
             kept: whether the readings of other processes may be taken over.
         """
         shelf = Readings(self.repo, trunk) if kept else None
+        doubts = self.repo.doubts
         known = shelf.load() if shelf is not None else {}
         branches = sorted({*cards.by_branch, *tips})
         fresh = [b for b in branches if not self._holds(known.get(b), tips.get(b))]
@@ -111,7 +112,8 @@ class Witness(Plans):
             fresh.append(_POINTS)
             points = self._reading(cards, _points(cards), self._point_facts(cards, trunk), trunk)
         readings[_POINTS] = points
-        if shelf is not None and (fresh or len(readings) < len(known)):
+        sure = self.repo.doubts == doubts
+        if shelf is not None and sure and (fresh or len(readings) < len(known)):
             shelf.keep(readings)
         facts = _facts_of(cards, readings)
         signed = self._signed(cards, trunk, facts)

@@ -25,7 +25,9 @@ def spread(work: Callable[[T], R], things: Sequence[T]) -> list[R]:
     if count < 2 or not hasattr(os, "fork") or threading.active_count() > 1:
         return [work(thing) for thing in things]
     parts = [things[k::count] for k in range(count)]
-    begun = [_begin(work, part) for part in parts[1:]]
+    begun: list[tuple[int, int]] = []
+    for part in parts[1:]:
+        begun.append(_begin(work, part, [out for _, out in begun]))
     found = [[work(thing) for thing in parts[0]]]
     for held, part in zip(begun, parts[1:], strict=True):
         brought: list[R] | None = _end(*held)
@@ -33,8 +35,8 @@ def spread(work: Callable[[T], R], things: Sequence[T]) -> list[R]:
     return [found[n % count][n // count] for n in range(len(things))]
 
 
-def _begin(work: Callable[[T], R], things: Sequence[T]) -> tuple[int, int]:
-    """Starts a process; its id, and where to read what it found."""
+def _begin(work: Callable[[T], R], things: Sequence[T], others: Sequence[int]) -> tuple[int, int]:
+    """Starts a process; its id, and where to read what it found; `others` are where others' is read."""
     out, into = os.pipe()
     process = os.fork()
     if process:
@@ -42,6 +44,8 @@ def _begin(work: Callable[[T], R], things: Sequence[T]) -> tuple[int, int]:
         return process, out
     code = 1
     try:
+        for end in (out, *others):
+            os.close(end)  # else it would wait for ever for a reader that was killed
         with open(into, "wb") as file:
             file.write(marshal.dumps([work(thing) for thing in things]))
         code = 0
@@ -53,7 +57,10 @@ def _end(process: int, out: int) -> list[Any] | None:
     """What a process found; None where it came to nothing."""
     with open(out, "rb") as file:
         data = file.read()
-    if os.waitpid(process, 0)[1]:
+    try:
+        if os.waitpid(process, 0)[1]:
+            return None
+    except ChildProcessError:  # whoever called us reaps all children
         return None
     found: list[Any] = marshal.loads(data)
     return found

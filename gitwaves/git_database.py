@@ -18,6 +18,9 @@ class Database:
     def __init__(self, common: Path) -> None:
         self.common = common
         self._objects = Objects(common)
+        self.doubts = (
+            0  # how often something was not there that should have been, or git gave no answer
+        )
         self._empty_tree: Oid | None = None
         self._trees: dict[Oid, Mapping[str, Entry]] = {}
         self._signs: bool | None = None
@@ -68,6 +71,7 @@ class Database:
     def blob(self, oid: Oid) -> bytes | None:
         """The content of a blob; None where it is not here."""
         found = self._objects.read(oid)
+        self.doubts += found is None
         return found[1] if found and found[0] == "blob" else None
 
     def tree(self, oid: Oid) -> dict[str, Entry]:

@@ -38,7 +38,7 @@ class History(Database):
         self._code_trees: dict[Oid, Oid] = {}
         # what is told here is a function of object ids and of where history is cut off
         self._told = Cache(common / "gitwaves" / "history")
-        self._lists: dict[tuple[str, ...], tuple[Oid, ...]] = {}
+        self._lists: dict[bytes, tuple[Oid, ...]] = {}
 
     def resolve(self, rev: str) -> Oid | None:
         """The commit that `rev` names, or None."""
@@ -93,6 +93,7 @@ class History(Database):
         try:
             return tuple(map(Oid, self._told.value(self._key("bases", one, other), ask)))
         except _Untold:
+            self.doubts += 1
             return ()
 
     def _key(self, *question: str) -> bytes:
@@ -107,15 +108,15 @@ class History(Database):
     def rev_list(self, *args: str, paths: Sequence[str] = ()) -> tuple[Oid, ...]:
         """The commits of a range given by object ids, in the order `git rev-list` gives them."""
         question = (*args, "--", *paths)
-        known = self._lists.get(question)
+        key = self._key("list", *question)
+        known = self._lists.get(key)
         if known is None:
-            key = self._key("list", *question)
             told = self._told.known(key)
             if told is UNKNOWN:
                 told = tuple(self.git("rev-list", *question).splitlines())
                 if len(told) <= _SHORT:
                     self._told.add(key, told)
-            known = self._lists[question] = told
+            known = self._lists[key] = told
         return known
 
     def missing_from(self, commits: Iterable[Oid], tips: Iterable[Oid]) -> set[Oid]:
@@ -198,7 +199,7 @@ class History(Database):
                 here = parents[0]
             return here, self.code_tree(here)
 
-        code, tree = self._told.value(self._key("code", commit), walk)
+        code, tree = self._told.value(self._key("code 1", commit), walk)
         return Oid(code), Oid(tree)
 
     def merge_trees(self, ours: Oid, theirs: Oid) -> Merged:

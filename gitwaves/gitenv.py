@@ -84,6 +84,15 @@ def packs(common: str) -> bytes:
     return "\n".join(sorted(name for name in names if name.endswith(".pack"))).encode()
 
 
+def index_stamp(admin: str) -> bytes:
+    """What changes whenever the index of a checkout is written; `admin` is its Git directory."""
+    try:
+        stat = os.stat(f"{admin}/index")
+    except OSError:
+        return b""
+    return f"{stat.st_size} {stat.st_ino} {stat.st_mtime_ns} {stat.st_ctime_ns}".encode()
+
+
 def at_once(*commands: tuple[str, ...]) -> list[bytes] | None:
     """What some git commands print, run side by side; None where any of them fails.
 

@@ -195,10 +195,13 @@ def lock_holders(path: Path) -> list[int]:
     return found
 
 
-def git_processes(folders: Sequence[Path]) -> dict[int, str]:
+def git_processes(folders: Sequence[Path], *, ours: bool = True) -> dict[int, str]:
     """The git processes at work in these folders, with their commands; those that only read not.
 
     One is at work in a folder where it runs in it, or was given it as its Git directory.
+
+    Args:
+        ours: with those that a gitwaves has called.
     """
     inside = [(os.path.realpath(folder), os.fsencode(folder)) for folder in folders]
     found = {}
@@ -206,18 +209,49 @@ def git_processes(folders: Sequence[Path]) -> dict[int, str]:
         try:
             argv = (_PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
             name = os.path.basename(os.fsdecode(argv[0]))
-            if (name != "git" and not name.startswith("git-")) or b"cat-file" in argv:
+            if (name != "git" and not name.startswith("git-")) or _asks_for(argv) == b"cat-file":
                 continue
+        except OSError:
+            continue  # it ended meanwhile
+        try:
             cwd = os.readlink(_PROC / str(pid) / "cwd")
             given = (_PROC / str(pid) / "environ").read_bytes().split(b"\0") + argv
+        except PermissionError:
+            found[pid] = command(pid)  # another user's: nobody can tell where it is at work
+            continue
         except OSError:
-            continue  # it ended meanwhile, or is another user's
+            continue
+        if not ours and b"GITWAVES_HOOK=1" in given:
+            continue
         for real, raw in inside:
             named = (b"GIT_DIR=" + raw, b"--git-dir=" + raw)
             if cwd == real or cwd.startswith(real + os.sep) or any(v in named for v in given):
                 found[pid] = command(pid)
                 break
     return found
+
+
+def _asks_for(argv: Sequence[bytes]) -> bytes:
+    """The subcommand in the command line of a git."""
+    words = iter(argv[1:])
+    for word in words:
+        if word in (b"-c", b"-C", b"--git-dir", b"--work-tree"):
+            next(words, None)
+        elif not word.startswith(b"-"):
+            return word
+    return b""
+
+
+def holds_open(path: Path) -> bool:
+    """Whether a process that can be looked at has a file open."""
+    wanted = os.path.realpath(path)
+    for pid in (*_pids(), os.getpid()):
+        with contextlib.suppress(OSError):
+            for number in os.listdir(folder := _PROC / str(pid) / "fd"):
+                with contextlib.suppress(OSError):
+                    if os.readlink(folder / number) == wanted:
+                        return True
+    return False
 
 
 def command(pid: int) -> str:

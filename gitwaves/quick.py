@@ -12,7 +12,7 @@ import os
 import sys
 from binascii import crc32
 
-from gitwaves.gitenv import IDENTITY, LEAKS, at_once, packs
+from gitwaves.gitenv import IDENTITY, LEAKS, at_once, index_stamp, packs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,25 +38,35 @@ _ODD_ENVIRONMENT = (LEAKS - IDENTITY) | {
 
 def main() -> None:
     """Runs one command and exits with its code."""
+    import _signal  # type: ignore[import-not-found]  # Python's own, below the slow `signal`
+
+    if hasattr(_signal, "SIGCHLD"):  # else nobody would hear how a git has ended
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    try:
+        answered = sys.stdout is not None and _answer(tuple(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
+    if not answered:
+        from gitwaves.cli import main as whole
+
+        whole()
+
+
+def _answer(argv: tuple[str, ...]) -> bool:
+    """Prints what one of the plainest calls says; False where it takes the whole command line."""
     global _asked
-    argv = tuple(sys.argv[1:])
     _asked = _Question.of(argv)
     answer = _asked.known() if _asked is not None else None
     if answer is None and argv[:1] in _PLAIN:
         prepare()
         try:
             answer = _plainly(argv)
-        except KeyboardInterrupt:
-            sys.stderr.write("interrupted\n")
-            sys.exit(130)
         except Exception:  # noqa: BLE001  # the command line says it, and how it is to be called
             answer = None
-    if answer is None:
-        from gitwaves.cli import main as whole
-
-        whole()
-    else:
+    if answer is not None:
         _print(*answer)
+    return answer is not None
 
 
 def prepare() -> None:
@@ -144,7 +154,7 @@ class _Question:
             return None
         try:
             found = _discover(os.getcwd())
-            if found is None or not _meant(found[1]):
+            if found is None or not _meant(*found):
                 return None
             if form == "text" and _colored():
                 form = "color"
@@ -239,7 +249,9 @@ class _Question:
                 )
             ),
             packs(common),
-            _files(f"{kept}/merges"),
+            # the line on conflicts ahead hangs on these two, and is in no other form
+            index_stamp(_admin(self.top)) if self._form in ("text", "color") else b"",
+            _files(f"{kept}/merges") if self._form in ("text", "color") else b"",
         ]
         return True
 
@@ -253,8 +265,12 @@ def _print(text: bytes, note: str) -> None:
         sys.stdout.flush()
         if note:
             sys.stderr.write(note + "\n")
-    except BrokenPipeError:  # the reader is gone, as in `cli.main`
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # else the reader is gone, as in `cli.main`
+            from gitwaves.cli import system_error
+
+            system_error(error)
 
 
 def _colored() -> bool:
@@ -275,12 +291,9 @@ def _discover(start: str) -> tuple[str, str] | None:
         if above == top or os.stat(above).st_dev != device:
             return None
         top = above
-    admin = f"{top}/.git"
-    if not os.path.isdir(admin):
-        said = _content(admin)
-        if not said.startswith(b"gitdir: /"):
-            return None
-        admin = os.fsdecode(said[8:]).removesuffix("\n")
+    admin = _admin(top)
+    if not admin.startswith("/"):
+        return None
     linked = _content(f"{admin}/commondir")
     common = os.path.normpath(f"{admin}/{os.fsdecode(linked).strip()}") if linked else admin
     head = _content(f"{admin}/HEAD").strip()
@@ -292,9 +305,19 @@ def _discover(start: str) -> tuple[str, str] | None:
     return top, common
 
 
-def _meant(common: str) -> bool:
-    """Whether Git itself finds a repository that it is willing to use."""
-    return os.stat(common).st_uid == os.geteuid()
+def _admin(top: str) -> str:
+    """The Git directory of a worktree, as its `.git` names it; empty where that is odd."""
+    admin = f"{top}/.git"
+    if os.path.isdir(admin):
+        return admin
+    said = os.fsdecode(_content(admin))
+    return said.removeprefix("gitdir: ").removesuffix("\n") if said.startswith("gitdir: ") else ""
+
+
+def _meant(top: str, common: str) -> bool:
+    """Whether it is a repository that Git is willing to use: all of it the user's own."""
+    places = (top, f"{top}/.git", common)
+    return all(os.lstat(place).st_uid == os.geteuid() for place in places)
 
 
 def _has_links(folder: str) -> bool:

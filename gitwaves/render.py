@@ -194,7 +194,7 @@ def _batch_row(
     if view.state is BatchState.BLOCKED and view.blocked_on:
         number_of = graph_of(progress.cards).number
         left = [task for task in plans[view.id].tasks if progress.states[task] not in OVER]
-        first_ones = nsmallest(_BLOCKED_WORDS, left, key=number_of.__getitem__)
+        first_ones = nsmallest(_BLOCKED_WORDS + 1, left, key=number_of.__getitem__)
         words = [plain(mark(progress, task)) for task in first_ones]
         words += left[len(words) :]  # of these only the number is shown
         return _Row(head, plain("on " + on(view.blocked_on, 41)), words, most=_BLOCKED_WORDS)

@@ -37,7 +37,6 @@ from gitwaves.errors import CycleError
 from gitwaves.forks import spread
 from gitwaves.graph import Graph, graph_of
 from gitwaves.model import (
-    ROOT,
     Batch,
     Cards,
     Claim,
@@ -84,7 +83,7 @@ class Plan:
     files: Mapping[str, Oid]
     odd: Mapping[str, str]
     entries: Mapping[str, _Entry]
-    digests: Mapping[str, str]  # spec digests by task, those that were asked for
+    digests: Mapping[str, str]  # spec digests by the path of a card, those that were asked for
     rows: _Rows | None = None  # what entries were taken over from
 
     def row(self, path: str) -> bytes:
@@ -143,7 +142,8 @@ class Shelf:
         with contextlib.suppress(OSError, ValueError, TypeError):
             said = self._said(f"{tree}.{_OUTLINE}")
             if said is not None:
-                return _cards_of(said, _Rows(self._folder / tree), read)
+                name, outline = said
+                return _cards_of(outline, _Rows(self._folder / name), read)
         return None
 
     def newest(self) -> Plan:
@@ -157,9 +157,9 @@ class Shelf:
             with contextlib.suppress(OSError, ValueError, TypeError):
                 said = self._said(f"{tree}.{_INDEX}")
                 if said is not None:
-                    files, odd, entries, digests = said
+                    name, files, odd, entries, digests = said
                     made = {p: _Entry(files[p], *entry) for p, entry in entries.items()}
-                    return Plan(files, odd, made, digests, _Rows(self._folder / tree))
+                    return Plan(files, odd, made, digests, _Rows(self._folder / name))
         return _NONE
 
     def changed(self, files: Mapping[str, Oid]) -> list[Oid]:
@@ -189,9 +189,8 @@ class Shelf:
         began = {str(s.id): entries[s.path].slim[2] for s in specs if s.id in outline.tracking}
         plan = Plan(files, odd, entries, {}, known.rows)
         cards = _lazy(outline, began, plan.row, read)
-        digests = cards.memo.setdefault("digest", {})
-        digests.update(_still(known, files, cards))
-        return cards, replace(plan, digests=digests)
+        cards.memo.setdefault("digest", {}).update(_still(known, files, cards))
+        return cards, plan
 
     def of_bytes(self, files: Mapping[str, bytes], odd: Mapping[str, str]) -> Cards:
         """The cards of files that lie in a working tree."""
@@ -219,20 +218,21 @@ class Shelf:
 
     def keep(self, tree: Oid, plan: Plan, cards: Cards) -> None:
         """Keeps the plan of a tree; does nothing where that cannot be done."""
-        self._newest = plan
+        digests = {cards.path_of(TaskId(t)): d for t, d in cards.memo.get("digest", {}).items()}
+        self._newest = replace(plan, digests=digests)
+        name = f"{tree}.{os.urandom(8).hex()}"  # another writer may have another order of rows
         with contextlib.suppress(OSError, ValueError):
             self._folder.mkdir(parents=True, exist_ok=True)
             at: dict[str, tuple[int, int]] = {}
             start = 0
-            with draft(self._folder / tree) as file:
+            with draft(self._folder / name) as file:
                 for path in plan.entries:
                     at[path] = start, file.write(plan.row(path))
                     start += at[path][1]
             entries = {path: (e.slim, at[path]) for path, e in plan.entries.items()}
-            files, odd, digests = dict(plan.files), dict(plan.odd), dict(plan.digests)
-            key, index = key_of(own_version()), (files, odd, entries, digests)
-            keep_at(self._folder / f"{tree}.{_INDEX}", key, index)
-            keep_at(self._folder / f"{tree}.{_OUTLINE}", key, _outline_of(cards, at))
+            key, index = key_of(own_version()), (dict(plan.files), dict(plan.odd), entries, digests)
+            keep_at(self._folder / f"{tree}.{_INDEX}", key, (name, *index))
+            keep_at(self._folder / f"{tree}.{_OUTLINE}", key, (name, _outline_of(cards, at)))
             keep_newest(self._folder, 3 * _MAX_PLANS)
 
 
@@ -245,12 +245,13 @@ def _taken_down(file: tuple[str, bytes]) -> tuple[Row, bytes]:
 def _still(known: Plan, files: Mapping[str, Oid], cards: Cards) -> dict[str, str]:
     """The digests of what has not changed: neither the card nor its workstream."""
     found = {}
-    for node, digest in known.digests.items():
-        if node in cards.tasks:
-            stream = f"{ROOT}/{cards.folders[TaskId(node)]}/{WORKSTREAM_FILE}"
-            paths = (cards.path_of(TaskId(node)), stream)
+    for path, digest in known.digests.items():
+        folder, _, name = path.rpartition("/")
+        node = TaskId(name.removesuffix(".yaml"))
+        if node in cards.tasks and cards.path_of(node) == path:  # its id may stand elsewhere now
+            paths = (path, f"{folder}/{WORKSTREAM_FILE}")
             if all(known.files.get(p) == files.get(p) for p in paths):
-                found[node] = digest
+                found[str(node)] = digest
     return found
 
 

@@ -20,7 +20,7 @@ from gitwaves.errors import Conflict, GitError, GitwavesError, NotReady
 from gitwaves.files import write_file
 from gitwaves.git import Entry, Repo, Worktree
 from gitwaves.model import Branch, Oid
-from gitwaves.processes import git_processes, sees_processes
+from gitwaves.processes import git_processes, holds_open, sees_processes
 
 _MOMENT = 2.0  # seconds; what holds a reference for longer is dead
 
@@ -104,7 +104,8 @@ def release(repo: Repo, path: Path, since: float) -> None:
     """Takes away the locks that an agent's git left in its worktree when it was killed.
 
     Else nobody can commit there any more. Only those made `since` it was started (seconds since
-    1970), and only where `/proc` shows that no git process is at work there: the agent's are gone.
+    1970), and only where `/proc` shows that nobody has one open, and that no git process is at work
+    there or in the main checkout but our own, which wait for the lock that is held here.
     """
     tree = next((t for t in repo.worktrees() if t.path == path), None)
     if tree is None or tree.path == repo.top or not sees_processes():
@@ -112,14 +113,16 @@ def release(repo: Repo, path: Path, since: float) -> None:
     locks = [tree.admin / f"{name}.lock" for name in ("index", "HEAD", "ORIG_HEAD")]
     if tree.branch:
         locks.append(repo.common / f"refs/heads/{tree.branch}.lock")
-    for lock in locks:
-        with contextlib.suppress(OSError):
-            seen = lock.stat()
-            if seen.st_mtime < since - 1 or git_processes([path, tree.admin]):
-                continue
-            same = lock.stat()
-            if (seen.st_ino, seen.st_mtime_ns) == (same.st_ino, same.st_mtime_ns):
-                lock.unlink()
+    near = [path, tree.admin, repo.common, *filter(None, [repo.main_top()])]
+    with repo.lock():
+        for lock in locks:
+            with contextlib.suppress(OSError):
+                seen = lock.stat()
+                if seen.st_mtime < since - 1 or holds_open(lock) or git_processes(near, ours=False):
+                    continue
+                same = lock.stat()
+                if (seen.st_ino, seen.st_mtime_ns) == (same.st_ino, same.st_mtime_ns):
+                    lock.unlink()
 
 
 def _finish_landing(repo: Repo, tree: Worktree, branch: Branch, old: Oid, new: Oid) -> None:

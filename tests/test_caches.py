@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -13,7 +14,7 @@ import pytest
 from gitwaves import caches
 from gitwaves.caches import Cache, key_of
 from gitwaves.git import Repo as GitRepo
-from gitwaves.model import Branch, Cards, Fact, Oid
+from gitwaves.model import Branch, Cards, Fact, Oid, TaskId
 from gitwaves.store import Store
 from tests.repo import Repo
 from tests.test_eight import plan
@@ -158,3 +159,40 @@ def test_of_many_branches_the_one_that_moved_is_read(repo: Repo) -> None:
     repo.git("update-ref", "refs/heads/ws/B", moved)
     store.snapshot()
     assert read == ["ws/B"]
+
+
+def test_a_digest_is_that_of_the_card_that_an_id_names_now(repo: Repo) -> None:
+    """The id stood twice on trunk, and the first of the two cards goes."""
+    plan(repo, 2, letters="AB")
+    first, second = ".workstreams/WS-A/A1.yaml", ".workstreams/WS-B/A1.yaml"
+    store = Store(GitRepo.open(repo.path))
+    store.snapshot().cards.digest("A1")
+    store.snapshot()
+    card = repo.read(first)
+    repo.commit("Twice", **{second: card.replace("title: ", "spec: another\ntitle: ", 1)})
+    store.snapshot().cards.digest("A1")
+    store.snapshot()
+    repo.git("rm", "-q", first)
+    repo.git("commit", "-qm", "Once")
+    oid = Oid(repo.oid("main"))
+    assert store.plan_at(oid).digest("A1") == store.cards(oid).digest("A1")
+
+
+def test_two_writers_of_one_plan_do_not_mix_their_rows(repo: Repo) -> None:
+    """Each has another order of rows, since another plan was the newest for it."""
+    plan(repo, 2, letters="AB")
+    oid = Oid(repo.oid("main"))
+    one, other = (Store(GitRepo.open(repo.path)) for _ in range(2))
+    cards = one.plan_at(oid)
+    assert one._unkept is not None
+    tree, kept, _ = one._unkept
+    one._keep()
+    backwards = replace(kept, entries=dict(reversed(list(kept.entries.items()))))
+    other.shelf.keep(tree, backwards, cards)
+    outline = repo.path / f".git/gitwaves/plans/{tree}.outline"
+    mine = outline.read_bytes()
+    one.shelf.keep(tree, kept, cards)
+    outline.write_bytes(mine)
+    again = Store(GitRepo.open(repo.path)).plan_at(oid)
+    for task in ("A1", "A2", "B1", "B2"):
+        assert again.tasks[TaskId(task)] == cards.tasks[TaskId(task)]

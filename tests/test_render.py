@@ -979,3 +979,17 @@ def test_any_plan_is_shown(now: Progress) -> None:
     valid(plan_json(now), "plan")
     for node in nodes:
         valid(show_json(now, node), "show")
+
+
+def test_the_last_task_of_a_blocked_batch_is_none_that_is_named_before() -> None:
+    """Four are left: where the fourth has room, it is the fourth, though A2 comes last in the batch."""
+    now = frame(
+        """
+        A1 1 1h -  active
+        B2 2 1h -  -
+        C3 2 1h -  -
+        D4 2 1h -  -
+        A2 2 1h B2 -
+        """
+    )
+    assert "A2 B2 C3 D4" in dashboard(now)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -180,3 +181,16 @@ def test_what_is_kept_is_bounded(begun: Repo) -> None:
     begun.commit("Code", **{"c.txt": "1"})
     begun.gw_ok("status")
     assert len(list(shown(begun).iterdir())) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("args", [("status",), ("next",), ("show", "B1")])
+def test_what_cannot_be_written_is_said(begun: Repo, args: tuple[str, ...]) -> None:
+    for _ in range(2):  # made anew, and kept
+        command = [sys.executable, "-m", "gitwaves", *args]
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(
+                command, cwd=begun.path, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+        assert done.returncode == 1
+        assert done.stderr.startswith("Error: No space left on device\nHint: ")

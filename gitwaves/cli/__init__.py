@@ -140,7 +140,10 @@ def echo(text: str = "", *, err: bool = False) -> None:
 def colored() -> bool:
     """Whether to colour: only on a terminal, never with NO_COLOR."""
     return (
-        sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        sys.stdout is not None
+        and sys.stdout.isatty()
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") != "dumb"
     )
 
 
@@ -152,12 +155,21 @@ def _fail(message: str, hint: str | None, code: int) -> NoReturn:
     sys.exit(code)
 
 
+def system_error(error: OSError) -> NoReturn:
+    """Says what the system refused, and exits."""
+    what = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+    _fail(
+        what, "make room or mend the permissions, then run the same command again", ExitCode.REFUSED
+    )
+
+
 def main(argv: list[str] | None = None) -> None:
     """Runs one command and exits with its code."""
     quick.prepare()
     try:
         code = root.main(argv, prog_name="gitwaves", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except GitwavesError as error:
         _fail(error.message, error.hint, error.code)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -176,12 +188,7 @@ def main(argv: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ExitCode.FINE)
     except OSError as error:
-        what = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-        _fail(
-            what,
-            "make room or mend the permissions, then run the same command again",
-            ExitCode.REFUSED,
-        )
+        system_error(error)
     except Exception as error:  # noqa: BLE001  # the last line of defence: our bug, exit 3
         import traceback
 

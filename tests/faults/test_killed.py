@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from gitwaves.git import Repo as Git
 from gitwaves.processes import marked
+from gitwaves.unfinished import release
 from tests.faults.harness import KILLED, Lab, Server, new_lab
 from tests.faults.scenes import COMMIT, SCENES, Scene, finished, planned, started
 from tests.repo import Repo, Result
@@ -218,6 +221,29 @@ def test_what_a_git_of_a_killed_agent_had_locked_is_free_for_the_next(lab: Lab) 
     assert (lab.tools / "died").exists()
     assert not list((lab.repo.path / ".git/worktrees").rglob("*.lock"))
     assert set(lab.require_true().values()) == {"done"}
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are found by /proc")
+def test_the_lock_of_a_living_process_stays(lab: Lab) -> None:
+    planned(lab, tasks=("A1", "B1", "C1"))
+    assert lab.gw("start", "A1").code == 0
+    repo, tree = Git.open(lab.repo.path), lab.tree("ws-A")
+    lock = lab.repo.path / ".git/worktrees/ws-A/index.lock"
+    opens = f"import time; f = open({str(lock)!r}, 'x'); time.sleep(60)"
+    for command in (
+        ["git", "commit", "-q", "-a", "--allow-empty", "-e", "-m", "cat-file"],
+        [sys.executable, "-c", opens],
+    ):
+        env = {**os.environ, "GIT_EDITOR": "sleep 60; true"}
+        with subprocess.Popen(command, cwd=tree.path, env=env, start_new_session=True) as holder:
+            while not lock.exists():
+                assert holder.poll() is None
+                time.sleep(0.02)
+            release(repo, tree.path, 0)
+            assert lock.exists(), command
+            os.killpg(holder.pid, signal.SIGKILL)
+        release(repo, tree.path, 0)
+        assert not lock.exists(), command
 
 
 def test_an_agent_whose_runner_was_killed_is_ended_before_another_is_at_its_task(lab: Lab) -> None:

@@ -1,0 +1,82 @@
+"""Work that is spread over processes: all of it, in order, and none of them outlives its parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gitwaves import forks
+from gitwaves.forks import spread
+
+
+def big(n: int) -> str:
+    return f"{n} " * 100
+
+
+@pytest.fixture(autouse=True)
+def four(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(forks, "_LEAST", 10)
+
+
+@pytest.mark.parametrize("count", [0, 1, 19, 20, 41, 1000])
+def test_what_is_found_is_in_order(count: int) -> None:
+    assert spread(big, range(count)) == [big(n) for n in range(count)]
+
+
+def test_what_another_process_cannot_do_is_done_here() -> None:
+    here = os.getpid()
+
+    def only_here(n: int) -> int:
+        assert os.getpid() == here
+        return n
+
+    assert spread(only_here, range(100)) == list(range(100))
+
+
+def test_an_error_is_raised_as_if_there_were_one_process() -> None:
+    with pytest.raises(ZeroDivisionError):
+        spread(lambda n: 1 // (n - 50), range(100))
+
+
+ORPHANS = """\
+import os, time
+from gitwaves import forks
+os.cpu_count = lambda: 4
+forks._LEAST = 10
+here = os.getpid()
+def work(n):
+    if os.getpid() == here:
+        time.sleep(60)
+    return "x" * 100_000
+forks.spread(work, range(100))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="children are found by /proc")
+def test_no_process_waits_for_a_parent_that_was_killed() -> None:
+    parent = subprocess.Popen([sys.executable, "-c", ORPHANS])
+    listed = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    end = time.monotonic() + 30
+    while len(children := listed.read_text().split()) < 3:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    while any(Path(f"/proc/{child}/fd").exists() and fds(child) for child in children):
+        assert time.monotonic() < end, "a child hangs"
+        time.sleep(0.02)
+
+
+def fds(pid: str) -> list[str]:
+    """The open files of a process; none of one that has ended."""
+    try:
+        return os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return []
