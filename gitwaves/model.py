@@ -206,7 +206,8 @@ def noted(text: str) -> str:
 Place = tuple[int, int]  # line and column, both from 1
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Step:
     """One verification or setup step: a command, or something a person confirms."""
 
     run: str | None = None

@@ -419,7 +419,7 @@ def _spec_row(spec: Task | MergePoint) -> Row:
     return tuple(
         dict(value)
         if name == "places"
-        else tuple([tuple(step) for step in value])
+        else tuple([_plain(step) for step in value])
         if name == "verify"
         else value
         for name, value in spec.__dict__.items()
@@ -442,7 +442,7 @@ def _plain(value: Any) -> Row:
         if isinstance(field, Mapping):
             field = {k: _plain(v) if isinstance(v, Profile) else v for k, v in field.items()}
         elif isinstance(field, tuple):
-            field = tuple([tuple(v) if isinstance(v, Step) else v for v in field])
+            field = tuple([_plain(v) if isinstance(v, Step) else v for v in field])
         elif isinstance(field, StrEnum):
             field = str(field)
         found.append(field)
