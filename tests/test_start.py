@@ -15,7 +15,7 @@ from tests.test_caches import spoil
 from tests.test_eight import plan
 
 PACKAGE = Path(__file__).parent.parent / "gitwaves"
-FORMS = (("status",), ("status", "--json"), ("next",), ("next", "--json"), ("show", "B1"))
+FORMS = (("status",), ("status", "--json"), ("next",))
 
 
 def whole(repo: Repo, *args: str) -> Result:
@@ -74,7 +74,7 @@ def test_an_answer_is_kept_for_each_checkout_and_form(begun: Repo) -> None:
     linked = linked_of(begun)
     for where in (begun, linked):
         require_same(begun, where)
-    assert len(list(shown(begun).iterdir())) == 8
+    assert len(list(shown(begun).iterdir())) == 6
 
 
 def changes(repo: Repo) -> dict[str, Callable[[], object]]:
