@@ -102,7 +102,9 @@ def changes(repo: Repo) -> dict[str, Callable[[], object]]:
     }
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(n, marks=pytest.mark.long) for n in range(1, 6))]
+)
 def test_a_kept_answer_is_the_whole_ways(begun: Repo, seed: int) -> None:
     rng = random.Random(seed)
     possible = changes(begun)
