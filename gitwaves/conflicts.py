@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from gitwaves.caches import UNKNOWN, Cache, key_of
 from gitwaves.errors import GitError
 from gitwaves.git import Repo, admin_dir
-from gitwaves.gitenv import at_once, index_stamp
+from gitwaves.gitenv import at_once, index_stamp, user_attributes
 from gitwaves.graph import graph_of
 from gitwaves.layout import fit, oneline
 from gitwaves.model import ROOT, Branch, Oid, PointId, Status, TaskId, Verdict, natural
@@ -139,12 +139,11 @@ def conflicts_of(
 
 def _how_git_merges(repo: Repo, cache: Cache) -> bytes:
     """All that a merge depends on beside the two commits."""
-    asked = at_once(("version",), (f"--git-dir={repo.common}", "config", "--list", "-z")) or []
+    asked = at_once(("version",), (f"--git-dir={repo.common}", "config", "--list", "-z")) or [b""]
     said = [e for out in asked for e in out.split(b"\0") if e.startswith(_MATTERS)]
     if repo.top is not None:
         said.append(_attributes(repo, repo.top, cache))
-    users = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    for path in (repo.common / "info" / "attributes", Path(users) / "git" / "attributes"):
+    for path in (repo.common / "info" / "attributes", Path(user_attributes(asked[-1]))):
         with contextlib.suppress(OSError):
             said.append(path.read_bytes())
     return key_of(*said)

@@ -93,6 +93,16 @@ def index_stamp(admin: str) -> bytes:
     return f"{stat.st_size} {stat.st_ino} {stat.st_mtime_ns} {stat.st_ctime_ns}".encode()
 
 
+def user_attributes(settings: bytes) -> str:
+    """The user's own file of attributes; `settings` are as `config --list -z` prints them."""
+    for entry in reversed(settings.split(b"\0")):
+        name, _, value = entry.partition(b"\n")
+        if name == b"core.attributesfile":
+            return os.path.expanduser(os.fsdecode(value))
+    folder = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    return f"{folder}/git/attributes"
+
+
 def at_once(*commands: tuple[str, ...]) -> list[bytes] | None:
     """What some git commands print, run side by side; None where any of them fails.
 

@@ -12,7 +12,7 @@ import os
 import sys
 from binascii import crc32
 
-from gitwaves.gitenv import IDENTITY, LEAKS, at_once, index_stamp, packs
+from gitwaves.gitenv import IDENTITY, LEAKS, at_once, index_stamp, packs, user_attributes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -245,6 +245,7 @@ class _Question:
                 for path in (
                     f"{common}/shallow",
                     f"{common}/info/attributes",
+                    user_attributes(found[-1]),
                     f"{self.top}/.gitattributes",
                 )
             ),

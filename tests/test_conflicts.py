@@ -151,6 +151,15 @@ def test_attributes_of_a_folder_are_another_way_to_merge(repo: Repo) -> None:
     repo.write("below/.gitattributes", "*.txt merge=union\n")
     repo.git("add", "below")
     assert conflicts_of(git, [pair], at_most=0) == [None]
+    assert None not in conflicts_of(git, [pair])
+    repo.write("below/.gitattributes", "*.txt -merge\n")  # as it lies there, staged or not
+    assert conflicts_of(git, [pair], at_most=0) == [None]
+    assert None not in conflicts_of(git, [pair])
+    users = repo.path.parent / "attributes"
+    repo.git("config", "core.attributesFile", str(users))
+    assert None not in conflicts_of(git, [pair])
+    users.write_text("*.txt merge=union\n")
+    assert conflicts_of(git, [pair], at_most=0) == [None]
 
 
 def test_state_commits_make_no_pair_anew(repo: Repo) -> None:
