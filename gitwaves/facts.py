@@ -10,20 +10,17 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from gitwaves.caches import keep_at, keep_newest, kept_at, key_of
 from gitwaves.cards import (
     WORKSTREAM_FILE,
     load_card,
     load_tracking,
     load_workstream,
-    own_version,
     point_path,
     task_path,
 )
-from gitwaves.git import Entry, Repo
-from gitwaves.gitenv import packs
+from gitwaves.git import Entry
 from gitwaves.halves import split
 from gitwaves.model import (
     ROOT,
@@ -32,48 +29,31 @@ from gitwaves.model import (
     Evidence,
     Fact,
     Oid,
-    State,
     Status,
     Step,
     Task,
     TaskId,
     Tracking,
     Verdict,
-    natural,
     task_digest,
 )
 from gitwaves.plans import Plans
-from gitwaves.shelf import Row, tracking_of, tracking_row
+from gitwaves.readings import (
+    LETTERS,
+    POINTS,
+    Reading,
+    Readings,
+    fact_row,
+    facts_of,
+    plain_fact,
+    points_in_order,
+)
 from gitwaves.state import Facts, Seen, judge, notes, settle, standing
 
 if TYPE_CHECKING:
     from gitwaves.signing import Rule, Signatures
 
-_MAX_TRUNKS = 4  # tips of trunk for which readings are kept
 _GOOD = frozenset({Verdict.HOLDS, Verdict.UNCHECKED, Verdict.STALE})
-
-
-class Reading(NamedTuple):
-    """What history says of the tasks of one branch, or of the merge points, in plain values."""
-
-    tip: Oid | None
-    states: str  # one of `_LETTERS` for each of them, in natural order
-    rows: Mapping[str, Row]  # the facts that their states alone do not tell
-    noted: tuple[str, ...]  # what has learnings or spec gaps
-    said: tuple[str, ...]  # warnings
-    watched: tuple[str, ...]  # see `Witness.witnessed`
-
-
-_LETTERS: dict[State | None, str] = {
-    None: ".",
-    State.DONE: "d",
-    State.ACTIVE: "a",
-    State.FAILED: "f",
-    State.STALE: "s",
-    State.UNPROVEN: "u",
-}
-_STATES = {letter: state for state, letter in _LETTERS.items()}
-_POINTS = Branch("")  # whose reading is that of the merge points
 
 
 class Witness(Plans):
@@ -107,15 +87,17 @@ class Witness(Plans):
         readings = {b: r for b, r in known.items() if b in branches and b not in fresh}
         for branch in fresh:
             readings[branch] = self._read(cards, branch, trunk, tips.get(branch))
-        points = known.get(_POINTS)
+        points = known.get(POINTS)
         if points is None or not self._holds(points, trunk):
-            fresh.append(_POINTS)
-            points = self._reading(cards, _points(cards), self._point_facts(cards, trunk), trunk)
-        readings[_POINTS] = points
+            fresh.append(POINTS)
+            points = self._reading(
+                cards, points_in_order(cards), self._point_facts(cards, trunk), trunk
+            )
+        readings[POINTS] = points
         sure = self.repo.doubts == doubts
         if shelf is not None and sure and (fresh or len(readings) < len(known)):
             shelf.keep(readings)
-        facts = _facts_of(cards, readings)
+        facts = facts_of(cards, readings)
         signed = self._signed(cards, trunk, facts)
         said = [line for branch in branches for line in readings[branch].said]
         watched = sorted({line for reading in readings.values() for line in reading.watched})
@@ -145,9 +127,9 @@ class Witness(Plans):
     ) -> Reading:
         states = [standing(facts[node]) for node in nodes]
         rows = {
-            node: _fact_row(facts[node])
+            node: fact_row(facts[node])
             for node, state in zip(nodes, states, strict=True)
-            if facts[node] != _plain_fact(cards, node, state, tip)
+            if facts[node] != plain_fact(cards, node, state, tip)
         }
         evidence = {f.tracking.evidence.commit for f in facts.values() if f.tracking.evidence}
         watched = [
@@ -156,7 +138,7 @@ class Witness(Plans):
             if self._loose(oid) or self.repo.commit(oid) is None
         ]
         noted = tuple(node for node, fact in facts.items() if notes(fact))
-        letters = "".join(_LETTERS[state] for state in states)
+        letters = "".join(LETTERS[state] for state in states)
         return Reading(tip, letters, rows, noted, tuple(said), tuple(watched))
 
     # --- tracking ------------------------------------------------------------------------------
@@ -423,79 +405,3 @@ class Witness(Plans):
             if not stood or said is None or said.evidence != fact.tracking.evidence:
                 return rule
         return told[-1][0]
-
-
-# --- facts in plain values -------------------------------------------------------------------------
-
-
-class Readings:
-    """The readings that are kept for a tip of trunk: right or absent, like all that is kept."""
-
-    def __init__(self, repo: Repo, trunk: Oid) -> None:
-        self._folder = repo.state_dir / "facts"
-        self._path = self._folder / trunk
-        cut = repo.common / "shallow"
-        shallow = cut.read_bytes() if cut.is_file() else b""
-        self._key = key_of(own_version(), packs(str(repo.common)), shallow)
-        # what is not here may come from elsewhere at any time
-        elsewhere = repo.common / "objects" / "info" / "alternates"
-        self._usable = not (repo.partial() or elsewhere.exists())
-
-    def load(self) -> dict[Branch, Reading]:
-        """The readings by branch; none where none are kept."""
-        said = kept_at(self._path, self._key) if self._usable else None
-        return {b: Reading(*row) for b, row in said.items()} if said else {}
-
-    def keep(self, readings: Mapping[Branch, Reading]) -> None:
-        """Keeps readings; does nothing where that cannot be done."""
-        if self._usable:
-            said = {
-                b: (r.tip, r.states, dict(r.rows), r.noted, r.said, r.watched)
-                for b, r in readings.items()
-            }
-            keep_at(self._path, self._key, said)
-            keep_newest(self._folder, _MAX_TRUNKS)
-
-
-def _points(cards: Cards) -> list[str]:
-    return sorted(cards.merge_points, key=natural)
-
-
-def _facts_of(cards: Cards, readings: Mapping[Branch, Reading]) -> Facts:
-    """The facts that readings tell, each made when it is asked for."""
-    begun: dict[str, State] = {}
-    nodes: dict[Branch, Sequence[str]] = {**cards.by_branch, _POINTS: _points(cards)}
-    for branch, ids in nodes.items():
-        for node, letter in zip(ids, readings[branch].states, strict=True):
-            if letter != ".":
-                begun[node] = _STATES[letter]  # type: ignore[assignment]  # "." alone has none
-
-    def make(node: str) -> Fact:
-        branch = cards.branch_of(TaskId(node)) if node in cards.tasks else _POINTS
-        reading = readings[branch]
-        row = reading.rows.get(node)
-        if row is not None:
-            return _fact_of(row)
-        return _plain_fact(cards, node, begun.get(node), reading.tip)
-
-    noted = [node for branch in nodes for node in readings[branch].noted]
-    return Facts([node for ids in nodes.values() for node in ids], make, begun, noted)
-
-
-def _plain_fact(cards: Cards, node: str, state: State | None, tip: Oid | None) -> Fact:
-    """The commonest fact of a task in a state: what trunk says, and its evidence holds."""
-    tracking = cards.tracking.get(node) or Tracking(node)
-    verdict = Verdict.HOLDS if state is State.DONE else Verdict.NONE
-    return Fact(tracking, verdict, landed=True, tip=tip)
-
-
-def _fact_row(fact: Fact) -> Row:
-    said = (str(fact.verdict), fact.reason, fact.misplaced, fact.landed, fact.tip, fact.commit)
-    return (tracking_row(fact.tracking), *said, fact.reverted)
-
-
-def _fact_of(row: Row) -> Fact:
-    tracking, verdict, *said = row
-    told = tracking_of(tracking)
-    assert told is not None
-    return Fact(told, Verdict(verdict), *said)

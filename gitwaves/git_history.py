@@ -199,6 +199,7 @@ class History(Database):
                 here = parents[0]
             return here, self.code_tree(here)
 
+        # an answer of ours, not of Git's: another way to walk is another number
         code, tree = self._told.value(self._key("code 1", commit), walk)
         return Oid(code), Oid(tree)
 

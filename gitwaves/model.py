@@ -422,7 +422,7 @@ class Cards:
 
     @cached_property
     def memo(self) -> dict[str, Any]:
-        """What follows from these cards, by the name of the function that found it out."""
+        """What follows from these cards and takes long to find out, by name; equality ignores it."""
         return {}
 
     @cached_property

@@ -1,10 +1,10 @@
 """What was read of a whole plan, kept for the next process: each tree of cards, once.
 
-Where `caches` keeps what single files were read as, this keeps the lot, in two files for each tree. The
+Where `caches` keeps what single files were read as, this keeps the lot, in three files for each tree. The
 outline holds what every command needs: ids, graph, batches, columns. The rows hold the cards, and each is
 looked up when somebody asks for it: ten thousand cards are not made into objects to show the state of
-one. What changed since is read anew; the rest is taken over by blob id. Never needed, and right or
-absent, as there.
+one. The index says which blob each was read from: when the plan changes, what is the same is taken over.
+Never needed, and right or absent, as there.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import marshal
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from gitwaves.batches import Columns, columns_of, schedule
@@ -39,32 +38,32 @@ from gitwaves.graph import Graph, graph_of
 from gitwaves.model import (
     Batch,
     Cards,
-    Claim,
-    Config,
-    Evidence,
-    Finding,
-    Gap,
     Lazy,
     MergePoint,
     Oid,
     PointId,
-    Profile,
-    Run,
     Schedule,
-    Severity,
-    Status,
-    Step,
     Task,
     TaskId,
     Tracking,
     Workstream,
     WorkstreamId,
 )
+from gitwaves.rows import (
+    Row,
+    card_of,
+    config_of,
+    finding_of,
+    outlined,
+    plain,
+    row_of,
+    slim_of,
+    spec_of,
+    spec_row,
+)
 
 _MAX_PLANS = 4
 _INDEX, _OUTLINE = "index", "outline"
-_T = TypeVar("_T")
-Row = tuple[Any, ...]
 Read = Callable[[str], bytes]  # gives the content of a file
 
 
@@ -184,7 +183,7 @@ class Shelf:
         new = [(path, read(path)) for path in files if path not in entries and is_card(path)]
         for (path, _), (slim, row) in zip(new, spread(_taken_down, new), strict=True):
             entries[path] = _Entry(files[path], slim, row)
-        outline = joined_cards(files, odd, read, lambda p: _outlined(entries[p].slim, p))
+        outline = joined_cards(files, odd, read, lambda p: outlined(entries[p].slim, p))
         specs: list[Task | MergePoint] = [*outline.tasks.values(), *outline.merge_points.values()]
         began = {str(s.id): entries[s.path].slim[2] for s in specs if s.id in outline.tracking}
         plan = Plan(files, odd, entries, {}, known.rows)
@@ -239,7 +238,7 @@ class Shelf:
 def _taken_down(file: tuple[str, bytes]) -> tuple[Row, bytes]:
     """What an outline needs of a card, and its row."""
     card = read_card(file[1], file[0])
-    return _slim(card), _sealed(row_of(card))
+    return slim_of(card), _sealed(row_of(card))
 
 
 def _still(known: Plan, files: Mapping[str, Oid], cards: Cards) -> dict[str, str]:
@@ -313,12 +312,12 @@ def _outline_of(cards: Cards, at: Mapping[str, tuple[int, int]]) -> Row:
     columns = columns_of(cards, graph)
     ids = [TaskId(graph.nodes[n]) for n in columns.tasks]
     spans = [at[cards.path_of(task)] for task in ids]
-    points = [(_spec_row(p), at[p.path]) for p in cards.merge_points.values()]
+    points = [(spec_row(p), at[p.path]) for p in cards.merge_points.values()]
     return (
-        _plain(cards.config),
-        [_plain(stream) for stream in cards.workstreams.values()],
+        plain(cards.config),
+        [plain(stream) for stream in cards.workstreams.values()],
         points,
-        [_plain(f) for f in cards.findings],
+        [plain(f) for f in cards.findings],
         (ids, [cards.folders[task] for task in ids], spans),
         cards.memo["began"],
         dict(cards.by_branch),
@@ -336,15 +335,15 @@ def _cards_of(said: Row, rows: _Rows, read: Read) -> Cards:
     at = dict(zip(ids, spans, strict=True))
     merges = {}
     for row, span in points:
-        point = _spec_of(row, is_task=False)
+        point = spec_of(row, is_task=False)
         assert isinstance(point, MergePoint)
         merges[point.id] = point
         at[point.id] = span
     outline = Cards(
-        _config_of(config),
+        config_of(config),
         {row[0]: Workstream(*row) for row in streams},
         merge_points=merges,
-        findings=tuple([_finding_of(f) for f in findings]),
+        findings=tuple([finding_of(f) for f in findings]),
     )
     cards = _opening(
         outline,
@@ -362,160 +361,3 @@ def _cards_of(said: Row, rows: _Rows, read: Read) -> Cards:
     cards.memo["columns"] = Columns(numbers, frozenset(cancelled), estimates, unknown)
     cards.memo["digest"] = digests
     return cards
-
-
-# --- rows: cards in plain values, and back ---------------------------------------------------------
-
-
-def _slim(card: Card) -> Row:
-    """What an outline needs of a card: a merge point is whole, a task has no texts."""
-    spec = card.spec
-    said: Row | None = None
-    if isinstance(spec, Task):
-        known = (spec.depends_on, spec.batch, spec.estimate, spec.cancelled)
-        said = (spec.id, spec.workstream, *known)
-    elif spec is not None:
-        said = _spec_row(spec)
-    findings = tuple([_plain(f) for f in card.findings])
-    began: bool | None = None  # where there is no tracking half
-    if spec is not None and card.tracking is not None:
-        began = card.tracking != Tracking(spec.id)
-    return isinstance(spec, Task), said, began, findings
-
-
-def _outlined(slim: Row, path: str) -> Card:
-    """The card that `_slim` was given, as far as that goes."""
-    is_task, said, began, findings = slim
-    spec: Task | MergePoint | None = None
-    if said is not None and is_task:
-        ident, stream, needs, batch, estimate, cancelled = said
-        spec = Task(ident, "", stream, needs, batch, estimate, cancelled=cancelled, path=path)
-    elif said is not None:
-        spec = _spec_of(said, is_task=False)
-    tracking = None if spec is None or began is None else Tracking(spec.id)
-    return Card(spec, tracking, tuple([_finding_of(f) for f in findings]))
-
-
-def row_of(card: Card) -> Row:
-    """A card in plain values."""
-    findings = tuple([_plain(f) for f in card.findings])
-    spec = None if card.spec is None else _spec_row(card.spec)
-    is_task = isinstance(card.spec, Task)
-    return is_task, spec, tracking_row(card.tracking), findings, card.has_tracking
-
-
-def card_of(row: Row) -> Card:
-    """The card that `row_of` was given."""
-    is_task, said, tracking, findings, has_tracking = row
-    return Card(
-        None if said is None else _spec_of(said, is_task=is_task),
-        tracking_of(tracking),
-        tuple([_finding_of(f) for f in findings]),
-        has_tracking,
-    )
-
-
-def _spec_row(spec: Task | MergePoint) -> Row:
-    return tuple(
-        dict(value)
-        if name == "places"
-        else tuple([_plain(step) for step in value])
-        if name == "verify"
-        else value
-        for name, value in spec.__dict__.items()
-        if name in spec.__dataclass_fields__
-    )
-
-
-def _spec_of(said: Row, *, is_task: bool) -> Task | MergePoint:
-    spec = _filled(Task, said) if is_task else _filled(MergePoint, said)
-    inside = spec.__dict__
-    inside["verify"] = tuple([Step(*step) for step in inside["verify"]])
-    return spec
-
-
-def _plain(value: Any) -> Row:
-    """The fields of a dataclass, with what lies in them in plain values too."""
-    found = []
-    for name in value.__dataclass_fields__:
-        field = getattr(value, name)
-        if isinstance(field, Mapping):
-            field = {k: _plain(v) if isinstance(v, Profile) else v for k, v in field.items()}
-        elif isinstance(field, tuple):
-            field = tuple([_plain(v) if isinstance(v, Step) else v for v in field])
-        elif isinstance(field, StrEnum):
-            field = str(field)
-        found.append(field)
-    return tuple(found)
-
-
-def _config_of(row: Row) -> Config:
-    said = dict(zip(Config.__dataclass_fields__, row, strict=True))
-    said["setup"] = tuple(Step(*step) for step in said["setup"])
-    said["profiles"] = {name: Profile(*profile) for name, profile in said["profiles"].items()}
-    return Config(**said)
-
-
-def _finding_of(row: Row) -> Finding:
-    path, line, column, severity, message = row
-    return Finding(path, line, column, Severity(severity), message)
-
-
-def tracking_row(tracking: Tracking | None) -> Row | str | None:
-    """What a tracking half says, in plain values: only the id where nothing is begun."""
-    if tracking is None:
-        return None
-    if tracking == Tracking(tracking.task):
-        return tracking.task
-    claim, evidence = tracking.claim, tracking.evidence
-    return (
-        tracking.task,
-        str(tracking.status),
-        (claim.tree, claim.spec, claim.id) if claim else None,
-        tracking.agent,
-        tracking.clone,
-        tracking.session,
-        tracking.started,
-        tracking.finished,
-        tracking.attempts,
-        dict(tracking.cost),
-        evidence
-        and (
-            evidence.commit,
-            evidence.tree,
-            evidence.spec,
-            tuple((r.run, r.exit, r.seconds, r.log) for r in evidence.runs),
-            evidence.inputs,
-            evidence.signature,
-        ),
-        tracking.learnings,
-        tuple((g.text, dict(g.affects), g.resolved) for g in tracking.spec_gaps),
-    )
-
-
-def tracking_of(row: Row | str | None) -> Tracking | None:
-    """What `tracking_row` was given."""
-    if row is None or isinstance(row, str):
-        return None if row is None else Tracking(row)
-    made = _filled(Tracking, row)
-    inside = made.__dict__
-    inside["status"] = _STATUS[row[1]]
-    if row[2]:
-        inside["claim"] = Claim(*row[2])
-    if row[10]:
-        commit, tree, spec, runs, inputs, signature = row[10]
-        inside["evidence"] = Evidence(
-            commit, tree, spec, tuple([Run(*run) for run in runs]), inputs, signature
-        )
-    inside["spec_gaps"] = tuple([Gap(*gap) for gap in row[12]])
-    return made
-
-
-_STATUS = {str(status): status for status in Status}
-
-
-def _filled(kind: type[_T], values: Row) -> _T:
-    """A dataclass of such values; its own way of being made takes ten times as long."""
-    made = object.__new__(kind)
-    made.__dict__.update(zip(kind.__dataclass_fields__, values, strict=True))  # type: ignore[attr-defined]  # a dataclass
-    return made

@@ -100,6 +100,8 @@ LAYERS = {
     "facts": "shell",
     "forks": "shell",
     "plans": "shell",
+    "readings": "shell",
+    "rows": "shell",
     "shelf": "shell",
     "showing": "shell",
     "signing": "shell",

@@ -1,0 +1,114 @@
+"""What history says of each branch, in plain values, kept for the next process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from gitwaves.caches import keep_at, keep_newest, kept_at, key_of
+from gitwaves.cards import own_version
+from gitwaves.git import Repo
+from gitwaves.gitenv import packs
+from gitwaves.model import Branch, Cards, Fact, Oid, State, TaskId, Tracking, Verdict, natural
+from gitwaves.rows import Row, tracking_of, tracking_row
+from gitwaves.state import Facts
+
+_MAX_TRUNKS = 4  # tips of trunk for which readings are kept
+
+
+class Reading(NamedTuple):
+    """What history says of the tasks of one branch, or of the merge points, in plain values."""
+
+    tip: Oid | None
+    states: str  # one of `LETTERS` for each of them, in natural order
+    rows: Mapping[str, Row]  # the facts that their states alone do not tell
+    noted: tuple[str, ...]  # what has learnings or spec gaps
+    said: tuple[str, ...]  # warnings
+    watched: tuple[str, ...]  # see `Witness.witnessed`
+
+
+LETTERS: dict[State | None, str] = {
+    None: ".",
+    State.DONE: "d",
+    State.ACTIVE: "a",
+    State.FAILED: "f",
+    State.STALE: "s",
+    State.UNPROVEN: "u",
+}
+_STATES = {letter: state for state, letter in LETTERS.items()}
+POINTS = Branch("")  # whose reading is that of the merge points
+
+
+class Readings:
+    """The readings that are kept for a tip of trunk: right or absent, like all that is kept."""
+
+    def __init__(self, repo: Repo, trunk: Oid) -> None:
+        self._folder = repo.state_dir / "facts"
+        self._path = self._folder / trunk
+        cut = repo.common / "shallow"
+        shallow = cut.read_bytes() if cut.is_file() else b""
+        self._key = key_of(own_version(), packs(str(repo.common)), shallow)
+        # what is not here may come from elsewhere at any time
+        elsewhere = repo.common / "objects" / "info" / "alternates"
+        self._usable = not (repo.partial() or elsewhere.exists())
+
+    def load(self) -> dict[Branch, Reading]:
+        """The readings by branch; none where none are kept."""
+        said = kept_at(self._path, self._key) if self._usable else None
+        return {b: Reading(*row) for b, row in said.items()} if said else {}
+
+    def keep(self, readings: Mapping[Branch, Reading]) -> None:
+        """Keeps readings; does nothing where that cannot be done."""
+        if self._usable:
+            said = {
+                b: (r.tip, r.states, dict(r.rows), r.noted, r.said, r.watched)
+                for b, r in readings.items()
+            }
+            keep_at(self._path, self._key, said)
+            keep_newest(self._folder, _MAX_TRUNKS)
+
+
+def points_in_order(cards: Cards) -> list[str]:
+    """The merge points in natural order."""
+    return sorted(cards.merge_points, key=natural)
+
+
+def facts_of(cards: Cards, readings: Mapping[Branch, Reading]) -> Facts:
+    """The facts that readings tell, each made when it is asked for."""
+    begun: dict[str, State] = {}
+    nodes: dict[Branch, Sequence[str]] = {**cards.by_branch, POINTS: points_in_order(cards)}
+    for branch, ids in nodes.items():
+        for node, letter in zip(ids, readings[branch].states, strict=True):
+            if letter != ".":
+                begun[node] = _STATES[letter]  # type: ignore[assignment]  # "." alone has none
+
+    def make(node: str) -> Fact:
+        branch = cards.branch_of(TaskId(node)) if node in cards.tasks else POINTS
+        reading = readings[branch]
+        row = reading.rows.get(node)
+        if row is not None:
+            return _fact_of(row)
+        return plain_fact(cards, node, begun.get(node), reading.tip)
+
+    noted = [node for branch in nodes for node in readings[branch].noted]
+    return Facts([node for ids in nodes.values() for node in ids], make, begun, noted)
+
+
+def plain_fact(cards: Cards, node: str, state: State | None, tip: Oid | None) -> Fact:
+    """The commonest fact of a task in a state: what trunk says, and its evidence holds."""
+    tracking = cards.tracking.get(node) or Tracking(node)
+    verdict = Verdict.HOLDS if state is State.DONE else Verdict.NONE
+    return Fact(tracking, verdict, landed=True, tip=tip)
+
+
+def fact_row(fact: Fact) -> Row:
+    """A fact in plain values."""
+    said = (str(fact.verdict), fact.reason, fact.misplaced, fact.landed, fact.tip, fact.commit)
+    return (tracking_row(fact.tracking), *said, fact.reverted)
+
+
+def _fact_of(row: Row) -> Fact:
+    tracking, verdict, *said = row
+    told = tracking_of(tracking)
+    assert told is not None
+    return Fact(told, Verdict(verdict), *said)
