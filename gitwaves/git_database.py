@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import subprocess
+import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gitwaves.errors import GitError
 from gitwaves.gitcall import run_git
 from gitwaves.model import Oid
-from gitwaves.objects import Commit, Entry, Objects, parse_commit, parse_tree, tree_data
+from gitwaves.objects import (
+    Commit,
+    Entry,
+    Objects,
+    object_id,
+    packed,
+    parse_commit,
+    parse_tree,
+    tree_data,
+)
 
 
 class Database:
@@ -24,6 +35,11 @@ class Database:
         self._empty_tree: Oid | None = None
         self._trees: dict[Oid, Mapping[str, Entry]] = {}
         self._signs: bool | None = None
+        self._made: Oid | None = None  # a commit that git has written for us
+        # What has been made here, and is written, all in one go, before git is asked for anything.
+        self._unwritten: dict[Oid, tuple[str, bytes]] = {}
+        self._writing = threading.Lock()
+        self._settings: dict[str, str] | None = None
 
     def git(
         self,
@@ -41,6 +57,8 @@ class Database:
             GitError: git failed; carries what it said.
         """
         out = run_git(self._argv(args, cwd), stdin=stdin, env=env).stdout
+        if args[0] == "config":
+            self._settings = None  # it may have set one
         return out.decode(errors="surrogateescape").removesuffix("\n")
 
     def try_git(
@@ -50,6 +68,7 @@ class Database:
         return run_git(self._argv(args, cwd), check=False, env=env)
 
     def _argv(self, args: Sequence[str], cwd: Path | None) -> list[str]:
+        self._write_all()
         where = ["-C", str(cwd)] if cwd is not None else [f"--git-dir={self.common}"]
         return [*where, *args]
 
@@ -61,16 +80,40 @@ class Database:
         return [p.decode(errors="surrogateescape") for p in out.split(b"\0") if p]
 
     def config(self, key: str, *options: str) -> str | None:
-        """A value of Git's configuration, or None."""
+        """A value of Git's configuration as it was when it was first asked, or None.
+
+        Args:
+            options: as `--type=bool`, by which Git is to read it.
+        """
+        section, dot, rest = key.partition(".")
+        below, other, name = rest.rpartition(".")
+        value = self.settings().get(f"{section.lower()}{dot}{below}{other}{name.lower()}")
+        if value is None or not options:
+            return value
         done = self.try_git("config", *options, "--get", key)
         out = done.stdout.decode(errors="surrogateescape")
         return out.removesuffix("\n") if done.returncode == 0 else None
 
+    def settings(self) -> Mapping[str, str]:
+        """The last value of each key of Git's configuration, the keys as Git lists them."""
+        if self._settings is None:
+            self.take_settings(self.try_git("config", "--list", "-z").stdout)
+            assert self._settings is not None
+        return self._settings
+
+    def take_settings(self, said: bytes) -> None:
+        """Takes over what `git config --list -z` has said."""
+        entries = (e.partition("\n") for e in said.decode(errors="surrogateescape").split("\0"))
+        self._settings = {key: value for key, _, value in entries if key}
+
     # --- objects -------------------------------------------------------------------------------
+
+    def _read(self, oid: Oid) -> tuple[str, bytes] | None:
+        return self._unwritten.get(oid) or self._objects.read(oid)
 
     def blob(self, oid: Oid) -> bytes | None:
         """The content of a blob; None where it is not here."""
-        found = self._objects.read(oid)
+        found = self._read(oid)
         self.doubts += found is None
         return found[1] if found and found[0] == "blob" else None
 
@@ -82,7 +125,7 @@ class Database:
         known = self._trees.get(oid)
         if known is not None:
             return known
-        found = self._objects.read(oid)
+        found = self._read(oid)
         if found and found[0] == "commit":
             entries = self._entries(parse_commit(found[1]).tree)
             self._trees[oid] = entries
@@ -96,7 +139,7 @@ class Database:
 
     def commit(self, oid: Oid) -> Commit | None:
         """A commit; None where it is not here or is something else."""
-        found = self._objects.read(oid)
+        found = self._read(oid)
         return parse_commit(found[1]) if found and found[0] == "commit" else None
 
     def require_commit(self, oid: Oid) -> Commit:
@@ -161,11 +204,20 @@ class Database:
         shallow = self.common / "shallow"
         return shallow.is_file() and shallow.stat().st_size > 0
 
-    def write_blob(self, data: bytes) -> Oid:
-        return self._write("blob", data)
-
     def _write(self, kind: str, data: bytes) -> Oid:
-        return Oid(self.git("hash-object", "-w", "-t", kind, "--stdin", "--no-filters", stdin=data))
+        width = 64 if self.config("extensions.objectFormat") == "sha256" else 40
+        oid = object_id(kind, data, width)
+        self._unwritten[oid] = kind, data
+        return oid
+
+    def _write_all(self) -> None:
+        """Writes what is still unwritten: one process, however many objects there are."""
+        with self._writing:
+            if made := dict(self._unwritten):
+                pack = packed(made.values(), len(next(iter(made))))
+                run_git([f"--git-dir={self.common}", "unpack-objects", "-q"], stdin=pack)
+                for oid in made:
+                    del self._unwritten[oid]
 
     def write_tree(self, entries: Mapping[str, Entry]) -> Oid:
         """Writes a tree.
@@ -191,7 +243,7 @@ class Database:
             else:
                 old = entries.get(head)
                 mode = old.mode if old and old.mode.startswith("100") else "100644"
-                oid = self.write_blob(data) if isinstance(data, bytes) else data
+                oid = self._write("blob", data) if isinstance(data, bytes) else data
                 entries[head] = Entry(mode, oid)
         for head, below in inner.items():
             old = entries.get(head)
@@ -231,13 +283,22 @@ class Database:
             return self._write(
                 "commit", ("\n".join(head) + "\n\n" + message).encode(errors="surrogateescape")
             )
-        args = [arg for parent in parents for arg in ("-p", parent)]
+        parents = tuple(parents)
         if self._signs is None:
             self._signs = self.config("commit.gpgsign", "--type=bool") == "true"
+        like = self.commit(self._made) if self._made is not None else None
+        plain = not self._signs and self.config("i18n.commitEncoding") is None
+        if plain and like is not None and "\0" not in message:
+            idents = {
+                role: f"{who.rsplit(' ', 2)[0]} {int(time.time())} {who.rsplit(' ', 1)[1]}"
+                for role, who in (("author", like.author), ("committer", like.committer))
+            }
+            return self.commit_tree(tree, parents, message, **idents)
+        args = [arg for parent in parents for arg in ("-p", parent)]
         if self._signs:
             args.append("-S")
         try:
-            return Oid(self.git("commit-tree", tree, *args, "-F", "-", stdin=message.encode()))
+            made = self.git("commit-tree", tree, *args, "-F", "-", stdin=message.encode())
         except GitError as error:
             if "tell me who you are" in error.message or "empty ident" in error.message:
                 raise GitError(
@@ -245,3 +306,5 @@ class Database:
                     'run `git config user.name "…"` and `git config user.email "…"`',
                 ) from error
             raise
+        self._made = Oid(made)
+        return self._made

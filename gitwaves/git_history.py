@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +11,9 @@ from gitwaves.caches import UNKNOWN, Cache, key_of
 from gitwaves.errors import GitError
 from gitwaves.git_database import Database
 from gitwaves.gitcall import failed
+from gitwaves.gitenv import REFERENCES
 from gitwaves.model import Branch, Oid
-from gitwaves.objects import tree_data
+from gitwaves.objects import object_id, tree_data
 
 
 class Merged(NamedTuple):
@@ -22,7 +23,18 @@ class Merged(NamedTuple):
     conflicts: tuple[str, ...] = ()
 
 
+_DESCRIBED = re.compile("-g[0-9a-f]+$")
 _SHORT = 200  # commits: longer lists are not kept
+
+
+def references(said: str) -> dict[str, Oid]:
+    """Full reference name -> commit, of what `git for-each-ref` said."""
+    found = {}
+    for line in filter(None, said.split("\n")):  # a name may hold what else splits lines
+        name, oid, kind = line.split("\0")
+        if kind == "commit":
+            found[name] = Oid(oid)
+    return found
 
 
 class _Untold(Exception):
@@ -59,24 +71,30 @@ class History(Database):
 
     def refs(self, *patterns: str) -> dict[str, Oid]:
         """Full reference name -> commit, of the references below the patterns."""
-        out = self.git(
-            "for-each-ref", "--format=%(refname)%00%(objectname)%00%(objecttype)", *patterns
-        )
-        found = {}
-        for line in filter(None, out.split("\n")):  # a name may hold what else splits lines
-            name, oid, kind = line.split("\0")
-            if kind == "commit":
-                found[name] = Oid(oid)
-        return found
+        return references(self.git("for-each-ref", REFERENCES, *patterns))
 
     def branch(self, branch: Branch) -> Oid | None:
         """The tip of a local branch."""
+        # The process that reads objects knows references too, but takes `x-g1234` for a commit,
+        # and is only asked where references are files, which it looks at each time.
+        if not _DESCRIBED.search(branch) and "extensions.refstorage" not in self.settings():
+            found = self._objects.commit_at(f"refs/heads/{branch}")
+            if found is not None:
+                return found
         return self.refs(f"refs/heads/{branch}").get(f"refs/heads/{branch}")
 
     def is_ancestor(self, old: Oid, new: Oid) -> bool:
         """Whether `new` contains `old`; False where `old` is not here."""
         if old == new:
             return True
+        before, after = self.commit(old), self.commit(new)
+        if before is None or after is None:
+            return False
+        if not self.is_shallow():  # where a parent that is named may be cut off
+            if old in after.parents:
+                return True
+            if new in before.parents:
+                return False
         return self.try_git("merge-base", "--is-ancestor", old, new).returncode == 0
 
     def merge_bases(self, one: Oid, other: Oid) -> tuple[Oid, ...]:
@@ -177,10 +195,8 @@ class History(Database):
         if known is None:
             entries = self.tree(commit)
             entries.pop(".workstreams", None)
-            data = tree_data(entries)
-            head = b"tree %d\0" % len(data)
-            new = hashlib.sha1 if len(commit) == 40 else hashlib.sha256
-            known = self._code_trees[commit] = Oid(new(head + data).hexdigest())
+            known = object_id("tree", tree_data(entries), len(commit))
+            self._code_trees[commit] = known
         return known
 
     def code_commit(self, commit: Oid) -> tuple[Oid, Oid]:

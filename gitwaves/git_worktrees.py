@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -105,6 +104,8 @@ class Checkouts(History):
         note = self.unfinished(branch)
         first = not note.exists()  # else what it tells of is being finished
         if first:
+            import json  # as others below: slow to import, and seldom needed
+
             note.parent.mkdir(parents=True, exist_ok=True)
             said = {"worktree": str(path), "old": old, "new": new}
             write_file(note, json.dumps(said).encode())
@@ -241,6 +242,14 @@ class Checkouts(History):
             if kind == "1" and fields[1][0] == "S" and fields[1][2:] != "..":
                 found.append(fields[-1])
         return found
+
+    def is_sparse(self, worktree: Path) -> bool:
+        """Whether a worktree's checkout leaves files out."""
+        decisive = ("core.sparsecheckout", "extensions.worktreeconfig", "includeif.")
+        if not any(key.startswith(decisive) for key in self.settings()):
+            return False
+        args = ("config", "--type=bool", "core.sparseCheckout")
+        return self.try_git(*args, cwd=worktree).stdout == b"true\n"
 
     def unmerged(self, worktree: Path) -> list[str]:
         """The paths with unresolved conflicts."""

@@ -39,6 +39,8 @@ SAFE = (
     "-c", "merge.renames=true",
 )  # fmt: skip
 
+# How `git for-each-ref` is asked for what references hold.
+REFERENCES = "--format=%(refname)%00%(objectname)%00%(objecttype)"
 # Only to find the repository: what is found is then named with --git-dir.
 BARE_OK = ("-c", "safe.bareRepository=all")
 
@@ -103,32 +105,42 @@ def user_attributes(settings: bytes) -> str:
     return f"{folder}/git/attributes"
 
 
-def at_once(*commands: tuple[str, ...]) -> list[bytes] | None:
-    """What some git commands print, run side by side; None where any of them fails.
+class Asked:
+    """A git command that runs while we go on.
 
     It needs no `subprocess`, which takes longer to import than git takes to answer.
     """
-    env = git_env()
-    begun = []
-    for command in commands:
+
+    def __init__(self, *command: str) -> None:
         out, into = os.pipe()
         actions = (
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, into, 1),
             (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
         )
+        self._process = 0
         try:
-            process = os.posix_spawnp("git", ("git", *SAFE, *command), env, file_actions=actions)
+            argv = ("git", *SAFE, *command)
+            self._process = os.posix_spawnp("git", argv, git_env(), file_actions=actions)
         except OSError:
             os.close(out)
-            process = 0
         os.close(into)
-        if process:
-            begun.append((process, out))
+        self._out = out
+
+    def said(self) -> bytes | None:
+        """What it printed, once it has ended; None where it failed. To be called once."""
+        if not self._process:
+            return None
+        with open(self._out, "rb") as out:
+            said = out.read()
+        return said if os.waitpid(self._process, 0)[1] == 0 else None
+
+
+def at_once(*commands: tuple[str, ...]) -> list[bytes] | None:
+    """What some git commands print, run side by side; None where any of them fails."""
     found = []
-    good = len(begun) == len(commands)
-    for process, out in begun:
-        with open(out, "rb") as said:
-            found.append(said.read())
-        good &= os.waitpid(process, 0)[1] == 0
-    return found if good else None
+    for said in [asked.said() for asked in [Asked(*command) for command in commands]]:
+        if said is None:
+            return None
+        found.append(said)
+    return found

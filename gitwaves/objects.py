@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import subprocess
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +38,7 @@ class Commit(NamedTuple):
     message: str
 
 
+_PACKED_KINDS = {"commit": 1, "tree": 2, "blob": 3}
 # Asked for at once: what Git is told must fit in a pipe while nobody reads what it says.
 _AHEAD = 200
 
@@ -64,8 +67,20 @@ class Objects:
             found = self._known.get(oid)
             if found is None and _is_oid(oid):
                 self._ask([oid])
-                found = self._answer(oid)
+                if (answer := self._answer(oid)) is not None:
+                    found = self._known[answer]
             return found
+
+    def commit_at(self, name: str) -> Oid | None:
+        """The commit that a full reference name stands for; None where there is none.
+
+        Raises:
+            GitError: as `read`.
+        """
+        with self._guard:
+            self._ask([name])
+            found = self._answer(name)
+            return found if found is not None and self._known[found][0] == "commit" else None
 
     def read_ahead(self, oids: Iterable[Oid]) -> None:
         """Reads objects that are about to be asked for: one by one they take ten times as long.
@@ -82,7 +97,7 @@ class Objects:
                 for oid in part:
                     self._answer(oid)
 
-    def _ask(self, oids: Sequence[Oid]) -> None:
+    def _ask(self, names: Sequence[str]) -> None:
         if self._process is None or self._process.poll() is not None:
             argv = ["git", *SAFE, f"--git-dir={self._common}", "cat-file", "--batch"]
             self._process = subprocess.Popen(
@@ -94,10 +109,12 @@ class Objects:
                 start_new_session=True,  # Ctrl-C is ours to handle
             )
         assert self._process.stdin is not None
-        self._process.stdin.write("".join(f"{oid}\n" for oid in oids).encode())
+        asked = "".join(f"{name}\n" for name in names)
+        self._process.stdin.write(asked.encode(errors="surrogateescape"))
         self._process.stdin.flush()
 
-    def _answer(self, oid: Oid) -> tuple[str, bytes] | None:
+    def _answer(self, name: str) -> Oid | None:
+        """Takes in what is said of one that was asked for; its id, or None where it is not here."""
         process = self._process
         assert process is not None
         assert process.stdout is not None
@@ -108,19 +125,19 @@ class Objects:
         data = process.stdout.read(size + 1)
         if not head or len(data) <= size:  # it gave up: that is not the answer that there is none
             self._stop()
-            raise self._unreadable(oid)
-        found = (head[1].decode(), data[:size])
+            raise self._unreadable(name)
         self._held += size
         if self._held > 64 << 20:
             self._known.clear()
             self._held = size
-        self._known[oid] = found
-        return found
+        oid = Oid(head[0].decode())
+        self._known[oid] = head[1].decode(), data[:size]
+        return oid
 
-    def _unreadable(self, oid: Oid) -> GitError:
+    def _unreadable(self, name: str) -> GitError:
         if self.partial():
-            return _not_fetched(f"the object {oid} is")
-        return GitError(f"the object {oid} cannot be read", "`git fsck` says what is damaged")
+            return _not_fetched(f"the object {name} is")
+        return GitError(f"the object {name} cannot be read", "`git fsck` says what is damaged")
 
     def partial(self) -> bool:
         """Whether there are packs that lack what a remote has."""
@@ -178,6 +195,28 @@ def _not_fetched(what: str) -> GitError:
         f"{what} not in this partial clone, and cannot be fetched",
         "run the same command again when the remote can be reached",
     )
+
+
+def object_id(kind: str, data: bytes, width: int) -> Oid:
+    """The id of an object; `width` is how many digits the repository's ids have."""
+    new = hashlib.sha1 if width == 40 else hashlib.sha256
+    return Oid(new(b"%s %d\0" % (kind.encode(), len(data)) + data).hexdigest())
+
+
+def packed(objects: Collection[tuple[str, bytes]], width: int) -> bytes:
+    """Kinds and contents as a pack (gitformat-pack(5)); `width` as in `object_id`."""
+    parts = [b"PACK\0\0\0\2" + len(objects).to_bytes(4, "big")]
+    for kind, data in objects:
+        size = len(data)
+        head = [_PACKED_KINDS[kind] << 4 | size & 15]
+        size >>= 4
+        while size:
+            head[-1] |= 128
+            head.append(size & 127)
+            size >>= 7
+        parts += bytes(head), zlib.compress(data)
+    whole = b"".join(parts)
+    return whole + (hashlib.sha1 if width == 40 else hashlib.sha256)(whole).digest()
 
 
 def tree_data(entries: Mapping[str, Entry]) -> bytes:

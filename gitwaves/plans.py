@@ -244,8 +244,7 @@ class Plans:
 
     def _outside(self, top: Path) -> dict[str, Oid]:
         """The cards that a sparse checkout leaves out: what is not there has not changed."""
-        sparse = self.repo.try_git("config", "--type=bool", "core.sparseCheckout", cwd=top)
-        if sparse.stdout != b"true\n":
+        if not self.repo.is_sparse(top):
             return {}
         found = {}
         for line in self.repo.paths("ls-files", "-v", "-s", "-z", "--", ROOT, cwd=top):

@@ -12,7 +12,16 @@ import os
 import sys
 from binascii import crc32
 
-from gitwaves.gitenv import IDENTITY, LEAKS, at_once, index_stamp, packs, user_attributes
+from gitwaves.gitenv import (
+    IDENTITY,
+    LEAKS,
+    REFERENCES,
+    Asked,
+    at_once,
+    index_stamp,
+    packs,
+    user_attributes,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +33,8 @@ _FORMS = {
     ("next",): "next",
     ("next", "--json"): "next-json",
 }
-_PLAIN = (("status",), ("next",), ("show",))  # commands that may need no command line
+_STATUS = ("text", "color")  # the forms with a line on conflicts ahead, and a note
+_PLAIN = ("status", "next", "show")  # commands that may need no command line
 _MAX_ENTRIES = 128  # one for each checkout and form; beyond it all are forgotten
 # Settings with which more than what is asked here decides, as they stand in `config --list -z`.
 _ODD_SETTINGS = (
@@ -58,7 +68,7 @@ def _answer(argv: tuple[str, ...]) -> bool:
     global _asked
     _asked = _Question.of(argv)
     answer = _asked.known() if _asked is not None else None
-    if answer is None and argv[:1] in _PLAIN:
+    if answer is None and argv and argv[0] in _PLAIN:
         prepare()
         try:
             answer = _plainly(argv)
@@ -84,25 +94,32 @@ def prepare() -> None:
 
 def _plainly(argv: tuple[str, ...]) -> tuple[bytes, str] | None:
     """What the plainest calls print, and the note; None where it takes the whole command line."""
-    if _asked is None and any(arg.startswith("-") for arg in argv if arg != "--json"):
+    command, *rest = argv
+    names = [arg for arg in rest if arg != "--json"]
+    if any(name.startswith("-") for name in names):
         return None
     from gitwaves import showing
 
-    as_json = "--json" in argv
+    as_json = len(names) < len(rest)
     if _asked is None:
-        names = [arg for arg in argv if arg != "--json"]
-        text, note = showing.plainly(*names, as_json=as_json), ""
+        text, note = showing.plainly(command, *names, as_json=as_json), ""
     else:
-        store = showing.at(_asked.top, _asked.common)
-        snapshot = store.snapshot()
-        if argv[0] == "next":
+        store, refs = showing.at(_asked.top, _asked.common, *_asked.said)
+        snapshot = store.snapshot(refs=refs)
+        if command == "show":
+            (name,) = names
+            text, whole = showing.show(store, name, snapshot, as_json=as_json), False
+        elif command == "next":
             text, whole = showing.next_(store, snapshot, as_json=as_json), showing.lasts(snapshot)
         else:
             color = showing.styled if _colored() else None
             text, whole = showing.status(store, snapshot, as_json=as_json, color=color)
         if whole:
             keep(text, snapshot.watched)
-        note = _asked.note
+        said = _asked.note()
+        if said is None:
+            return None
+        note = said
     return text.encode(sys.stdout.encoding, "surrogateescape"), note
 
 
@@ -118,8 +135,8 @@ def keep(text: str, watched: Iterable[str]) -> None:
 
 
 def noted() -> str | None:
-    """What `note` said when the question was asked; None where it was none of ours."""
-    return None if _asked is None else _asked.note
+    """What `note` says of this moment; None where it is to be found out."""
+    return None if _asked is None else _asked.note()
 
 
 def note(paths: Iterable[str]) -> str:
@@ -143,13 +160,15 @@ class _Question:
         self._form = form
         self.top = top
         self.common = common
-        self._said: list[bytes] = []
-        self.note = ""
+        self.said: list[bytes] = []  # what git says of references and of settings
+        self._all: list[bytes] = []
+        self._status: Asked | None = None
+        self._note: str | None = ""
 
     @classmethod
     def of(cls, argv: tuple[str, ...]) -> _Question | None:
         """The question that a command line is; None where it is none of ours."""
-        form = _FORMS.get(argv)
+        form = _FORMS.get(argv, "show" if argv[:1] == ("show",) else None)
         if form is None or not _ODD_ENVIRONMENT.isdisjoint(os.environ):
             return None
         try:
@@ -159,9 +178,25 @@ class _Question:
             if form == "text" and _colored():
                 form = "color"
             question = cls(form, *found)
-            return question if question._ask() else None
+            if form in _STATUS and os.path.isdir(f"{question.top}/.workstreams"):
+                args = ("status", "--porcelain", "-z", "--no-renames", "--", ".workstreams")
+                question._status = Asked("-C", question.top, *args)
+            if question._ask():
+                return question
+            question.note()  # what was begun is ended
         except (OSError, ValueError):
-            return None
+            pass
+        return None
+
+    def note(self) -> str | None:
+        """What is said of uncommitted cards: only here it is waited for. None: not to be told here."""
+        if self._status is not None:
+            found, self._status = self._status.said(), None
+            entries = (found or b"").decode(errors="surrogateescape").split("\0")
+            self._note = None if found is None else note(entry[3:] for entry in entries if entry)
+            if self._note is not None and not self._note.isascii():
+                self._note = None
+        return self._note
 
     def known(self) -> tuple[bytes, str] | None:
         """The answer that was kept, and the note of this moment; or None."""
@@ -169,23 +204,24 @@ class _Question:
             with open(self._path(), "rb") as file:
                 head, _, body = file.read().partition(b"\n")
             check, asked, watched = map(int, head.split())
-            if crc32(body) != check or body[:asked] != b"\0\0".join(self._said):
+            if crc32(body) != check or body[:asked] != b"\0\0".join(self._all):
                 return None
             for line in body[asked : asked + watched].decode().split():
                 if os.path.exists(self._loose(line[1:])) != (line[0] == "+"):
                     return None
         except (OSError, ValueError):
             return None
-        return body[asked + watched :], self.note
+        said = self.note()
+        return None if said is None else (body[asked + watched :], said)
 
     def keep(self, text: str, watched: bytes) -> None:
         """Keeps an answer; does nothing where it cannot be kept, or may be to another question."""
-        before = self._said[:-1]  # the last is a cache that the answer itself may have written to
+        before = self._all[:-1]  # the last is a cache that the answer itself may have written to
         try:
-            if not self._ask(again=True) or self._said[:-1] != before:
+            if not self._ask() or self._all[:-1] != before:
                 return
             data = text.encode(sys.stdout.encoding)
-            asked = b"\0\0".join(self._said)
+            asked = b"\0\0".join(self._all)
             body = b"".join((asked, watched, data))
             folder = f"{self.common}/gitwaves/shown"
             os.makedirs(folder, exist_ok=True)
@@ -205,54 +241,40 @@ class _Question:
     def _loose(self, oid: str) -> str:
         return f"{self.common}/objects/{oid[:2]}/{oid[2:]}"
 
-    def _ask(self, *, again: bool = False) -> bool:
-        """Asks for everything that the answer depends on; False where there may be more.
-
-        And for the note of this moment, but `again`.
-        """
+    def _ask(self) -> bool:
+        """Asks for everything that the answer depends on; False where there may be more."""
         common = self.common
-        refs = "--format=%(refname)%00%(objectname)%00%(objecttype)"
-        commands: list[tuple[str, ...]] = []
-        if (
-            self._form in ("text", "color")
-            and not again
-            and os.path.isdir(f"{self.top}/.workstreams")
-        ):
-            args = ("status", "--porcelain", "-z", "--no-renames", "--", ".workstreams")
-            commands.append(("-C", self.top, *args))
-        commands.append((f"--git-dir={common}", "for-each-ref", refs, "refs/heads", "refs/remotes"))
-        commands.append((f"--git-dir={common}", "config", "--list", "-z"))
-        found = at_once(*commands)
-        if found is None or any(odd in found[-1] for odd in _ODD_SETTINGS):
+        git = f"--git-dir={common}"
+        found = at_once(
+            (git, "for-each-ref", REFERENCES, "refs/heads", "refs/remotes"),
+            (git, "config", "--list", "-z"),
+        )
+        if found is None or any(odd in found[1] for odd in _ODD_SETTINGS):
             return False
-        if len(found) == 3:
-            entries = [e[3:].decode(errors="surrogateescape") for e in found[0].split(b"\0") if e]
-            self.note = note(entries)
-            if not self.note.isascii():
-                return False
+        self.said = found
         kept = f"{common}/gitwaves"
         if _has_links(kept) or os.path.exists(f"{common}/objects/info/alternates"):
             return False
-        self._said = [
+        self._all = [
             f"{self._form} {sys.hexversion} {sys.stdout.encoding} {self.top}\n{common}".encode(
                 errors="surrogateescape"
             ),
             _code(),
-            *found[-2:],
+            *found,
             _checkouts(common),
             *(
                 _content(path)
                 for path in (
                     f"{common}/shallow",
                     f"{common}/info/attributes",
-                    user_attributes(found[-1]),
+                    user_attributes(found[1]),
                     f"{self.top}/.gitattributes",
                 )
             ),
             packs(common),
             # the line on conflicts ahead hangs on these two, and is in no other form
-            index_stamp(_admin(self.top)) if self._form in ("text", "color") else b"",
-            _files(f"{kept}/merges") if self._form in ("text", "color") else b"",
+            index_stamp(_admin(self.top)) if self._form in _STATUS else b"",
+            _files(f"{kept}/merges") if self._form in _STATUS else b"",
         ]
         return True
 

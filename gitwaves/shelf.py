@@ -10,7 +10,6 @@ Never needed, and right or absent, as there.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import marshal
 import os
 from collections.abc import Callable, Mapping
@@ -49,6 +48,7 @@ from gitwaves.model import (
     Workstream,
     WorkstreamId,
 )
+from gitwaves.objects import object_id
 from gitwaves.rows import (
     Row,
     card_of,
@@ -196,8 +196,7 @@ class Shelf:
         width = next((len(oid) for oid in self.newest().files.values()), 0)
         if not width:
             return load_cards(files, odd)
-        new = hashlib.sha1 if width == 40 else hashlib.sha256
-        oids = {p: Oid(new(b"blob %d\0" % len(d) + d).hexdigest()) for p, d in files.items()}
+        oids = {path: object_id("blob", data, width) for path, data in files.items()}
         cards = self.read(oids, odd, files.__getitem__)[0]
         opened = replace(cards, tasks=dict(cards.tasks))  # they will be looked at again and again
         opened.memo.update(cards.memo)

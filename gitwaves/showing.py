@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitwaves.git import Repo
+from gitwaves.git_history import references
 from gitwaves.store import Snapshot, Store
 
 if TYPE_CHECKING:
+    from gitwaves.model import Oid
     from gitwaves.render import Color
 
 _SGR = {  # Select Graphic Rendition, ECMA-48 8.3.117
@@ -27,9 +29,17 @@ def plainly(command: str, *names: str, as_json: bool) -> str:
     return ways[command](Store(Repo.open(Path())), *names, as_json=as_json)
 
 
-def at(top: str, common: str) -> Store:
-    """The store of a repository whose place is known: a worktree, and the common Git directory."""
-    return Store(Repo(Path(common), Path(top), Path.cwd()))
+def at(top: str, common: str, refs: bytes, settings: bytes) -> tuple[Store, dict[str, Oid]]:
+    """The store of a repository whose place is known, and the branches that it has.
+
+    Args:
+        top: of the worktree; `common` is the common Git directory.
+        refs: what `git for-each-ref` said, asked as `REFERENCES` has it; `settings` likewise what
+            `git config --list -z` said.
+    """
+    repo = Repo(Path(common), Path(top), Path.cwd())
+    repo.take_settings(settings)
+    return Store(repo), references(refs.decode(errors="surrogateescape"))
 
 
 def status(
@@ -75,19 +85,20 @@ def next_(store: Store, snapshot: Snapshot | None = None, *, as_json: bool) -> s
     return next_text(shown)
 
 
-def show(store: Store, name: str, *, as_json: bool) -> str:
+def show(store: Store, name: str, snapshot: Snapshot | None = None, *, as_json: bool) -> str:
     """What `show` prints of a task, a merge point or a batch.
 
     Raises:
         UsageError: nothing is called so.
     """
+    shown = store.progress(snapshot)
     if as_json:
         from gitwaves.jsonout import show_json
 
-        return dumped(show_json(store.progress(), name))
+        return dumped(show_json(shown, name))
     from gitwaves.pages import show_text
 
-    return show_text(store.progress(), name)
+    return show_text(shown, name)
 
 
 def styled(text: str, style: str) -> str:

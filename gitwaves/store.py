@@ -66,8 +66,13 @@ class Store(Witness):
         super().__init__(repo)
         self.offline = offline  # a hook never uses the network
 
-    def snapshot(self, rev: str | None = None) -> Snapshot:
+    def snapshot(
+        self, rev: str | None = None, *, refs: Mapping[str, Oid] | None = None
+    ) -> Snapshot:
         """The plan and its state now; with `rev`, everything from that commit's tree.
+
+        Args:
+            refs: the branches here and of remotes, where they have just been read.
 
         Raises:
             NotReady: there is no plan.
@@ -83,7 +88,7 @@ class Store(Witness):
             tips: dict[Branch, Oid] = {}
             said: list[str] = []
         else:
-            refs = self.branches()  # once: what is shown held at one moment
+            refs = refs or self.branches()  # once: what is shown held at one moment
             trunk, tip = self.trunk(refs)
             self.repo.bring([tip], ROOT)
             cards = self.plan_at(tip)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -78,25 +78,21 @@ class Advanced:
     opened: tuple[TaskId, ...] = ()
 
 
-def candidate(repo: Repo, worktree: Worktree, made: Iterable[str] = ()) -> Oid:
-    """The tree that `git add -A` would commit; the worktree's own index is not touched."""
-    with repo.index_copy(worktree) as env:
-        repo.git("add", "-A", cwd=worktree.path, env=env)
+def candidate(
+    repo: Repo, worktree: Worktree, index: Mapping[str, str], made: Iterable[str] = ()
+) -> Oid:
+    """The tree that `git add -A` would commit, less untracked files in `made`.
+
+    Args:
+        index: as `Repo.index_copy` gives it: the worktree's own index is not touched.
+    """
+    repo.git("add", "-A", cwd=worktree.path, env=index)
+    if made:
         tracked = set(repo.paths("ls-tree", "-r", "-z", "--name-only", "HEAD", cwd=worktree.path))
-        extra = [p for p in made if p not in tracked]
-        if extra:
-            repo.git(
-                "rm",
-                "-q",
-                "--cached",
-                "--ignore-unmatch",
-                "-r",
-                "--",
-                *extra,
-                cwd=worktree.path,
-                env=env,
-            )
-        return Oid(repo.git("write-tree", cwd=worktree.path, env=env))
+        if extra := [p for p in made if p not in tracked]:
+            remove = ("rm", "-q", "--cached", "--ignore-unmatch", "-r", "--", *extra)
+            repo.git(*remove, cwd=worktree.path, env=index)
+    return Oid(repo.git("write-tree", cwd=worktree.path, env=index))
 
 
 def require_plain_index(repo: Repo, worktree: Worktree) -> None:
@@ -106,22 +102,28 @@ def require_plain_index(repo: Repo, worktree: Worktree) -> None:
         Refused: unmerged entries, assume-unchanged, skip-worktree outside a sparse checkout, or a
             submodule with changes of its own.
     """
-    if unmerged := repo.unmerged(worktree.path):
+    unmerged, hidden, submodules = set(), [], False
+    sparse = repo.is_sparse(worktree.path)
+    for line in repo.paths("ls-files", "-v", "-s", "-z", cwd=worktree.path):
+        head, path = line.split("\t", 1)
+        flag, mode, _, stage = head.split(" ")
+        if stage != "0":
+            unmerged.add(path)
+        elif flag.islower() or (flag == "S" and not sparse):
+            hidden.append(path)
+        submodules |= mode == "160000"
+    if unmerged:
         raise Refused(
-            f"unresolved conflicts: {printable(', '.join(unmerged[:5]))}",
+            f"unresolved conflicts: {printable(', '.join(sorted(unmerged)[:5]))}",
             "resolve and commit them first",
         )
-    flags = repo.paths("ls-files", "-v", "-z", cwd=worktree.path)
-    hidden = [f[2:] for f in flags if f[0].islower()]
-    sparse = repo.try_git("config", "--type=bool", "core.sparseCheckout", cwd=worktree.path)
-    if sparse.stdout != b"true\n":  # each worktree may have a configuration of its own
-        hidden += [f[2:] for f in flags if f[0] == "S"]
     if hidden:
         raise Refused(
             f"Git is told to overlook changes of {printable(', '.join(hidden[:5]))}",
             "git update-index --no-assume-unchanged --no-skip-worktree FILE",
         )
-    if dirty := repo.dirty_submodules(worktree.path):
+    dirty = repo.dirty_submodules(worktree.path) if submodules else []
+    if dirty:
         raise Refused(
             f"submodules with changes that no commit here holds: {printable(', '.join(dirty[:5]))}",
             "commit or undo them in the submodule, then verify again",
@@ -227,7 +229,6 @@ def verify(
     task = snapshot.require_task(name) if name else task_here(store, snapshot)
     cards = snapshot.cards
     branch = cards.branch_of(task)
-    fact = snapshot.facts[task]
     worktree = repo.holder(branch)
     if at_work(snapshot, branch) == task and worktree is None:
         place_for(repo, cards, branch)  # where its folder is on something else, this says so
@@ -241,24 +242,16 @@ def verify(
     steps = cards.tasks[task].verify
     require_steps(repo, cards, [task], trust_trunk=trust_trunk)
     require_plain_index(repo, worktree)
-    content = candidate(repo, worktree, made_files(repo, branch))
-    code = repo.code_tree(content)
     tip = repo.branch(branch)
     assert tip is not None
-    since = claimed_at(store, snapshot, task, tip)
-    require_inside(store, snapshot, task, since, tip, content)
-    claim = fact.tracking.claim
-    if claim and not unchanged and not _worked(repo, claim, since, tip, code):
-        raise Refused(
-            f"nothing changed since {task} was claimed",
-            "if nothing has to change, say so with `gitwaves verify --unchanged`",
-        )
-    absent = [p for p in cards.tasks[task].produces if repo.at(content, p.rstrip("/")) is None]
-    if absent:
-        raise Refused(f"{task} must produce {', '.join(absent)}", "make it, then verify again")
-    signer = signer_for(repo, cards.config, snapshot.trunk_tip)
-    outcome = run_steps(steps, worktree.path, log_path(repo, task), cancel=cancel, confirm=confirm)
-    changed, made = _aftermath(repo, worktree, content)
+    with repo.index_copy(worktree) as index:  # one for before and after: files are read once
+        content = candidate(repo, worktree, index, made_files(repo, branch))
+        code = repo.code_tree(content)
+        _require_work(store, snapshot, task, tip, content, unchanged=unchanged)
+        signer = signer_for(repo, cards.config, snapshot.trunk_tip)
+        log = log_path(repo, task)
+        outcome = run_steps(steps, worktree.path, log, cancel=cancel, confirm=confirm)
+        changed, made = _aftermath(repo, worktree, index, content)
     note_made(repo, branch, made)
     result = Verified(task, outcome, made=tuple(made), changed=tuple(changed))
     if not result.passed:
@@ -280,6 +273,25 @@ def verify(
     return replace(result, done=done, differs=tuple(differs))
 
 
+def _require_work(
+    store: Store, snapshot: Snapshot, task: TaskId, tip: Oid, content: Oid, *, unchanged: bool
+) -> None:
+    """Raises unless the content is a task's work: inside its boundary, changed, and all there."""
+    repo, cards = store.repo, snapshot.cards
+    since = claimed_at(store, snapshot, task, tip)
+    require_inside(store, snapshot, task, since, tip, content)
+    claim = snapshot.facts[task].tracking.claim
+    code = repo.code_tree(content)
+    if claim and not unchanged and not _worked(repo, claim, since, tip, code):
+        raise Refused(
+            f"nothing changed since {task} was claimed",
+            "if nothing has to change, say so with `gitwaves verify --unchanged`",
+        )
+    absent = [p for p in cards.tasks[task].produces if repo.at(content, p.rstrip("/")) is None]
+    if absent:
+        raise Refused(f"{task} must produce {', '.join(absent)}", "make it, then verify again")
+
+
 def _worked(repo: Repo, claim: Claim, since: Oid, tip: Oid, code: Oid) -> bool:
     """Whether a branch changed anything itself since a claim: bringing in trunk is no work."""
     if code == claim.tree:
@@ -290,11 +302,12 @@ def _worked(repo: Repo, claim: Claim, since: Oid, tip: Oid, code: Oid) -> bool:
     return any(map(_code_paths, own_changes(repo, line).values()))
 
 
-def _aftermath(repo: Repo, worktree: Worktree, content: Oid) -> tuple[list[str], list[str]]:
+def _aftermath(
+    repo: Repo, worktree: Worktree, index: Mapping[str, str], content: Oid
+) -> tuple[list[str], list[str]]:
     """Which files of the verified content the steps changed, and which they made."""
-    after = candidate(repo, worktree)
-    before = set(repo.paths("ls-tree", "-r", "-z", "--name-only", "--full-tree", content))
-    differing = repo.changed(content, after)
+    differing = repo.changed(content, candidate(repo, worktree, index))
+    before = {path for path in differing if repo.at(content, path) is not None}
     return [p for p in differing if p in before], [p for p in differing if p not in before]
 
 

@@ -10,6 +10,7 @@ import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from gitwaves import yamlplain
@@ -20,11 +21,19 @@ MAX_BYTES = 256 * 1024
 
 # Text that libyaml, which reads YAML 1.1, may read otherwise than the strict parser: it is left to
 # that one, as is everything libyaml refuses, so that there is one set of findings.
-_ODD_TEXT = re.compile(
-    r"[^\n -~\u00a0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd]"
-    r"|^(?:%|---|\.\.\.)|^[^\n?&*!]*[?&*!][^\n]*:|[\"'\]}]:[^ \n]|[|>][-+0-9]*#",
-    re.MULTILINE,
-)
+_ODD_FORMS = r"|^(?:%|---|\.\.\.)|^[^\n?&*!]*[?&*!][^\n]*:|[\"'\]}]:[^ \n]|[|>][-+0-9]*#"
+_ODD_ASCII = re.compile(r"[^\n -~]" + _ODD_FORMS, re.MULTILINE)
+
+
+@cache
+def _odd_text() -> re.Pattern[str]:
+    """The same beyond ASCII; a class of so many characters takes longest of all to compile."""
+    letters = r"[^\n -~\u00a0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd]"
+    return re.compile(letters + _ODD_FORMS, re.MULTILINE)
+
+
+def _is_odd(text: str) -> bool:
+    return (_ODD_ASCII if text.isascii() else _odd_text()).search(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +70,8 @@ def load(data: bytes, path: str, *, first_line: int = 1) -> Document:
         return refuse(
             "line ends with a bare carriage return", (text.count("\n", 0, text.index("\r")) + 1, 1)
         )
-    if not _ODD_TEXT.search(text):
+    odd = _is_odd(text)
+    if not odd:
         with contextlib.suppress(yamlplain.NotPlain):
             value, places = yamlplain.read(text)
             return Document(value, _moved(places, first_line))
@@ -70,14 +80,14 @@ def load(data: bytes, path: str, *, first_line: int = 1) -> Document:
 
     builder = Builder()
     try:
-        if not _ODD_TEXT.search(text):
+        if not odd:
             with contextlib.suppress(YAMLError, Odd):
                 value = builder.document(iter(YAML(typ="safe").parse(text)))
                 return Document(value, _moved(builder.places, first_line))
         builder = Builder()
         value = builder.document(iter(YAML(typ="safe", pure=True).parse(text)))
-    except Odd as odd:
-        return refuse(odd.message, odd.place)
+    except Odd as found:
+        return refuse(found.message, found.place)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
