@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from gitwaves.caches import UNKNOWN, Cache, key_of
 from gitwaves.errors import GitError
 from gitwaves.git import Repo, admin_dir
-from gitwaves.gitenv import at_once, index_stamp, user_attributes
+from gitwaves.gitenv import git_stamp, index_stamp, user_attributes
 from gitwaves.graph import graph_of
 from gitwaves.layout import fit, oneline
 from gitwaves.model import ROOT, Branch, Oid, PointId, Status, TaskId, Verdict, natural
@@ -29,12 +29,7 @@ UNNAMED = "(not named by git)"
 _PER_PROCESS = 100  # pairs: fewer are not worth a process, more could fill what is written to
 _MEMORY, _ENOUGH = Path("/dev/shm"), 1 << 30  # bytes that must be free there
 _AT_ONCE = 150  # pairs that one `status` merges, in a tenth of a second or so; the next one goes on
-_MATTERS = (
-    b"git version",
-    b"merge.",
-    b"diff.",
-    b"core.attributesfile",
-)  # of what git says of itself and its settings
+_MATTERS = (b"merge.", b"diff.", b"core.attributesfile")  # of git's settings
 Pair = tuple[Oid, Oid]
 
 
@@ -124,6 +119,11 @@ def conflicts_of(
     how = _how_git_merges(repo, cache)
     # State commits merge as the code that they stand on: what only they do makes no pair anew.
     code = {tip: repo.code_commit(tip)[0] for tip in dict.fromkeys(chain.from_iterable(pairs))}
+    every = key_of(how, "".join([code[a] + code[b] for a, b in pairs]).encode())
+    hits = cache.known(every)  # of all pairs at once: mostly none of them is new
+    if hits is not UNKNOWN:
+        repo.keep_told()
+        return [hits.get(n, ()) for n in range(len(pairs))]
     keys = {(a, b): key_of(b"".join((how, code[a].encode(), code[b].encode()))) for a, b in pairs}
     found = {pair: cache.known(key) for pair, key in keys.items()}
     todo = [pair for pair, files in found.items() if files is UNKNOWN][:at_most]
@@ -132,6 +132,8 @@ def conflicts_of(
     ):
         found[a, b] = files
         cache.add(keys[a, b], files)
+    if UNKNOWN not in found.values():
+        cache.add(every, {n: files for n, pair in enumerate(pairs) if (files := found[pair])})
     cache.save()
     repo.keep_told()
     return [None if (files := found[pair]) is UNKNOWN else files for pair in pairs]
@@ -139,11 +141,11 @@ def conflicts_of(
 
 def _how_git_merges(repo: Repo, cache: Cache) -> bytes:
     """All that a merge depends on beside the two commits."""
-    asked = at_once(("version",), (f"--git-dir={repo.common}", "config", "--list", "-z")) or [b""]
-    said = [e for out in asked for e in out.split(b"\0") if e.startswith(_MATTERS)]
+    settings = repo.listed_settings()
+    said = [git_stamp(), *(e for e in settings.split(b"\0") if e.startswith(_MATTERS))]
     if repo.top is not None:
         said.append(_attributes(repo, repo.top, cache))
-    for path in (repo.common / "info" / "attributes", Path(user_attributes(asked[-1]))):
+    for path in (repo.common / "info" / "attributes", Path(user_attributes(settings))):
         with contextlib.suppress(OSError):
             said.append(path.read_bytes())
     return key_of(*said)

@@ -39,6 +39,7 @@ class Database:
         # What has been made here, and is written, all in one go, before git is asked for anything.
         self._unwritten: dict[Oid, tuple[str, bytes]] = {}
         self._writing = threading.Lock()
+        self._listed: bytes | None = None  # what `git config --list -z` says
         self._settings: dict[str, str] | None = None
 
     def git(
@@ -58,7 +59,7 @@ class Database:
         """
         out = run_git(self._argv(args, cwd), stdin=stdin, env=env).stdout
         if args[0] == "config":
-            self._settings = None  # it may have set one
+            self._listed = self._settings = None  # it may have set one
         return out.decode(errors="surrogateescape").removesuffix("\n")
 
     def try_git(
@@ -97,14 +98,20 @@ class Database:
     def settings(self) -> Mapping[str, str]:
         """The last value of each key of Git's configuration, the keys as Git lists them."""
         if self._settings is None:
-            self.take_settings(self.try_git("config", "--list", "-z").stdout)
-            assert self._settings is not None
+            text = self.listed_settings().decode(errors="surrogateescape")
+            entries = (entry.partition("\n") for entry in text.split("\0"))
+            self._settings = {key: value for key, _, value in entries if key}
         return self._settings
 
-    def take_settings(self, said: bytes) -> None:
+    def listed_settings(self) -> bytes:
+        """All of Git's configuration, as `git config --list -z` says it."""
+        if self._listed is None:
+            self._listed = self.try_git("config", "--list", "-z").stdout
+        return self._listed
+
+    def take_settings(self, listed: bytes) -> None:
         """Takes over what `git config --list -z` has said."""
-        entries = (e.partition("\n") for e in said.decode(errors="surrogateescape").split("\0"))
-        self._settings = {key: value for key, _, value in entries if key}
+        self._listed, self._settings = listed, None
 
     # --- objects -------------------------------------------------------------------------------
 

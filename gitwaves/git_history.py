@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from gitwaves.caches import UNKNOWN, Cache, key_of
 from gitwaves.errors import GitError
 from gitwaves.git_database import Database
 from gitwaves.gitcall import failed
-from gitwaves.gitenv import REFERENCES
+from gitwaves.gitenv import REFERENCES, at_once
 from gitwaves.model import Branch, Oid
 from gitwaves.objects import object_id, tree_data
 
@@ -24,6 +25,7 @@ class Merged(NamedTuple):
 
 
 _DESCRIBED = re.compile("-g[0-9a-f]+$")
+_CODE = "code 1"  # an answer of ours, not of Git's: another way to walk is another number
 _SHORT = 200  # commits: longer lists are not kept
 
 
@@ -47,6 +49,7 @@ class History(Database):
     def __init__(self, common: Path, top: Path | None) -> None:
         super().__init__(common)
         self.top = top  # of the worktree that the command was called in; None in a bare repository
+        self._cut = f"{common}/shallow"
         self._code_trees: dict[Oid, Oid] = {}
         # what is told here is a function of object ids and of where history is cut off
         self._told = Cache(common / "gitwaves" / "history")
@@ -72,6 +75,16 @@ class History(Database):
     def refs(self, *patterns: str) -> dict[str, Oid]:
         """Full reference name -> commit, of the references below the patterns."""
         return references(self.git("for-each-ref", REFERENCES, *patterns))
+
+    def branches(self) -> dict[str, Oid]:
+        """The branches here and of remotes, by their full names; settings are looked at again too."""
+        asked = ("for-each-ref", REFERENCES, "refs/heads", "refs/remotes")
+        listing = ("config", "--list", "-z")
+        found = at_once(tuple(self._argv(asked, None)), tuple(self._argv(listing, None)))
+        if found is None:
+            return self.refs(*asked[2:])  # says why
+        self.take_settings(found[1])
+        return references(found[0].decode(errors="surrogateescape"))
 
     def branch(self, branch: Branch) -> Oid | None:
         """The tip of a local branch."""
@@ -115,8 +128,9 @@ class History(Database):
             return ()
 
     def _key(self, *question: str) -> bytes:
-        shallow = self.common / "shallow"  # a fetch may move where history is cut off
-        cut = shallow.read_bytes() if shallow.is_file() else b""
+        cut = b""  # where history is cut off, which a fetch may move
+        with contextlib.suppress(FileNotFoundError), open(self._cut, "rb") as file:
+            cut = file.read()
         return key_of(cut, *(part.encode(errors="surrogateescape") for part in question))
 
     def keep_told(self) -> None:
@@ -140,6 +154,7 @@ class History(Database):
     def missing_from(self, commits: Iterable[Oid], tips: Iterable[Oid]) -> set[Oid]:
         """Those of `commits` that are in none of the histories of `tips`, or not here at all."""
         wanted = set(commits)
+        self._objects.read_ahead(wanted)
         here = {oid for oid in wanted if self.commit(oid) is not None}
         if not here:
             return wanted
@@ -208,15 +223,17 @@ class History(Database):
         def walk() -> tuple[Oid, Oid]:
             here = commit
             while len(parents := self.require_commit(here).parents) == 1:
-                if self.commit(parents[0]) is None:  # where a shallow clone ends
+                before = parents[0]
+                if self.commit(before) is None:  # where a shallow clone ends
                     break
-                if self.code_tree(parents[0]) != self.code_tree(here):
+                if self.code_tree(before) != self.code_tree(here):
                     break
-                here = parents[0]
+                if (known := self._told.known(self._key(_CODE, before))) is not UNKNOWN:
+                    return Oid(known[0]), Oid(known[1])
+                here = before
             return here, self.code_tree(here)
 
-        # an answer of ours, not of Git's: another way to walk is another number
-        code, tree = self._told.value(self._key("code 1", commit), walk)
+        code, tree = self._told.value(self._key(_CODE, commit), walk)
         return Oid(code), Oid(tree)
 
     def merge_trees(self, ours: Oid, theirs: Oid) -> Merged:

@@ -95,6 +95,15 @@ def index_stamp(admin: str) -> bytes:
     return f"{stat.st_size} {stat.st_ino} {stat.st_mtime_ns} {stat.st_ctime_ns}".encode()
 
 
+def git_stamp() -> bytes:
+    """What is another where another git is installed."""
+    for folder in os.get_exec_path():
+        if os.access(git := f"{folder}/git", os.X_OK):
+            stat = os.stat(git)
+            return f"{git} {stat.st_size} {stat.st_mtime_ns}".encode(errors="surrogateescape")
+    return b""
+
+
 def user_attributes(settings: bytes) -> str:
     """The user's own file of attributes; `settings` are as `config --list -z` prints them."""
     for entry in reversed(settings.split(b"\0")):

@@ -40,7 +40,6 @@ class Plans:
     def __init__(self, repo: Repo) -> None:
         self.repo = repo
         self.shelf = Shelf(repo.state_dir / "plans")
-        self._configured: str | None = None
         self._last: tuple[Oid, Cards] | None = None
         self._unkept: tuple[Oid, Plan, Cards] | None = None
         keep_in(repo.state_dir / "cache")
@@ -59,7 +58,7 @@ class Plans:
         Raises:
             NotReady: no branch holds a plan, with what to do about it.
         """
-        refs = self.branches() if refs is None else refs
+        refs = self.repo.branches() if refs is None else refs
         heads = {
             name.removeprefix("refs/heads/"): oid
             for name, oid in refs.items()
@@ -70,18 +69,12 @@ class Plans:
             parts = name.split("/", 3)  # git-svn makes some of one level, refs/remotes/git-svn
             if parts[1] == "remotes" and len(parts) == 4 and parts[3] != "HEAD":
                 remotes.setdefault(parts[3], oid)
-        if self._configured is None:
-            self._configured = self.repo.config("gitwaves.trunk") or ""
-        configured = self._configured
+        configured = self.repo.config("gitwaves.trunk") or ""
         found = trunk_among(self.repo, heads, remotes, configured)
         if found is not None:
             name, tip, config = found
             return name, self._newer(name, heads.get(name), config.remote) or tip
         raise self._no_plan(heads)
-
-    def branches(self) -> dict[str, Oid]:
-        """The branches here and of remotes, by their full names."""
-        return self.repo.refs("refs/heads", "refs/remotes")
 
     def _newer(self, name: str, local: Oid | None, remote: str | None) -> Oid | None:
         if remote is None:

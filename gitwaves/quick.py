@@ -18,6 +18,7 @@ from gitwaves.gitenv import (
     REFERENCES,
     Asked,
     at_once,
+    git_stamp,
     index_stamp,
     packs,
     user_attributes,
@@ -57,10 +58,11 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
-    if not answered:
-        from gitwaves.cli import main as whole
+    if answered:
+        os._exit(0)  # all is said: what is taken down piece by piece goes by itself
+    from gitwaves.cli import main as whole
 
-        whole()
+    whole()
 
 
 def _answer(argv: tuple[str, ...]) -> bool:
@@ -372,11 +374,7 @@ def _code() -> bytes:
         version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
         libraries = f"{sys.prefix}/lib/{version}"
     stamps.append(str(os.stat(f"{libraries}/site-packages").st_mtime_ns).encode())
-    for folder in os.get_exec_path():
-        if os.access(git := f"{folder}/git", os.X_OK):
-            stat = os.stat(git)
-            stamps.append(f"{git} {stat.st_size} {stat.st_mtime_ns}".encode())
-            break
+    stamps.append(git_stamp())
     return b"\n".join((*stamps, *map(_files, folders)))
 
 

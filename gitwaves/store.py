@@ -88,7 +88,7 @@ class Store(Witness):
             tips: dict[Branch, Oid] = {}
             said: list[str] = []
         else:
-            refs = refs or self.branches()  # once: what is shown held at one moment
+            refs = refs or self.repo.branches()  # once: what is shown held at one moment
             trunk, tip = self.trunk(refs)
             self.repo.bring([tip], ROOT)
             cards = self.plan_at(tip)

@@ -109,6 +109,8 @@ def closing_batch(progress: Progress) -> dict[PointId, BatchId]:
 
 def in_state(progress: Progress, state: State) -> list[TaskId]:
     """The tasks in `state`, in natural order."""
+    if not progress.counts.get(str(state), True):
+        return []
     return [task for task, now in progress.states.items() if now is state]
 
 

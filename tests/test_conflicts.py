@@ -136,6 +136,7 @@ def test_nothing_is_left_in_the_repository(repo: Repo) -> None:
     assert {path.name for path in git.state_dir.iterdir()} == {"history", "merges"}
     assert conflicts_of(git, pairs, at_most=0) == first  # all of it is known
     repo.git("config", "merge.renames", "false")
+    git = Git.open(repo.path)
     assert conflicts_of(git, pairs, at_most=0) == [None] * 6  # another way is another answer
     half = conflicts_of(git, pairs, at_most=4)
     assert [files is None for files in half] == [False] * 4 + [True] * 2
@@ -157,6 +158,7 @@ def test_attributes_of_a_folder_are_another_way_to_merge(repo: Repo) -> None:
     assert None not in conflicts_of(git, [pair])
     users = repo.path.parent / "attributes"
     repo.git("config", "core.attributesFile", str(users))
+    git = Git.open(repo.path)
     assert None not in conflicts_of(git, [pair])
     users.write_text("*.txt merge=union\n")
     assert conflicts_of(git, [pair], at_most=0) == [None]
