@@ -6,12 +6,10 @@ import contextlib
 import json
 import os
 import re
-import secrets
 import shutil
 import signal
 import sys
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +87,7 @@ def run_agent(
     Args:
         stopped: asked several times a second whether to stop it, with all that it started.
     """
-    marker = f"{task}-{secrets.token_hex(6)}"
+    marker = f"{task}-{os.urandom(6).hex()}"
     args = profile.resume if session and profile.resume else profile.command
     argv, env = launch(store, snapshot, task, profile, args, worktree, text, session)
     env |= {"GITWAVES_TASK": task, "GITWAVES_ATTEMPT": str(attempt)}
@@ -239,6 +237,8 @@ def open_client(
         raise GitwavesError(
             f"the profile {name} has no `open` command", "give it one under `profiles:`"
         )
+    import uuid  # slow to import, and needed here alone
+
     session = str(uuid.uuid4()) if any("{session}" in arg for arg in profile.open) else None
     argv, env = launch(store, snapshot, task, profile, profile.open, worktree, text, session)
     return argv, {**env, "GITWAVES_TASK": task, "PWD": str(worktree)}, session

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
+import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,7 +119,7 @@ def start(
         tip = snapshot.tips.get(branch)
         local = repo.branch(branch)
         base = bring_in(store, snapshot, task, tip)
-        claim = Claim(repo.code_tree(base), cards.digest(task), secrets.token_hex(8))
+        claim = Claim(repo.code_tree(base), cards.digest(task), os.urandom(8).hex())
         tracking = Tracking(
             task,
             Status.ACTIVE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import secrets
+import os
 import threading
 from collections.abc import Callable, Mapping
 
@@ -51,7 +51,7 @@ class Events:
         if before is not None:
             before.join()
         repo = self._store.repo
-        marker = f"event-{secrets.token_hex(6)}"
+        marker = f"event-{os.urandom(6).hex()}"
         text = (json.dumps(event) + "\n").encode()
         try:
             process = spawn(

@@ -20,7 +20,7 @@ from gitwaves.cards import (
     point_path,
     task_path,
 )
-from gitwaves.git import Entry
+from gitwaves.git import Entry, Repo
 from gitwaves.halves import split
 from gitwaves.model import (
     ROOT,
@@ -59,6 +59,10 @@ _GOOD = frozenset({Verdict.HOLDS, Verdict.UNCHECKED, Verdict.STALE})
 class Witness(Plans):
     """A repository as what it says of each task."""
 
+    def __init__(self, repo: Repo) -> None:
+        super().__init__(repo)
+        self._kept: tuple[bytes, Oid, Mapping[Branch, Reading]] = (b"", Oid(""), {})
+
     @cached_property
     def signatures(self) -> Signatures:
         """The signatures of evidence in this repository."""
@@ -80,7 +84,7 @@ class Witness(Plans):
         """
         shelf = Readings(self.repo, trunk) if kept else None
         doubts = self.repo.doubts
-        known = shelf.load() if shelf is not None else {}
+        known = self._known(shelf, trunk) if shelf is not None else {}
         branches = sorted({*cards.by_branch, *tips})
         fresh = [b for b in branches if not self._holds(known.get(b), tips.get(b))]
         self._read_ahead(cards, {b: tips[b] for b in fresh if b in tips})
@@ -97,11 +101,18 @@ class Witness(Plans):
         sure = self.repo.doubts == doubts
         if shelf is not None and sure and (fresh or len(readings) < len(known)):
             shelf.keep(readings)
+            self._kept = shelf.key, trunk, readings
         facts = facts_of(cards, readings)
         signed = self._signed(cards, trunk, facts)
         said = [line for branch in branches for line in readings[branch].said]
         watched = sorted({line for reading in readings.values() for line in reading.watched})
         return Facts.of({**facts, **signed}) if signed else facts, said, watched
+
+    def _known(self, shelf: Readings, trunk: Oid) -> Mapping[Branch, Reading]:
+        """The readings that are kept: what this process kept itself, it need not read again."""
+        if shelf.key and self._kept[:2] == (shelf.key, trunk):
+            return self._kept[2]
+        return shelf.load()
 
     def _holds(self, reading: Reading | None, tip: Oid | None) -> bool:
         """Whether a reading that was kept is what would be read now."""

@@ -126,15 +126,13 @@ class Repo(Checkouts):
 
     def clone_id(self) -> str:
         """A random id of this clone; names no host."""
-        import secrets  # slow to import, and seldom needed
-
         path = self.state_dir / "clone"
         with self.lock():
             with contextlib.suppress(FileNotFoundError):
                 text = path.read_bytes()[:100].decode(errors="replace").strip()
                 if re.fullmatch("[0-9a-f]{16}", text):
                     return text
-            text = secrets.token_hex(8)  # also where a crash left half a file
+            text = os.urandom(8).hex()  # also where a crash left half a file
             write_file(path, f"{text}\n".encode())
             return text
 

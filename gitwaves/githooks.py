@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from gitwaves.claims import at_work
-from gitwaves.errors import Refused
+from gitwaves.errors import GitwavesError, Refused
 from gitwaves.git import GIT_HOOK_INDEX, Repo, Worktree
 from gitwaves.guards import Change, breaches_of
 from gitwaves.model import Branch, Oid, closest, printable
@@ -17,6 +17,22 @@ from gitwaves.store import Snapshot, Store
 from gitwaves.unfinished import cut_short
 from gitwaves.verifying import advance, said_in, unmatched
 from gitwaves.worktrees import marker
+
+
+def call(path: Path, name: str, args: list[str]) -> None:
+    """Runs a hook for Git: what goes wrong in it stops no commit, and is said.
+
+    Raises:
+        Refused: the commit must not be made.
+    """
+    try:
+        run(Repo.open(path), name, args)
+    except (GitwavesError, OSError) as error:
+        after = name.startswith("post-")
+        if isinstance(error, Refused) and not after:
+            raise
+        later = "sync` catches up" if after else "verify` looks again"
+        _say(f"{error}; `gitwaves {later}")
 
 
 def run(repo: Repo, name: str, args: list[str]) -> None:

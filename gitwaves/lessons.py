@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from gitwaves.layout import cut, oneline
 from gitwaves.model import Cards, Fact, Gap, Tracking, natural
+from gitwaves.state import Facts
 
 START = "<!-- gitwaves: learnings, compiled from the task cards -->"
 END = "<!-- gitwaves: end -->"
@@ -54,11 +55,11 @@ def taught(tracking: Tracking, learned: Iterable[str], gaps: Iterable[Gap] = ())
 def learnings_lines(cards: Cards, facts: Mapping[str, Fact]) -> list[str]:
     """Every learning once, as a list item of Markdown, with its task and verified commit."""
     found: dict[str, str] = {}
-    for task in sorted(cards.tasks, key=natural):
-        fact = facts.get(task)
-        for text in fact.tracking.learnings if fact else ():
+    facts = Facts.of(facts)
+    for task in sorted(cards.tasks.keys() & facts.noted, key=natural):
+        evidence = facts[task].tracking.evidence
+        for text in facts[task].tracking.learnings:
             line = lesson(text)
-            evidence = fact.tracking.evidence if fact else None
             where = f"({task}, {evidence.commit[:10]})" if evidence else f"({task})"
             if line:
                 found.setdefault(line.lower(), f"- {inert(line)} {where}\n")

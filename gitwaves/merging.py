@@ -32,7 +32,7 @@ from gitwaves.resolving import Resolution, forget, left_for_a_person, resolved_m
 from gitwaves.rulebook import Rules
 from gitwaves.signing import signer_for
 from gitwaves.steps import Confirm, Outcome, run_steps
-from gitwaves.store import Snapshot, Store, unknown
+from gitwaves.store import Snapshot, Store, startable, unknown
 from gitwaves.trust import require_steps
 from gitwaves.verifying import log_path
 from gitwaves.worktrees import alone, folder_for, scratch
@@ -159,7 +159,7 @@ def _merge(
                 commit = _land_point(store, snapshot, point, merged, tracking)
             except LostClaim:
                 continue  # it moved on the remote, and was fetched
-        before = set(store.progress(snapshot).runnable)
+        before = startable(snapshot)
         note, shown = _follow_up(store, name, resumed=resume)
         opened = tuple(t for t in shown.runnable if t not in before)
         return Landed(point.id, commit, point.requires, opened, note)
@@ -169,7 +169,7 @@ def _merge(
 def _follow_up(store: Store, name: str, *, resumed: bool) -> tuple[str | None, Progress]:
     """What a landing is followed by; the state then, and what was left undone."""
     notes = [forget(store, name, resumed=resumed), record_on_trunk(store)]
-    return "\n".join(filter(None, notes)) or None, store.progress(refresh(store))
+    return "\n".join(filter(None, notes)) or None, refresh(store)[1]
 
 
 def _require_open(store: Store, snapshot: Snapshot, point: MergePoint, again: bool) -> None:

@@ -42,7 +42,7 @@ from gitwaves.model import (
 )
 from gitwaves.state import Facts
 
-__all__ = ["Link", "chain", "crew", "progress", "schedule"]
+__all__ = ["Link", "chain", "crew", "progress", "runnable", "schedule"]
 
 _NOWHERE: Mapping[str, str] = MappingProxyType({})
 _OVER = frozenset({State.DONE, State.STALE, State.CANCELLED})  # what no batch waits for any more
@@ -71,6 +71,7 @@ class _Known(NamedTuple):
     columns: Columns
     met: Sequence[bool]  # by number: whether what needs it need not wait for it
     gates: Mapping[BatchId, BatchId]  # the nearest earlier batch that is not done
+    gaps: tuple[OpenGap, ...]
     holders: Mapping[TaskId, Sequence[TaskId]]  # whose open gaps name a task
 
 
@@ -93,19 +94,9 @@ def progress(
     Raises:
         CycleError: the plan cannot be put in order.
     """
-    facts = Facts.of(facts)
-    columns = columns_of(cards, graph)
+    known, states = _settled(cards, graph, plan, facts)
+    facts, columns, gaps = known.facts, known.columns, known.gaps
     nodes, number, tasks = graph.nodes, graph.number, columns.tasks
-    begun = _begun(facts, graph, columns)
-    gaps = _open_gaps(cards, facts, number)
-    holders = _holders(gaps)
-    gates = _gates(plan, number, begun)
-    met = [state is State.DONE for state in begun]
-    for point in cards.merge_points:
-        met[number[point]] = begun[number[point]] in _LANDED
-    known = _Known(cards, graph, plan, facts, columns, met, gates, holders)
-
-    states = _states(known, begun)
     weight: list[int | None] = list(columns.estimates)
     for n, state in enumerate(states):
         if state in _OVER:
@@ -144,6 +135,32 @@ def progress(
         trunk_commit=trunk_commit,
         warnings=tuple(warnings),
     )
+
+
+def runnable(
+    cards: Cards, graph: Graph, plan: Schedule, facts: Mapping[str, Fact]
+) -> frozenset[TaskId]:
+    """The tasks that can start now: those of `progress`, for a fraction of its time."""
+    known, states = _settled(cards, graph, plan, facts)
+    tasks = known.columns.tasks
+    return frozenset(TaskId(graph.nodes[n]) for n in tasks if states[n] is State.RUNNABLE)
+
+
+def _settled(
+    cards: Cards, graph: Graph, plan: Schedule, facts: Mapping[str, Fact]
+) -> tuple[_Known, list[State | None]]:
+    """What is settled, and with it the states as `_states` gives them."""
+    facts = Facts.of(facts)
+    columns = columns_of(cards, graph)
+    number = graph.number
+    begun = _begun(facts, graph, columns)
+    gaps = _open_gaps(cards, facts, number)
+    gates = _gates(plan, number, begun)
+    met = [state is State.DONE for state in begun]
+    for point in cards.merge_points:
+        met[number[point]] = begun[number[point]] in _LANDED
+    known = _Known(cards, graph, plan, facts, columns, met, gates, gaps, _holders(gaps))
+    return known, _states(known, begun)
 
 
 def _begun(facts: Facts, graph: Graph, columns: Columns) -> list[State | None]:

@@ -58,11 +58,29 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
-    if answered:
+    if answered or _hooked(sys.argv[1:]):
         os._exit(0)  # all is said: what is taken down piece by piece goes by itself
     from gitwaves.cli import main as whole
 
     whole()
+
+
+def _hooked(argv: list[str]) -> bool:
+    """Runs one of Git's hooks, as it is called on every commit; False where it is called otherwise."""
+    if argv[:1] != ["hook"] or argv[1:2] == ["pre-receive"] or any(a[:1] == "-" for a in argv):
+        return False
+    prepare()
+    try:
+        from pathlib import Path
+
+        from gitwaves import githooks
+
+        githooks.call(Path(), argv[1], argv[2:])
+    except BaseException as error:  # noqa: BLE001  # all of them are told apart there
+        from gitwaves.cli import end
+
+        end(error)
+    return True
 
 
 def _answer(argv: tuple[str, ...]) -> bool:

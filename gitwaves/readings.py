@@ -52,6 +52,11 @@ class Readings:
         elsewhere = repo.common / "objects" / "info" / "alternates"
         self._usable = not (repo.partial() or elsewhere.exists())
 
+    @property
+    def key(self) -> bytes:
+        """What all readings hang on beside trunk and the branch; none where nothing can be kept."""
+        return self._key if self._usable else b""
+
     def load(self) -> dict[Branch, Reading]:
         """The readings by branch; none where none are kept."""
         said = kept_at(self._path, self._key) if self._usable else None

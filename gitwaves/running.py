@@ -110,7 +110,7 @@ class Runner:
                 self._stop_all(tick)
             with contextlib.suppress(KeyboardInterrupt):
                 advance(self.store)
-                snapshot = refresh(self.store)
+                snapshot, _ = refresh(self.store)
             ended = self._ended(snapshot, interrupted)
             self._events.tell("all_done" if ended.complete else "stopped", said=list(ended.said))
             self._events.wait()
@@ -122,7 +122,7 @@ class Runner:
     def _prepare(self) -> Snapshot:
         self._before = orphans(self.store)
         advance(self.store)
-        snapshot = refresh(self.store)
+        snapshot, _ = refresh(self.store)
         for task, said in self._before.items():  # done, and killed before that was written down
             if task in snapshot.facts and snapshot.facts[task].tracking.status is Status.DONE:
                 with contextlib.suppress(GitwavesError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -142,7 +142,7 @@ class _Session:
     def _command(
         self, command: str, timeout: float, cancel: threading.Event | None
     ) -> tuple[int, bool]:
-        mark = "step-" + secrets.token_hex(8)
+        mark = "step-" + os.urandom(8).hex()
         argv = ["sh", "-c", command]
         try:
             process = spawn(argv, self._cwd, _step_env(), None, self._log, mark, named=False)

@@ -24,7 +24,7 @@ from gitwaves.model import (
     closest,
     natural,
 )
-from gitwaves.plan import progress, schedule
+from gitwaves.plan import progress, runnable, schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +199,17 @@ class Store(Witness):
             worktree_paths=paths,
             warnings=now.warnings,
         )
+
+
+def startable(snapshot: Snapshot) -> frozenset[TaskId]:
+    """The tasks that can start now.
+
+    Raises:
+        CycleError: the plan cannot be put in order.
+    """
+    cards = snapshot.cards
+    graph = graph_of(cards)
+    return runnable(cards, graph, schedule(cards, graph), snapshot.facts)
 
 
 def done_tasks(snapshot: Snapshot) -> list[TaskId]:

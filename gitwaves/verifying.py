@@ -35,7 +35,7 @@ from gitwaves.receipts import Receipt, all_for, attempt_here, find, made_files, 
 from gitwaves.rulebook import Rules
 from gitwaves.signing import signer_for
 from gitwaves.steps import Outcome, run_steps
-from gitwaves.store import Snapshot, Store
+from gitwaves.store import Snapshot, Store, startable
 from gitwaves.trust import require_steps
 from gitwaves.unfinished import finish_all
 from gitwaves.worktrees import folder_for, mark, marker, place_for
@@ -382,8 +382,8 @@ def advance(store: Store, branch: Branch | None = None) -> list[Advanced]:
                 mark(repo, snapshot.cards, name, task)
         publish(store, snapshot)
     if done:
-        before = set(store.progress(snapshot).runnable)
-        opened = tuple(t for t in store.progress(refresh(store)).runnable if t not in before)
+        before = startable(snapshot)
+        opened = tuple(t for t in refresh(store)[1].runnable if t not in before)
         done[-1] = replace(done[-1], opened=opened)
     return done
 

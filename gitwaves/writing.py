@@ -385,8 +385,8 @@ def publish(store: Store, snapshot: Snapshot) -> None:
 # --- what is generated -------------------------------------------------------------------------
 
 
-def refresh(store: Store) -> Snapshot:
-    """Brings the live dashboard branch up to date; returns the state that it shows.
+def refresh(store: Store) -> tuple[Snapshot, Progress]:
+    """Brings the live dashboard branch up to date; returns what it shows.
 
     Raises:
         CycleError: the plan cannot be put in order.
@@ -403,7 +403,7 @@ def refresh(store: Store) -> Snapshot:
             subject = f"gitwaves: {counts['done']}/{counts['total'] - counts['cancelled']} done\n"
             new = repo.commit_tree(tree, [tip] if tip else [], subject)
             repo.land(DASHBOARD_BRANCH, new, tip)
-        return snapshot
+        return snapshot, shown
 
 
 def is_live(store: Store, snapshot: Snapshot) -> bool:

@@ -170,6 +170,15 @@ def main(argv: list[str] | None = None) -> None:
         code = root.main(argv, prog_name="gitwaves", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
+    except BaseException as error:  # noqa: BLE001  # all of them are told apart there
+        end(error)
+    sys.exit(code if isinstance(code, int) else ExitCode.FINE)
+
+
+def end(error: BaseException) -> NoReturn:
+    """Says why a command ended as it did, and exits with its code."""
+    try:
+        raise error
     except GitwavesError as error:
         _fail(error.message, error.hint, error.code)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -201,4 +210,3 @@ def main(argv: list[str] | None = None) -> None:
             "please report it; GITWAVES_DEBUG=1 shows where it happened",
             ExitCode.BUG,
         )
-    sys.exit(code if isinstance(code, int) else ExitCode.FINE)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gitwaves.cli import App, echo, pass_app
-from gitwaves.errors import ExitCode, GitwavesError, Refused, Untrusted
+from gitwaves.errors import ExitCode, Refused, Untrusted
 from gitwaves.model import printable
 
 
@@ -200,14 +200,7 @@ def hook(app: App, name: str, args: tuple[str, ...]) -> None:
         return
     from gitwaves import githooks
 
-    try:
-        githooks.run(app.repo, name, list(args))
-    except (GitwavesError, OSError) as error:
-        after = name.startswith("post-")
-        if isinstance(error, Refused) and not after:
-            raise  # nothing else stops a commit
-        later = "sync` catches up" if after else "verify` looks again"
-        echo(printable(f"gitwaves: {error}; `gitwaves {later}"), err=True)
+    githooks.call(app.path, name, list(args))
 
 
 @click.command()
