@@ -211,9 +211,13 @@ class Database:
         shallow = self.common / "shallow"
         return shallow.is_file() and shallow.stat().st_size > 0
 
-    def _write(self, kind: str, data: bytes) -> Oid:
+    def id_of(self, data: bytes, kind: str = "blob") -> Oid:
+        """The id that an object has in this repository, whether it is there or not."""
         width = 64 if self.config("extensions.objectFormat") == "sha256" else 40
-        oid = object_id(kind, data, width)
+        return object_id(kind, data, width)
+
+    def _write(self, kind: str, data: bytes) -> Oid:
+        oid = self.id_of(data, kind)
         self._unwritten[oid] = kind, data
         return oid
 

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+import re
+import stat
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from gitwaves.cards import keep_in, load_cards, load_config, save_kept
-from gitwaves.errors import GitError, NotReady
+from gitwaves.errors import GitError, GitwavesError, NotReady
 from gitwaves.git import Repo
+from gitwaves.gitenv import at_once
 from gitwaves.model import CONFIG_PATH, ROOT, Branch, Cards, Config, Oid
 from gitwaves.shelf import Plan, Shelf
 
+
+class Listing(NamedTuple):
+    """Files under `.workstreams/` as blob ids by path, what is no regular file, and their contents."""
+
+    files: Mapping[str, Oid]
+    odd: Mapping[str, str]
+    read: Callable[[str], bytes]
+
+
+# Of `ls-files -v -s -z`: a regular file without conflict, whose changes Git looks for or that it left out.
+_PLAIN_ENTRY = re.compile(r"[HS] 100(?:644|755) ([0-9a-f]+) 0\t([^\0]*)\0")
 ODD_MODES = {"120000": "a symbolic link", "160000": "a submodule"}
 
 
@@ -202,6 +217,80 @@ class Plans:
         if self._unkept is not None:
             self.shelf.keep(*self._unkept)
             self._unkept = None
+
+    def listed_at(self, rev: str | None) -> Listing:
+        """The files under `.workstreams/` of a revision; without one, those of the worktree we are in.
+
+        Raises:
+            NotReady: there is nothing of that; GitwavesError: no such revision.
+        """
+        if rev is not None:
+            commit = self.repo.resolve(rev)
+            if commit is None:
+                raise GitwavesError(f"no commit {rev!r}", "name a branch, a tag or a commit")
+            found, odd = self._listed(commit)
+            return Listing(found, odd, lambda path: self._blob(commit, path, found[path]))
+        if (listing := self._differing()) is not None:
+            return listing
+        files, odd = self.working_files()
+        if not files and not odd:
+            self.require_in_reach()
+            raise NotReady(
+                "there is no .workstreams/ here", "run `gitwaves init`, then `gitwaves import DOC`"
+            )
+        oids = {path: self.repo.id_of(data) for path, data in files.items()}
+        return Listing(oids, odd, files.__getitem__)
+
+    def cards_of(self, listing: Listing) -> Cards:
+        """The cards of listed files, each of them opened."""
+        return self.shelf.opened(*listing)
+
+    def _differing(self) -> Listing | None:
+        """The worktree's files as its index has them, and read where they differ; None if too odd."""
+        top = self.repo.top
+        if top is None or (top / ROOT).is_symlink():
+            return None
+        where = ("-C", str(top))
+        asked = at_once(
+            (*where, "ls-files", "-v", "-s", "-z", "--", ROOT),
+            (
+                *where,
+                "status",
+                "--porcelain",
+                "-z",
+                "--no-renames",
+                "-uall",
+                "--ignored",
+                "--",
+                ROOT,
+            ),
+        )
+        listed, differ = (out.decode(errors="surrogateescape") for out in asked or [b"", b""])
+        plain = _PLAIN_ENTRY.findall(listed)
+        if not plain or len(plain) < listed.count("\0"):
+            return None
+        if "\0S " in f"\0{listed}" and not self.repo.is_sparse(top):
+            return None
+        files = {path: Oid(oid) for oid, path in plain}
+        contents: dict[str, bytes] = {}
+        for path in (entry[3:] for entry in differ.split("\0") if entry):
+            try:
+                if not stat.S_ISREG(os.lstat(f"{top}/{path}").st_mode):
+                    return None
+                with open(f"{top}/{path}", "rb") as file:
+                    contents[path] = file.read()
+            except FileNotFoundError:
+                files.pop(path, None)
+            else:
+                files[path] = self.repo.id_of(contents[path])
+
+        def read(path: str) -> bytes:
+            if path in contents:
+                return contents[path]
+            data = self.repo.blob(files[path])
+            return b"" if data is None else data
+
+        return Listing(files, {}, read)
 
     def working_files(self) -> tuple[dict[str, bytes], dict[str, str]]:
         """The files under `.workstreams/` of the worktree that the command was called in."""

@@ -42,7 +42,7 @@ _REF = re.compile(
 )
 
 
-def check(cards: Cards, files: Iterable[str] = ()) -> tuple[Finding, ...]:
+def check(cards: Cards, files: Collection[str] = ()) -> tuple[Finding, ...]:
     """Everything that is wrong with a plan, sorted by place; `files` are the tracked ones.
 
     They serve as examples: where two boundaries meet, it is better to name a file that is there.
@@ -61,7 +61,7 @@ def check(cards: Cards, files: Iterable[str] = ()) -> tuple[Finding, ...]:
                 *_batches(cards),
                 *_branches(cards),
                 *_patterns(cards),
-                *_boundaries(cards, dict.fromkeys(files)),
+                *_boundaries(cards, files),
                 *_workstreams(cards),
                 *_steps(cards),
                 *_not_in_force(cards.config),

@@ -26,7 +26,6 @@ from gitwaves.cards import (
     Card,
     is_card,
     joined_cards,
-    load_cards,
     own_version,
     read_card,
     task_path,
@@ -48,7 +47,6 @@ from gitwaves.model import (
     Workstream,
     WorkstreamId,
 )
-from gitwaves.objects import object_id
 from gitwaves.rows import (
     Row,
     card_of,
@@ -191,13 +189,9 @@ class Shelf:
         cards.memo.setdefault("digest", {}).update(_still(known, files, cards))
         return cards, plan
 
-    def of_bytes(self, files: Mapping[str, bytes], odd: Mapping[str, str]) -> Cards:
-        """The cards of files that lie in a working tree."""
-        width = next((len(oid) for oid in self.newest().files.values()), 0)
-        if not width:
-            return load_cards(files, odd)
-        oids = {path: object_id("blob", data, width) for path, data in files.items()}
-        cards = self.read(oids, odd, files.__getitem__)[0]
+    def opened(self, files: Mapping[str, Oid], odd: Mapping[str, str], read: Read) -> Cards:
+        """The cards of some files, each of them opened."""
+        cards = self.read(files, odd, read)[0]
         opened = replace(cards, tasks=dict(cards.tasks))  # they will be looked at again and again
         opened.memo.update(cards.memo)
         return opened

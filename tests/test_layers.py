@@ -46,6 +46,7 @@ LAYERS = {
     "attempts": "shell",
     "auditing": "shell",
     "caches": "shell",
+    "checked": "shell",
     "cards": "shell",
     "claims": "shell",
     "conflicts": "shell",

@@ -47,8 +47,17 @@ SECTIONS = {
         "clean",
     ),
 }
-# Tried in this order: the first ones import next to nothing before a command of theirs is called.
-_MODULES = ("working", "setting_up", "teaching", "proving", "mending", "reading", "foresight")
+# Where each command is: only what is called is imported.
+_MODULES = {
+    "working": ("start", "verify", "merge", "run", "stop", "sync", "learn", "gap", "clean"),
+    "setting_up": ("init", "import", "trust", "hooks", "hook", "demo"),
+    "teaching": ("retro", "export"),
+    "proving": ("audit",),
+    "mending": ("doctor",),
+    "reading": ("status", "next", "show", "check", "plan", "brief", "logs"),
+    "foresight": ("graph", "review", "conflicts"),
+}
+_HOME = {command: module for module, commands in _MODULES.items() for command in commands}
 
 
 @dataclass
@@ -76,12 +85,11 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
-        for name in _MODULES:  # each is imported only if those before it do not have the command
-            module = import_module(f"gitwaves.cli.{name}")
-            commands: dict[str, click.Command] = module.COMMANDS
-            if cmd_name in commands:
-                return commands[cmd_name]
-        return None
+        home = _HOME.get(cmd_name)
+        if home is None:
+            return None
+        command: click.Command = import_module(f"gitwaves.cli.{home}").COMMANDS[cmd_name]
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

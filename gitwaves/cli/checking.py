@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gitwaves.cli import App, echo
 from gitwaves.errors import UsageError
 from gitwaves.model import Finding, Severity, printable
+
+if TYPE_CHECKING:
+    from gitwaves.checked import Answer
 
 FORMATS = ("text", "json", "github")
 
@@ -38,6 +41,22 @@ def of_range(
     ]
     commits = f"{done.commits} commit{'' if done.commits == 1 else 's'}"
     return findings, f"{commits} of {done.branch or 'no worktree'} since {base}"
+
+
+def of_plan(app: App, rev: str | None) -> Answer:
+    """What is wrong with the cards of the working tree, or of a revision."""
+    from gitwaves.checked import Tracked, found_in
+
+    store, repo = app.store, app.repo
+    listing = store.listed_at(rev)
+
+    def tracked() -> list[str]:
+        if rev is None:
+            return repo.paths("ls-files", "-z", cwd=repo.top)
+        return repo.paths("ls-tree", "-r", "-z", "--name-only", repo.resolve(rev) or rev)
+
+    folder = repo.state_dir / "checked"
+    return found_in(folder, *listing, lambda: store.cards_of(listing), Tracked(tracked))
 
 
 def of_cards(findings: Sequence[Finding]) -> list[dict[str, Any]]:

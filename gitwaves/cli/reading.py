@@ -9,6 +9,7 @@ import click
 
 from gitwaves import jsonout, pages, quick, render, showing
 from gitwaves.cards import load_cards
+from gitwaves.checked import Design
 from gitwaves.cli import App, checking, colored, echo, pass_app
 from gitwaves.errors import CycleError, ExitCode, GitwavesError, NotReady, UsageError
 from gitwaves.graph import graph_of
@@ -16,26 +17,6 @@ from gitwaves.model import DASHBOARD_PATH, Cards, Finding, Progress, Severity, p
 from gitwaves.plan import progress, schedule
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON; the fields are stable.")
-
-
-def _read_cards(app: App, rev: str | None) -> tuple[Cards, list[str]]:
-    """The cards of the working tree or of a revision, and the files that are tracked there."""
-    store = app.store
-    if rev is None:
-        files, odd = store.working_files()
-        if not files and not odd:
-            store.require_in_reach()
-            raise NotReady(
-                "there is no .workstreams/ here", "run `gitwaves init`, then `gitwaves import DOC`"
-            )
-        tracked = app.repo.paths("ls-files", "-z", cwd=app.repo.top)
-        return store.shelf.of_bytes(files, odd), tracked
-    commit = app.repo.resolve(rev)
-    if commit is None:
-        raise GitwavesError(f"no commit {rev!r}", "name a branch, a tag or a commit")
-    files, odd = store.files(commit)
-    tracked = app.repo.paths("ls-tree", "-r", "-z", "--name-only", commit)
-    return load_cards(files, odd), tracked
 
 
 def plain_progress(cards: Cards) -> Progress:
@@ -173,8 +154,6 @@ def check(
       gitwaves check main --strict
       gitwaves check --base origin/main --format github
     """
-    from gitwaves.rules import check as findings_of
-
     form = checking.require_format(form, as_json)
     if base is not None:
         if fix:
@@ -186,21 +165,19 @@ def check(
         raise UsageError("--branch goes with --base", "gitwaves check --base main --branch ws/A")
     if fix:
         _fix(app)
-    cards, files = _read_cards(app, rev)
-    findings = list(findings_of(cards, files))
-    findings += _design_changed(app, cards, rev)
-    findings.sort()
-    looked_at = f"{len(cards.tasks)} tasks, {len(cards.merge_points)} merge points"
+    answer = checking.of_plan(app, rev)
+    findings = sorted([*answer.findings, *_design_changed(app, answer.design, rev)])
+    looked_at = f"{answer.tasks} tasks, {answer.points} merge points"
     checking.show(checking.of_cards(findings), form, looked_at)
     bad = any(strict or f.severity is Severity.ERROR for f in findings)
     sys.exit(ExitCode.REFUSED if bad else ExitCode.FINE)
 
 
-def _design_changed(app: App, cards: Cards, rev: str | None) -> list[Finding]:
-    path, blob = cards.config.design_path, cards.config.design_blob
+def _design_changed(app: App, design: Design, rev: str | None) -> list[Finding]:
+    trunk, path, blob, line = design
     if not path or not blob:
         return []
-    commit = app.repo.resolve(rev or cards.config.trunk)
+    commit = app.repo.resolve(rev or trunk)
     entry = app.repo.at(commit, path) if commit else None
     if commit is None or (entry is not None and entry.oid == blob):
         return []
@@ -209,7 +186,6 @@ def _design_changed(app: App, cards: Cards, rev: str | None) -> list[Finding]:
         if entry
         else "is not on trunk any more"
     )
-    line = cards.config.places.get("design", (1, 1))
     return [Finding(".workstreams/config.yaml", *line, Severity.WARNING, f"{path} {what}")]
 
 
@@ -250,7 +226,7 @@ def plan(app: App, rev: str | None, agents: str | None, as_json: bool) -> None:
       gitwaves plan --agents 1,2,4,8
       gitwaves plan main --json
     """
-    cards, _ = _read_cards(app, rev)
+    cards = app.store.cards_of(app.store.listed_at(rev))
     errors = [f for f in cards.findings if f.severity is Severity.ERROR]
     for finding in errors:
         echo(str(finding), err=True)

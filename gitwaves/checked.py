@@ -1,0 +1,136 @@
+"""What `check` found in a plan, kept until something changes that its rules look at.
+
+Rules look at ids, needs, batches and paths, never at texts or at tracking: at what is called the shape
+of a card here. An answer is kept under the shapes of all cards, so that whoever edits the text of one has
+one file read. As all that is kept it is right or absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from gitwaves.caches import keep_at, keep_newest, kept_at, key_of
+from gitwaves.cards import is_card, own_version, read_card
+from gitwaves.model import Cards, Finding, Oid, Place, Task
+from gitwaves.rows import finding_of, plain
+from gitwaves.rules import check, place
+
+_MAX_ANSWERS = 16
+_TEXTS = (".yaml", ".yml")  # what else lies below `.workstreams/` is not looked at
+_LOOKED_AT = ("id", "batch", "depends_on", "cancelled", "paths", "produces")
+
+
+Design = tuple[str, str | None, str | None, Place]  # trunk; a document, its blob, where it stands
+
+
+class Answer(NamedTuple):
+    """What is wrong with a plan."""
+
+    findings: tuple[Finding, ...]
+    tasks: int
+    points: int
+    design: Design
+
+
+class Tracked(Collection[str]):
+    """The tracked files, which are asked for only where two boundaries meet."""
+
+    def __init__(self, ask: Callable[[], Collection[str]]) -> None:
+        self._ask = ask
+        self._found: dict[str, None] | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether anybody looked at them."""
+        return self._found is not None
+
+    def _all(self) -> dict[str, None]:
+        if self._found is None:
+            self._found = dict.fromkeys(self._ask())
+        return self._found
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._all()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def digest(self) -> bytes:
+        """What is another where other files are tracked."""
+        return key_of("\0".join(self._all()).encode(errors="surrogateescape"))
+
+
+def found_in(
+    folder: Path,
+    files: Mapping[str, Oid],
+    odd: Mapping[str, str],
+    read: Callable[[str], bytes],
+    cards: Callable[[], Cards],
+    tracked: Tracked,
+) -> Answer:
+    """What is wrong with the plan in some files.
+
+    Args:
+        folder: where answers are kept.
+        odd: path -> what it is instead of a regular file.
+        read: gives the content of one of the files.
+        cards: reads all of them, where there is no answer yet.
+    """
+    known: Mapping[str, tuple[Oid, bytes]] = kept_at(folder / "shapes", _version()) or {}
+    shapes = {
+        path: before[1]
+        if (before := known.get(path)) is not None and before[0] == oid
+        else _shape(path, oid, read)
+        for path, oid in files.items()
+    }
+    path = folder / f"{_key(shapes, odd).hex()}.answer"
+    said = kept_at(path, _version())
+    if said is not None and (said[1] is None or said[1] == tracked.digest()):
+        findings, tasks, points, design = said[0]
+        answer = Answer(tuple(map(finding_of, findings)), tasks, points, design)
+    else:
+        answer = _answer(cards(), tracked)
+        rows = [plain(finding) for finding in answer.findings]
+        digest = tracked.digest() if tracked.asked else None
+        keep_at(path, _version(), ((rows, *answer[1:]), digest))
+        keep_newest(folder, _MAX_ANSWERS + 1)
+    if said is None or any(known.get(p) != (files[p], shape) for p, shape in shapes.items()):
+        keep_at(folder / "shapes", _version(), {p: (files[p], s) for p, s in shapes.items()})
+    return answer
+
+
+def _version() -> bytes:
+    return key_of(own_version())
+
+
+def _answer(cards: Cards, tracked: Tracked) -> Answer:
+    config = cards.config
+    line = place(config.places, "design")
+    design = (str(config.trunk), config.design_path, config.design_blob, line)
+    return Answer(check(cards, tracked), len(cards.tasks), len(cards.merge_points), design)
+
+
+def _shape(path: str, oid: Oid, read: Callable[[str], bytes]) -> bytes:
+    """What is another where a file changed in what the rules look at."""
+    if not path.endswith(_TEXTS):
+        return b""
+    card = read_card(read(path), path) if is_card(path) else None
+    task = card.spec if card is not None and not card.findings else None
+    if not isinstance(task, Task):
+        return oid.encode()
+    places = {key: at for key, at in task.places.items() if key.split("[")[0] in _LOOKED_AT}
+    stated = (task.id, task.workstream, task.depends_on, task.batch, task.cancelled)
+    more = (task.paths, task.produces, bool(task.verify))
+    # a task without steps is said where `verify` would stand
+    return key_of(repr((*stated, *more, places, bool(task.verify) or task.places)).encode())
+
+
+def _key(shapes: Mapping[str, bytes], odd: Mapping[str, str]) -> bytes:
+    said = [f"{path}\0{shape.hex()}" for path, shape in sorted(shapes.items())]
+    said += ["", *(f"{path}\0{what}" for path, what in odd.items())]
+    return key_of("\0".join(said).encode(errors="surrogateescape"))

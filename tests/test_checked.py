@@ -1,0 +1,143 @@
+"""What `check` kept is what it would find: after any edit, by hand or committed."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gitwaves import rules
+from gitwaves.cards import load_cards
+from gitwaves.checked import Answer, Tracked, found_in
+from gitwaves.git import Repo as Git
+from gitwaves.halves import join, planned
+from gitwaves.store import Store
+from tests.repo import Repo
+
+CARDS = ".workstreams/WS-{0}/{0}{1}.yaml"
+EDITS = (
+    ("title: Task", "title: Another task"),
+    ("spec: |\n", "spec: |\n  One more line.\n"),
+    ("depends_on: [", "depends_on: [A1, "),
+    ("depends_on: [", "depends_on: [A9, "),
+    ("depends_on: [A1, ", "depends_on: ["),
+    ("batch: 1", "batch: 2"),
+    ("batch: 2", "batch: 1"),
+    ("batch: 1\n", ""),
+    ("spec: |\n", "cancelled: no use\nspec: |\n"),
+    ("spec: |\n", "paths: [elsewhere/**]\nspec: |\n"),
+    ("spec: |\n", "produces: [b/1.txt]\nspec: |\n"),
+    ("verify:\n  - run: 'true'\n", ""),
+    ("id: ", "id:  "),
+    ("title: ", "\ttitle: "),
+    ("status: planned", "status: active"),
+    ("status: planned", "status: strange"),
+    ("tracking:", "tracked:"),
+)
+
+
+def planned_repo(path: Path) -> Repo:
+    """Three workstreams of four tasks, and a merge point that takes one of each."""
+    repo = Repo.init(path)
+    files: dict[str, bytes | str] = {
+        ".workstreams/config.yaml": "version: 1\ntitle: Checked\ntrunk: main\n",
+        ".workstreams/merge-points/MP1.yaml": join(
+            b"id: MP1\ntitle: All\nrequires: [A1, B1, C1]\nverify:\n  - run: 'true'\n",
+            planned("MP1"),
+        ),
+    }
+    for name in "ABC":
+        files[f".workstreams/WS-{name}/workstream.yaml"] = (
+            f"title: {name}\npaths: [{name.lower()}/**]\n"
+        )
+        for n in range(1, 5):
+            need = f"{name}{n - 1}" if n > 1 else ""
+            spec = (
+                f"id: {name}{n}\ntitle: Task {n}\ndepends_on: [{need}]\nbatch: {(n + 1) // 2}\n"
+                "spec: |\n  Do it.\nverify:\n  - run: 'true'\n"
+            )
+            files[CARDS.format(name, n)] = join(spec.encode(), planned(f"{name}{n}"))
+    for file, text in files.items():
+        repo.write(file, text)
+    repo.git("add", "-A")
+    repo.git("commit", "-q", "-m", "Plan")
+    return repo
+
+
+def kept(store: Store) -> tuple[Answer, bool]:
+    """What `check` finds, and whether it was kept."""
+    listing = store.listed_at(None)
+    read: list[object] = []
+
+    def cards() -> object:
+        read.append(store)
+        return store.cards_of(listing)
+
+    tracked = Tracked(lambda: store.repo.paths("ls-files", "-z", cwd=store.repo.top))
+    folder = store.repo.state_dir / "checked"
+    return found_in(folder, *listing, cards, tracked), not read  # type: ignore[arg-type]  # it is Cards
+
+
+def fresh(store: Store) -> tuple[object, ...]:
+    """What is wrong, with every file read."""
+    cards = load_cards(*store.working_files())
+    files = store.repo.paths("ls-files", "-z", cwd=store.repo.top)
+    return rules.check(cards, files)
+
+
+def edit(repo: Repo, rng: random.Random) -> str:
+    """Something that somebody does to a plan; says what."""
+    paths = sorted((repo.path / ".workstreams").rglob("*.yaml"))
+    card = rng.choice([path for path in paths if path.name[0] in "ABC"])
+    what = rng.randrange(10)
+    if what == 0:
+        card.unlink()
+    elif what == 1:
+        shutil.copy(card, card.with_name(f"{card.name[0]}{rng.randint(1, 9)}.yaml"))
+    elif what == 2:
+        repo.git("checkout", "-q", "HEAD", "--", ".workstreams")
+    elif what == 3:
+        repo.git("add", "-A")
+        repo.git("commit", "-q", "--allow-empty", "-m", "Edited")
+    elif what == 4:
+        stream = rng.choice([path for path in paths if path.name == "workstream.yaml"])
+        stream.write_text(f"title: T\npaths: [{rng.choice('abc')}/**]\n")
+    elif what == 5:
+        repo.write(f"{rng.choice('abc')}/{rng.randint(1, 3)}.txt", "text\n")
+        repo.git("add", "-A", ":!.workstreams")
+    else:
+        old, new = rng.choice(EDITS)
+        card.write_text(card.read_text().replace(old, new, 1))
+        return f"{card.name}: {old!r} -> {new!r}"
+    return f"{what} {card.name}"
+
+
+@pytest.mark.parametrize(
+    "seed", [1, 2, *(pytest.param(n, marks=pytest.mark.long) for n in range(3, 30))]
+)
+def test_whatever_is_edited_the_same_is_found(tmp_path: Path, seed: int) -> None:
+    repo = planned_repo(tmp_path / "repo")
+    rng = random.Random(seed)
+    done = []
+    for _ in range(40):
+        done.append(edit(repo, rng))
+        store = Store(Git.open(repo.path))
+        assert kept(store)[0].findings == fresh(store), done
+        assert kept(Store(Git.open(repo.path)))[0].findings == fresh(store), done
+
+
+def test_a_text_that_changes_makes_no_rule_run_again(tmp_path: Path) -> None:
+    repo = planned_repo(tmp_path / "repo")
+    assert not kept(Store(Git.open(repo.path)))[1]
+    card = repo.path / CARDS.format("B", 2)
+    card.write_text(card.read_text().replace("spec: |\n", "spec: |\n  One more line.\n"))
+    repo.write("a/untracked.txt", "text\n")
+    answer, known = kept(Store(Git.open(repo.path)))
+    assert known
+    assert (answer.tasks, answer.points) == (12, 1)
+    card.write_text(card.read_text().replace("depends_on: [B1]", "depends_on: [B9]"))
+    answer, known = kept(Store(Git.open(repo.path)))
+    assert not known
+    assert any("B2 depends on B9" in finding.message for finding in answer.findings)
