@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from pathlib import Path
 
 import pytest
@@ -95,7 +94,8 @@ def edit(repo: Repo, rng: random.Random) -> str:
     if what == 0:
         card.unlink()
     elif what == 1:
-        shutil.copy(card, card.with_name(f"{card.name[0]}{rng.randint(1, 9)}.yaml"))
+        data = card.read_bytes()
+        card.with_name(f"{card.name[0]}{rng.randint(1, 9)}.yaml").write_bytes(data)
     elif what == 2:
         repo.git("checkout", "-q", "HEAD", "--", ".workstreams")
     elif what == 3:
