@@ -118,7 +118,11 @@ class Witness(Plans):
         """Whether a reading that was kept is what would be read now."""
         if reading is None or reading.tip != tip:
             return False
-        return all(self._loose(line[1:]) == (line[0] == "+") for line in reading.watched)
+        return self.in_place(reading.watched)
+
+    def in_place(self, watched: Iterable[str]) -> bool:
+        """Whether each of the commits that `witnessed` says are watched is where it was."""
+        return all(self._loose(line[1:]) == (line[0] == "+") for line in watched)
 
     def _loose(self, oid: str) -> bool:
         return os.path.exists(f"{self.repo.common}/objects/{oid[:2]}/{oid[2:]}")

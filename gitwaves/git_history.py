@@ -12,7 +12,7 @@ from gitwaves.caches import UNKNOWN, Cache, key_of
 from gitwaves.errors import GitError
 from gitwaves.git_database import Database
 from gitwaves.gitcall import failed
-from gitwaves.gitenv import REFERENCES, at_once
+from gitwaves.gitenv import REFERENCES, at_once, packs
 from gitwaves.model import Branch, Oid
 from gitwaves.objects import object_id, tree_data
 
@@ -53,6 +53,7 @@ class History(Database):
         self._code_trees: dict[Oid, Oid] = {}
         # what is told here is a function of object ids and of where history is cut off
         self._told = Cache(common / "gitwaves" / "history")
+        self._changes: dict[tuple[Oid, Oid], list[str]] = {}
         self._lists: dict[bytes, tuple[Oid, ...]] = {}
 
     def resolve(self, rev: str) -> Oid | None:
@@ -115,23 +116,40 @@ class History(Database):
         if one == other:
             return (one,)
 
+        def key(a: str, b: str) -> bytes:
+            return self._key("bases", *sorted((a, b)))
+
         def ask() -> tuple[str, ...]:
+            for child, rest in ((one, other), (other, one)):
+                # What has one parent, which the other side lacks, has the bases of that parent.
+                held = self.commit(child)
+                if held is not None and len(held.parents) == 1 and not self.is_shallow():
+                    known = self._told.known(key(held.parents[0], rest))
+                    if known is not UNKNOWN and held.parents[0] not in known:
+                        return tuple(known)
             done = self.try_git("merge-base", "--all", one, other)
             if done.returncode not in {0, 1}:  # it could not tell: that is not kept
                 raise _Untold
             return tuple(done.stdout.decode().split())
 
         try:
-            return tuple(map(Oid, self._told.value(self._key("bases", one, other), ask)))
+            return tuple(map(Oid, self._told.value(key(one, other), ask)))
         except _Untold:
             self.doubts += 1
             return ()
 
-    def _key(self, *question: str) -> bytes:
-        cut = b""  # where history is cut off, which a fetch may move
+    def stock(self) -> tuple[bytes, bytes]:
+        """The packs that are here, and where history is cut off: a fetch may change either."""
+        return packs(str(self.common)), self._shallow()
+
+    def _shallow(self) -> bytes:
         with contextlib.suppress(FileNotFoundError), open(self._cut, "rb") as file:
-            cut = file.read()
-        return key_of(cut, *(part.encode(errors="surrogateescape") for part in question))
+            return file.read()
+        return b""
+
+    def _key(self, *question: str) -> bytes:
+        parts = (part.encode(errors="surrogateescape") for part in question)
+        return key_of(self._shallow(), *parts)
 
     def keep_told(self) -> None:
         """Keeps what history was asked, for the processes to come."""
@@ -202,7 +220,13 @@ class History(Database):
         """The paths whose content or mode differs between two trees or commits."""
         if old == new:
             return []
-        return self.paths("diff-tree", "-r", "-z", "--name-only", "--no-renames", old, new)
+        known = self._changes.get((old, new))
+        if known is None:
+            args = ("diff-tree", "-r", "-z", "--name-only", "--no-renames")
+            known = self._changes[old, new] = self.paths(*args, old, new)
+            if len(self._changes) > _SHORT:
+                self._changes = {(old, new): known}
+        return list(known)
 
     def code_tree(self, commit: Oid) -> Oid:
         """A commit's (or tree's) root tree without `.workstreams/`: what state commits leave alone."""

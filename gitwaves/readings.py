@@ -8,7 +8,6 @@ from typing import NamedTuple
 from gitwaves.caches import keep_at, keep_newest, kept_at, key_of
 from gitwaves.cards import own_version
 from gitwaves.git import Repo
-from gitwaves.gitenv import packs
 from gitwaves.model import Branch, Cards, Fact, Oid, State, TaskId, Tracking, Verdict, natural
 from gitwaves.rows import Row, tracking_of, tracking_row
 from gitwaves.state import Facts
@@ -45,9 +44,7 @@ class Readings:
     def __init__(self, repo: Repo, trunk: Oid) -> None:
         self._folder = repo.state_dir / "facts"
         self._path = self._folder / trunk
-        cut = repo.common / "shallow"
-        shallow = cut.read_bytes() if cut.is_file() else b""
-        self._key = key_of(own_version(), packs(str(repo.common)), shallow)
+        self._key = key_of(own_version(), *repo.stock())
         # what is not here may come from elsewhere at any time
         elsewhere = repo.common / "objects" / "info" / "alternates"
         self._usable = not (repo.partial() or elsewhere.exists())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gitwaves.errors import GitwavesError, NotReady, UsageError
 from gitwaves.facts import Witness
@@ -36,6 +36,7 @@ class Snapshot:
     trunk: Branch
     trunk_tip: Oid
     tips: Mapping[Branch, Oid] = field(default_factory=dict)  # of the branches that exist
+    heads: Mapping[Branch, Oid] = field(default_factory=dict)  # those of this clone
     warnings: tuple[str, ...] = ()
     watched: tuple[str, ...] = ()  # see `Witness.witnessed`
 
@@ -65,6 +66,8 @@ class Store(Witness):
     def __init__(self, repo: Repo, *, offline: bool = False) -> None:
         super().__init__(repo)
         self.offline = offline  # a hook never uses the network
+        self._latest: tuple[object, Snapshot] | None = None
+        self._shown: tuple[Snapshot, Progress] | None = None
 
     def snapshot(
         self, rev: str | None = None, *, refs: Mapping[str, Oid] | None = None
@@ -78,29 +81,41 @@ class Store(Witness):
             NotReady: there is no plan.
         """
         if rev is not None:
-            tip = self.repo.resolve(rev)
-            if tip is None:
-                raise GitwavesError(f"no commit {rev!r}", "name a branch, a tag or a commit")
-            cards = self.cards(tip)
-            trunk = cards.config.trunk
-            if not self.repo.at(tip, CONFIG_PATH):
-                raise NotReady(f"{rev} has no {CONFIG_PATH}", "name a commit that has a plan")
-            tips: dict[Branch, Oid] = {}
-            said: list[str] = []
-        else:
-            refs = refs or self.repo.branches()  # once: what is shown held at one moment
-            trunk, tip = self.trunk(refs)
-            self.repo.bring([tip], ROOT)
-            cards = self.plan_at(tip)
-            tips, said = self._tips(cards, refs)
-            if self.repo.partial():
-                bases = (base for t in tips.values() for base in self.repo.merge_bases(tip, t))
-                self.repo.bring([*tips.values(), *bases], ROOT)
-            said += self._unseen(cards.config.remote)
-        facts, more, watched = self.witnessed(cards, tip, tips, kept=rev is None)
+            return self._snapshot_at(rev)
+        refs = refs or self.repo.branches()  # once: what is shown held at one moment
+        now = (refs, self.repo.listed_settings(), self.repo.stock())
+        if self._latest is not None and self._latest[0] == now:
+            snapshot = self._latest[1]
+            if snapshot.cards.config.allowed_signers is None and self.in_place(snapshot.watched):
+                return snapshot
+        doubts = self.repo.doubts
+        trunk, tip = self.trunk(refs)
+        self.repo.bring([tip], ROOT)
+        cards = self.plan_at(tip)
+        tips, said = self._tips(cards, refs)
+        if self.repo.partial():
+            bases = (base for t in tips.values() for base in self.repo.merge_bases(tip, t))
+            self.repo.bring([*tips.values(), *bases], ROOT)
+        said += self._unseen(cards.config.remote)
+        facts, more, watched = self.witnessed(cards, tip, tips)
         self._keep()
-        warnings = (*self._warnings(cards, rev), *said, *more)
-        return Snapshot(cards, facts, trunk, tip, tips, warnings, tuple(watched))
+        warnings = (*self._warnings(cards, None), *said, *more)
+        heads = {b: head for b in tips if (head := refs.get(f"refs/heads/{b}")) is not None}
+        snapshot = Snapshot(cards, facts, trunk, tip, tips, heads, warnings, tuple(watched))
+        self._latest = (now, snapshot) if self.repo.doubts == doubts else None
+        return snapshot
+
+    def _snapshot_at(self, rev: str) -> Snapshot:
+        tip = self.repo.resolve(rev)
+        if tip is None:
+            raise GitwavesError(f"no commit {rev!r}", "name a branch, a tag or a commit")
+        cards = self.cards(tip)
+        if not self.repo.at(tip, CONFIG_PATH):
+            raise NotReady(f"{rev} has no {CONFIG_PATH}", "name a commit that has a plan")
+        facts, said, watched = self.witnessed(cards, tip, {}, kept=False)
+        warnings = (*self._warnings(cards, rev), *said)
+        trunk = cards.config.trunk
+        return Snapshot(cards, facts, trunk, tip, warnings=warnings, watched=tuple(watched))
 
     def _tips(self, cards: Cards, refs: Mapping[str, Oid]) -> tuple[dict[Branch, Oid], list[str]]:
         """The tip of each branch, and what is to be said of those that diverged."""
@@ -186,19 +201,24 @@ class Store(Witness):
             CycleError: the plan cannot be put in order.
         """
         now = snapshot or self.snapshot()
-        paths = {}
-        if local:
-            paths = {str(w.branch): str(w.path) for w in self.repo.worktrees() if w.branch}
-        graph = graph_of(now.cards)
-        return progress(
-            now.cards,
-            graph,
-            schedule(now.cards, graph),
-            now.facts,
-            trunk_commit=now.trunk_tip,
-            worktree_paths=paths,
-            warnings=now.warnings,
-        )
+        if self._shown is None or self._shown[0] is not now:
+            graph = graph_of(now.cards)
+            plan = schedule(now.cards, graph)
+            told = progress(
+                now.cards,
+                graph,
+                plan,
+                now.facts,
+                trunk_commit=now.trunk_tip,
+                warnings=now.warnings,
+            )
+            self._shown = now, told
+        shown = self._shown[1]
+        if not local:
+            return shown
+        paths = {w.branch: str(w.path) for w in self.repo.worktrees() if w.branch}
+        here = [w._replace(path=paths.get(w.branch)) for w in shown.worktrees]
+        return replace(shown, worktrees=tuple(here))
 
 
 def startable(snapshot: Snapshot) -> frozenset[TaskId]:

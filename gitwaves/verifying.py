@@ -332,8 +332,7 @@ def claimed_at(store: Store, snapshot: Snapshot, task: TaskId, tip: Oid) -> Oid:
     claim = snapshot.facts[task].tracking.claim
     path = card_path(snapshot.cards, task)
     found: Oid | None = None
-    touched = store.repo.git("rev-list", "--first-parent", tip, "--", path) if claim else ""
-    for oid in map(Oid, touched.split()):
+    for oid in store.repo.rev_list("--first-parent", tip, paths=[path]) if claim else ():
         said = store.tracking_at(snapshot.cards, oid, task)
         if said is None or said.claim != claim:
             break
@@ -361,10 +360,9 @@ def advance(store: Store, branch: Branch | None = None) -> list[Advanced]:
         finish_all(repo)
         snapshot = store.snapshot()
         branches = [branch] if branch else sorted(snapshot.tips)
-        heads = repo.refs("refs/heads")
         for name in branches:
             task = at_work(snapshot, name)
-            local = _caught_up(repo, name, heads.get(f"refs/heads/{name}"), snapshot.tips.get(name))
+            local = _caught_up(repo, name, snapshot.heads.get(name), snapshot.tips.get(name))
             if (
                 task is None
                 or local is None
