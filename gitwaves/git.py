@@ -20,6 +20,7 @@ from gitwaves.files import write_file
 from gitwaves.git_history import Merged
 from gitwaves.git_worktrees import Checkouts, Listed, Worktree, admin_dir
 from gitwaves.gitcall import BARE_OK, GIT_HOOK_INDEX, clean_env, failed, run_git
+from gitwaves.gitplace import SEARCH, is_odd, is_own, place_of
 from gitwaves.model import Branch, Oid
 from gitwaves.objects import Commit, Entry
 
@@ -52,6 +53,8 @@ class Repo(Checkouts):
         """
         if not start.is_dir():
             raise GitwavesError(f"no such folder: {start}")
+        if (plain := Repo._plain(start)) is not None:
+            return plain
         args = ["rev-parse", "--path-format=absolute", "--git-common-dir", "--is-bare-repository"]
         try:
             done = run_git(["-C", str(start), *args], check=False)
@@ -84,6 +87,27 @@ class Repo(Checkouts):
             shown = run_git(["-C", str(start), *args], check=False)
             top = shown.stdout.decode(errors="surrogateescape").removesuffix("\n")
         repo = Repo(Path(common), Path(top) if top else None, start.resolve())
+        repo._require_meant()
+        repo._require_no_links()
+        return repo
+
+    @staticmethod
+    def _plain(start: Path) -> Repo | None:
+        """The repository around `start` where Git need not be asked for it."""
+        if not SEARCH.isdisjoint(os.environ):
+            return None
+        try:
+            found = place_of(os.path.realpath(start))
+            if found is None or not is_own(*found):
+                return None
+        except (OSError, ValueError):
+            return None
+        top, common = map(Path, found)
+        repo = Repo(common, top, start.resolve())
+        listed = repo.try_git("config", "--list", "-z")
+        if listed.returncode or is_odd(listed.stdout):
+            return None
+        repo.take_settings(listed.stdout)
         repo._require_meant()
         repo._require_no_links()
         return repo

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from gitwaves.cards import keep_in, load_cards, load_config, save_kept
 from gitwaves.errors import GitError, GitwavesError, NotReady
 from gitwaves.git import Repo
-from gitwaves.gitenv import at_once
+from gitwaves.gitenv import Asked
 from gitwaves.model import CONFIG_PATH, ROOT, Branch, Cards, Config, Oid
 from gitwaves.shelf import Plan, Shelf
 
@@ -47,6 +47,19 @@ def trunk_among(
                 if config.trunk == name:
                     return Branch(name), tip, config
     return None
+
+
+def _has_odd(root: str) -> bool:
+    """Whether below a folder is what Git does not speak of: a pipe, say."""
+    pending = [root]
+    for folder in pending:  # grows while it is walked
+        with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                elif not entry.is_file(follow_symlinks=False):
+                    return True
+    return False
 
 
 class Plans:
@@ -251,21 +264,14 @@ class Plans:
         if top is None or (top / ROOT).is_symlink():
             return None
         where = ("-C", str(top))
-        asked = at_once(
-            (*where, "ls-files", "-v", "-s", "-z", "--", ROOT),
-            (
-                *where,
-                "status",
-                "--porcelain",
-                "-z",
-                "--no-renames",
-                "-uall",
-                "--ignored",
-                "--",
-                ROOT,
-            ),
-        )
-        listed, differ = (out.decode(errors="surrogateescape") for out in asked or [b"", b""])
+        status = ("status", "--porcelain", "-z", "--no-renames", "-uall", "--ignored", "--", ROOT)
+        differing = Asked(*where, *status)
+        listing = Asked(*where, "ls-files", "-v", "-s", "-z", "--", ROOT)
+        odd = _has_odd(f"{top}/{ROOT}")  # while git looks
+        found = listing.said(), differing.said()
+        if odd or found[0] is None or found[1] is None:
+            return None
+        listed, differ = (out.decode(errors="surrogateescape") for out in found if out is not None)
         plain = _PLAIN_ENTRY.findall(listed)
         if not plain or len(plain) < listed.count("\0"):
             return None

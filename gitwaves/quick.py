@@ -23,6 +23,7 @@ from gitwaves.gitenv import (
     packs,
     user_attributes,
 )
+from gitwaves.gitplace import SEARCH, admin_of, content, is_odd, is_own, place_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,14 +38,7 @@ _FORMS = {
 _STATUS = ("text", "color")  # the forms with a line on conflicts ahead, and a note
 _PLAIN = ("status", "next", "show")  # commands that may need no command line
 _MAX_ENTRIES = 128  # one for each checkout and form; beyond it all are forgotten
-# Settings with which more than what is asked here decides, as they stand in `config --list -z`.
-_ODD_SETTINGS = (
-    *(b"core.bare\ntrue\0", b"core.worktree\n", b"extensions.refstorage\n"),
-    *(b"extensions.worktreeconfig\n", b"extensions.partialclone\n", b".promisor\n"),
-)
-_ODD_ENVIRONMENT = (LEAKS - IDENTITY) | {
-    *("GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM"),
-}
+_ODD_ENVIRONMENT = (LEAKS - IDENTITY) | SEARCH
 
 
 def main() -> None:
@@ -192,8 +186,8 @@ class _Question:
         if form is None or not _ODD_ENVIRONMENT.isdisjoint(os.environ):
             return None
         try:
-            found = _discover(os.getcwd())
-            if found is None or not _meant(*found):
+            found = place_of(os.getcwd())
+            if found is None or not is_own(*found):
                 return None
             if form == "text" and _colored():
                 form = "color"
@@ -269,7 +263,7 @@ class _Question:
             (git, "for-each-ref", REFERENCES, "refs/heads", "refs/remotes"),
             (git, "config", "--list", "-z"),
         )
-        if found is None or any(odd in found[1] for odd in _ODD_SETTINGS):
+        if found is None or is_odd(found[1]):
             return False
         self.said = found
         kept = f"{common}/gitwaves"
@@ -283,7 +277,7 @@ class _Question:
             *found,
             _checkouts(common),
             *(
-                _content(path)
+                content(path)
                 for path in (
                     f"{common}/shallow",
                     f"{common}/info/attributes",
@@ -293,7 +287,7 @@ class _Question:
             ),
             packs(common),
             # the line on conflicts ahead hangs on these two, and is in no other form
-            index_stamp(_admin(self.top)) if self._form in _STATUS else b"",
+            index_stamp(admin_of(self.top)) if self._form in _STATUS else b"",
             _files(f"{kept}/merges") if self._form in _STATUS else b"",
         ]
         return True
@@ -321,46 +315,6 @@ def _colored() -> bool:
     return (
         sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     )
-
-
-def _discover(start: str) -> tuple[str, str] | None:
-    """The top of the worktree around a folder, and the common Git directory, as Git finds them."""
-    top = start
-    device = os.stat(top).st_dev
-    while not os.path.lexists(f"{top}/.git"):
-        if os.path.lexists(f"{top}/HEAD"):  # perhaps a bare repository, or the inside of one
-            return None
-        above = os.path.dirname(top)
-        if above == top or os.stat(above).st_dev != device:
-            return None
-        top = above
-    admin = _admin(top)
-    if not admin.startswith("/"):
-        return None
-    linked = _content(f"{admin}/commondir")
-    common = os.path.normpath(f"{admin}/{os.fsdecode(linked).strip()}") if linked else admin
-    head = _content(f"{admin}/HEAD").strip()
-    whole = head.startswith(b"ref: refs/") or len(head) in {40, 64}
-    if not whole or os.path.realpath(common) != common:
-        return None
-    if not os.path.isdir(f"{common}/objects") or not os.path.isdir(f"{common}/refs"):
-        return None
-    return top, common
-
-
-def _admin(top: str) -> str:
-    """The Git directory of a worktree, as its `.git` names it; empty where that is odd."""
-    admin = f"{top}/.git"
-    if os.path.isdir(admin):
-        return admin
-    said = os.fsdecode(_content(admin))
-    return said.removeprefix("gitdir: ").removesuffix("\n") if said.startswith("gitdir: ") else ""
-
-
-def _meant(top: str, common: str) -> bool:
-    """Whether it is a repository that Git is willing to use: all of it the user's own."""
-    places = (top, f"{top}/.git", common)
-    return all(os.lstat(place).st_uid == os.geteuid() for place in places)
 
 
 def _has_links(folder: str) -> bool:
@@ -407,26 +361,17 @@ def _files(folder: str) -> bytes:
 
 def _checkouts(common: str) -> bytes:
     """All that `git worktree list` says, as the files that it reads."""
-    found = [_content(f"{common}/HEAD")]
+    found = [content(f"{common}/HEAD")]
     if os.path.isdir(folder := f"{common}/worktrees"):
         for name in sorted(os.listdir(folder)):
             admin = f"{folder}/{name}"
-            place = _content(f"{admin}/gitdir")
+            place = content(f"{admin}/gitdir")
             dot = os.fsdecode(place).removesuffix("\n")
-            found += [os.fsencode(name), place, _content(f"{admin}/HEAD")]
-            found += [_content(f"{admin}/locked"), _content(f"{admin}/commondir")]
+            found += [os.fsencode(name), place, content(f"{admin}/HEAD")]
+            found += [content(f"{admin}/locked"), content(f"{admin}/commondir")]
             if os.path.isdir(dot):
                 found.append(b"a folder")
             else:
-                leads = os.fsdecode(_content(dot)).removesuffix("\n").removeprefix("gitdir: ")
-                found += [_content(dot), os.fsencode(os.path.realpath(leads))]
+                leads = os.fsdecode(content(dot)).removesuffix("\n").removeprefix("gitdir: ")
+                found += [content(dot), os.fsencode(os.path.realpath(leads))]
     return b"\0".join(found)
-
-
-def _content(path: str) -> bytes:
-    """The bytes of a file; none where there is none."""
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return b""

@@ -77,6 +77,7 @@ LAYERS = {
     "gitcall": "shell",
     "gitenv": "shell",
     "githooks": "shell",
+    "gitplace": "shell",
     "guards": "shell",
     "hooks": "shell",
     "importing": "shell",

@@ -1,0 +1,71 @@
+"""Where a repository is, found as Git finds it but without a process; imports next to nothing.
+
+Whatever is not plain (a bare repository, a submodule, another owner, settings that move the working
+tree) is left to Git.
+"""
+
+from __future__ import annotations
+
+import os
+
+# What in the environment changes where Git looks.
+SEARCH = frozenset({"GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM"})
+# Settings with which more than what is asked here decides, as they stand in `config --list -z`.
+_ODD_SETTINGS = (
+    *(b"core.bare\ntrue\0", b"core.worktree\n", b"extensions.refstorage\n"),
+    *(b"extensions.worktreeconfig\n", b"extensions.partialclone\n", b".promisor\n"),
+)
+
+
+def is_odd(settings: bytes) -> bool:
+    """Whether more decides than a repository's place; `settings` as `config --list -z` says them."""
+    return any(odd in settings for odd in _ODD_SETTINGS)
+
+
+def place_of(start: str) -> tuple[str, str] | None:
+    """The top of the worktree around a folder, and the common Git directory, as Git finds them."""
+    top = start
+    device = os.stat(top).st_dev
+    while not os.path.lexists(f"{top}/.git"):
+        if os.path.lexists(f"{top}/HEAD"):  # perhaps a bare repository, or the inside of one
+            return None
+        above = os.path.dirname(top)
+        if above == top or os.stat(above).st_dev != device:
+            return None
+        top = above
+    admin = admin_of(top)
+    if not admin.startswith("/"):
+        return None
+    linked = content(f"{admin}/commondir")
+    common = os.path.normpath(f"{admin}/{os.fsdecode(linked).strip()}") if linked else admin
+    head = content(f"{admin}/HEAD").strip()
+    whole = head.startswith(b"ref: refs/") or len(head) in {40, 64}
+    if not whole or os.path.realpath(common) != common:
+        return None
+    if not os.path.isdir(f"{common}/objects") or not os.path.isdir(f"{common}/refs"):
+        return None
+    return top, common
+
+
+def admin_of(top: str) -> str:
+    """The Git directory of a worktree, as its `.git` names it; empty where that is odd."""
+    admin = f"{top}/.git"
+    if os.path.isdir(admin):
+        return admin
+    said = os.fsdecode(content(admin))
+    return said.removeprefix("gitdir: ").removesuffix("\n") if said.startswith("gitdir: ") else ""
+
+
+def is_own(top: str, common: str) -> bool:
+    """Whether it is a repository that Git is willing to use: all of it the user's own."""
+    places = (top, f"{top}/.git", common)
+    return all(os.lstat(place).st_uid == os.geteuid() for place in places)
+
+
+def content(path: str) -> bytes:
+    """The bytes of a file; none where there is none."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return b""
