@@ -317,7 +317,7 @@ class Witness(Plans):
         said = []
         for stream in (w.id for w in cards.workstreams.values() if w.branch == branch):
             folder = self.repo.at(tip, f"{ROOT}/{stream}")
-            known = {cards.tasks[t].path for t in cards.tasks_on(branch)}
+            known = {cards.path_of(t) for t in cards.tasks_on(branch)}
             for name in sorted(self.repo.tree(folder.oid)) if folder and folder.is_tree else ():
                 path = task_path(stream, name.removesuffix(".yaml"))
                 if path in known or name == WORKSTREAM_FILE or self.repo.at(trunk, path):

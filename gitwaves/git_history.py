@@ -26,6 +26,7 @@ class Merged(NamedTuple):
 
 _DESCRIBED = re.compile("-g[0-9a-f]+$")
 _CODE = "code 1"  # an answer of ours, not of Git's: another way to walk is another number
+_NEAR = 20  # commits that are looked at before git is asked
 _SHORT = 200  # commits: longer lists are not kept
 
 
@@ -120,13 +121,21 @@ class History(Database):
             return self._key("bases", *sorted((a, b)))
 
         def ask() -> tuple[str, ...]:
-            for child, rest in ((one, other), (other, one)):
-                # What has one parent, which the other side lacks, has the bases of that parent.
-                held = self.commit(child)
-                if held is not None and len(held.parents) == 1 and not self.is_shallow():
-                    known = self._told.known(key(held.parents[0], rest))
-                    if known is not UNKNOWN and held.parents[0] not in known:
-                        return tuple(known)
+            for child, rest in ((one, other), (other, one)) if not self.is_shallow() else ():
+                above = child
+                for _ in range(_NEAR):
+                    held = self.commit(above)
+                    if held is None or len(held.parents) != 1:
+                        break
+                    above = held.parents[0]
+                    if above == rest:
+                        return (rest,)
+                    # What has one parent, which the other side lacks, has the bases of that parent.
+                    known = self._told.known(key(above, rest))
+                    if known is not UNKNOWN:
+                        if above not in known:
+                            return tuple(known)
+                        break
             done = self.try_git("merge-base", "--all", one, other)
             if done.returncode not in {0, 1}:  # it could not tell: that is not kept
                 raise _Untold

@@ -44,7 +44,7 @@ _AHEAD = 200
 
 
 def _is_oid(text: str) -> bool:
-    return bool(text) and all(c in "0123456789abcdef" for c in text)
+    return bool(text) and not text.strip("0123456789abcdef")
 
 
 class Objects:

@@ -43,6 +43,8 @@ class _Compiler:
         rules = {k: v for k, v in schema.items() if k not in _SAYS_NOTHING}
         if not rules:
             return lambda value: True
+        if set(rules) == {"const"} and type(wanted := rules["const"]) in (str, int):
+            return lambda value: type(value) is type(wanted) and value == wanted
         if "$ref" in rules:
             return self._named(rules["$ref"]) if len(rules) == 1 else _never
         kinds = rules.pop("type", "string" if set(rules) == {"enum"} else None)
@@ -98,6 +100,10 @@ class _Compiler:
             return _never
         if patterns and others is not False:
             return _never
+        names = rules.get("propertyNames", {})
+        if set(names) - _SAYS_NOTHING - _RULES["string"]:
+            return _never
+        name_fits = _string(names) if names else None
         free = re.compile("|".join(f"(?:{pattern})" for pattern in patterns) or "(?!)").search
         if any(map(free, properties)):
             return _never
@@ -115,10 +121,16 @@ class _Compiler:
             for name in required:
                 if name not in value:
                     return False
-            return all(
-                known(inner) if (known := properties.get(name)) else free(name) or other(inner)
-                for name, inner in value.items()
-            )
+            if name_fits is not None and not all(map(name_fits, value)):
+                return False
+            for name, inner in value.items():  # a loop takes half the time of a generator
+                known = properties.get(name)
+                if known is None:
+                    if not (free(name) or other(inner)):
+                        return False
+                elif not known(inner):
+                    return False
+            return True
 
         return check
 
@@ -147,6 +159,7 @@ _RULES: Mapping[str, frozenset[str]] = {
             "properties",
             "required",
             "additionalProperties",
+            "propertyNames",
             "patternProperties",
             "if",
             "then",

@@ -21,19 +21,21 @@ MAX_BYTES = 256 * 1024
 
 # Text that libyaml, which reads YAML 1.1, may read otherwise than the strict parser: it is left to
 # that one, as is everything libyaml refuses, so that there is one set of findings.
-_ODD_FORMS = r"|^(?:%|---|\.\.\.)|^[^\n?&*!]*[?&*!][^\n]*:|[\"'\]}]:[^ \n]|[|>][-+0-9]*#"
-_ODD_ASCII = re.compile(r"[^\n -~]" + _ODD_FORMS, re.MULTILINE)
+_ODD_FORMS = re.compile(
+    r"^(?:%|---|\.\.\.)|^[^\n?&*!]*[?&*!][^\n]*:|[\"'\]}]:[^ \n]|[|>][-+0-9]*#", re.MULTILINE
+)
 
 
 @cache
-def _odd_text() -> re.Pattern[str]:
-    """The same beyond ASCII; a class of so many characters takes longest of all to compile."""
-    letters = r"[^\n -~\u00a0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd]"
-    return re.compile(letters + _ODD_FORMS, re.MULTILINE)
+def _odd_letters() -> re.Pattern[str]:
+    """Of letters beyond ASCII; a class of so many characters takes longest of all to compile."""
+    return re.compile(r"[^\n -~\u00a0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd]")
 
 
-def _is_odd(text: str) -> bool:
-    return (_ODD_ASCII if text.isascii() else _odd_text()).search(text) is not None
+def _has_odd_letters(text: str) -> bool:
+    if text.isascii():
+        return not text.replace("\n", "").isprintable()
+    return _odd_letters().search(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def load(data: bytes, path: str, *, first_line: int = 1) -> Document:
         return refuse(
             "line ends with a bare carriage return", (text.count("\n", 0, text.index("\r")) + 1, 1)
         )
-    odd = _is_odd(text)
+    odd = _has_odd_letters(text)
     if not odd:
         with contextlib.suppress(yamlplain.NotPlain):
             value, places = yamlplain.read(text)
@@ -80,7 +82,7 @@ def load(data: bytes, path: str, *, first_line: int = 1) -> Document:
 
     builder = Builder()
     try:
-        if not odd:
+        if not (odd or _ODD_FORMS.search(text)):
             with contextlib.suppress(YAMLError, Odd):
                 value = builder.document(iter(YAML(typ="safe").parse(text)))
                 return Document(value, _moved(builder.places, first_line))
