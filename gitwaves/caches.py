@@ -47,7 +47,8 @@ def keep_at(path: Path, key: bytes, value: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         data = marshal.dumps((key, value))
         with draft(path) as file:
-            file.write(crc32(data).to_bytes(4, "big") + data)
+            file.write(crc32(data).to_bytes(4, "big"))
+            file.write(data)
 
 
 def keep_newest(folder: Path, count: int) -> None:

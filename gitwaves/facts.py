@@ -140,11 +140,11 @@ class Witness(Plans):
         tip: Oid | None,
         said: Iterable[str] = (),
     ) -> Reading:
-        states = [standing(facts[node]) for node in nodes]
+        states = {node: standing(fact) for node, fact in facts.items()}
         rows = {
-            node: fact_row(facts[node])
-            for node, state in zip(nodes, states, strict=True)
-            if facts[node] != plain_fact(cards, node, state, tip)
+            node: fact_row(fact)
+            for node, fact in facts.items()
+            if fact != plain_fact(cards, node, states[node], tip)
         }
         evidence = {f.tracking.evidence.commit for f in facts.values() if f.tracking.evidence}
         watched = [
@@ -153,7 +153,7 @@ class Witness(Plans):
             if self._loose(oid) or self.repo.commit(oid) is None
         ]
         noted = tuple(node for node, fact in facts.items() if notes(fact))
-        letters = "".join(LETTERS[state] for state in states)
+        letters = "".join([LETTERS[states.get(node)] for node in nodes])
         return Reading(tip, letters, rows, noted, tuple(said), tuple(watched))
 
     # --- tracking ------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ class Witness(Plans):
     def _facts_on(
         self, cards: Cards, branch: Branch, trunk: Oid, tip: Oid | None
     ) -> dict[str, Fact]:
-        """The facts of the tasks of one branch."""
+        """The facts of the tasks of one branch, but for those that nobody has begun."""
         settled: dict[TaskId, tuple[Tracking, bool]] = {}
         bases: tuple[Oid, ...] | None = None
         folders: dict[tuple[Oid | None, str], Mapping[str, Entry]] = {}
@@ -213,8 +213,11 @@ class Witness(Plans):
         for task in cards.tasks_on(branch):
             path = cards.path_of(task)
             ours, theirs = entry(trunk, path), entry(tip, path)
+            same = tip is None or theirs is None or (ours is not None and ours.oid == theirs.oid)
+            if same and not cards.has_begun(task):
+                continue
             on_trunk = cards.tracking.get(task)
-            if tip is None or theirs is None or (ours and ours.oid == theirs.oid):
+            if tip is None or theirs is None or same:
                 settled[task] = settle(task, on_trunk, None, ())
                 continue
             if bases is None:

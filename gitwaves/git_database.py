@@ -206,6 +206,10 @@ class Database:
             now = [e.oid for oid in now if (e := self._entries(oid).get(name)) is not None]
             self._objects.read_ahead(now)
 
+    def forget(self, oids: Iterable[Oid]) -> None:
+        """Drops what was read of objects that are not needed again: a whole plan is many megabytes."""
+        self._objects.forget(oids)
+
     def is_shallow(self) -> bool:
         """Whether the history here ends before it began."""
         shallow = self.common / "shallow"

@@ -420,6 +420,14 @@ class Cards:
         """The tasks that are done on `branch`, in natural order."""
         return self.by_branch.get(branch, ())
 
+    def has_begun(self, node: str) -> bool:
+        """Whether the tracking half of a card says more than that nobody has begun."""
+        began: Mapping[str, bool] | None = self.memo.get("began")  # told without opening a card
+        if began is not None:
+            return began.get(node, False)
+        tracking = self.tracking.get(node)
+        return tracking is not None and tracking != Tracking(node)
+
     @cached_property
     def memo(self) -> dict[str, Any]:
         """What follows from these cards and takes long to find out, by name; equality ignores it."""

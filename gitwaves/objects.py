@@ -97,6 +97,12 @@ class Objects:
                 for oid in part:
                     self._answer(oid)
 
+    def forget(self, oids: Iterable[Oid]) -> None:
+        """Drops what was read of objects that are not needed again."""
+        with self._guard:
+            for oid in oids:
+                self._held -= len(self._known.pop(oid, ("", b""))[1])
+
     def _ask(self, names: Sequence[str]) -> None:
         if self._process is None or self._process.poll() is not None:
             argv = ["git", *SAFE, f"--git-dir={self._common}", "cat-file", "--batch"]
