@@ -14,6 +14,7 @@ from gitwaves.files import write_file
 from gitwaves.git_history import History
 from gitwaves.git_lock import Lock
 from gitwaves.gitcall import failed, run_git
+from gitwaves.gitenv import Asked
 from gitwaves.model import Branch, Oid
 
 _BUSY = {
@@ -232,6 +233,13 @@ class Checkouts(History):
         args = ["status", "--porcelain=v1", "-z", "--no-renames", "--ignore-submodules=none"]
         args.append("--untracked-files=" + ("all" if untracked else "no"))
         return [entry[3:] for entry in self.paths(*args, cwd=worktree)]
+
+    def look_below(self, worktree: Path, folder: str) -> tuple[Asked, Asked]:
+        """What the index holds below a folder, with flags, and what differs there; both are begun."""
+        status = ("status", "--porcelain", "-z", "--no-renames", "-uall", "--ignored", "--", folder)
+        listing = ("ls-files", "-v", "-s", "-z", "--", folder)
+        differing = Asked(*self._argv(status, worktree))  # the longer one first
+        return Asked(*self._argv(listing, worktree)), differing
 
     def dirty_submodules(self, worktree: Path) -> list[str]:
         """The submodules that hold changed or untracked files of their own."""

@@ -13,7 +13,6 @@ from typing import NamedTuple
 from gitwaves.cards import keep_in, load_cards, load_config, save_kept
 from gitwaves.errors import GitError, GitwavesError, NotReady
 from gitwaves.git import Repo
-from gitwaves.gitenv import Asked
 from gitwaves.model import CONFIG_PATH, ROOT, Branch, Cards, Config, Oid
 from gitwaves.shelf import Plan, Shelf
 
@@ -265,10 +264,7 @@ class Plans:
         top = self.repo.top
         if top is None or (top / ROOT).is_symlink():
             return None
-        where = ("-C", str(top))
-        status = ("status", "--porcelain", "-z", "--no-renames", "-uall", "--ignored", "--", ROOT)
-        differing = Asked(*where, *status)
-        listing = Asked(*where, "ls-files", "-v", "-s", "-z", "--", ROOT)
+        listing, differing = self.repo.look_below(top, ROOT)
         odd = _has_odd(f"{top}/{ROOT}")  # while git looks
         found = listing.said(), differing.said()
         if odd or found[0] is None or found[1] is None:

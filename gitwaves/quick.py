@@ -35,8 +35,9 @@ _FORMS = {
     ("next",): "next",
     ("next", "--json"): "next-json",
 }
+_Said = tuple[bytes, str, int]  # on standard output, on standard error, the exit code
 _STATUS = ("text", "color")  # the forms with a line on conflicts ahead, and a note
-_PLAIN = ("status", "next", "show")  # commands that may need no command line
+_PLAIN = ("status", "next", "show", "check")  # commands that may need no command line
 _MAX_ENTRIES = 128  # one for each checkout and form; beyond it all are forgotten
 _ODD_ENVIRONMENT = (LEAKS - IDENTITY) | SEARCH
 
@@ -48,12 +49,14 @@ def main() -> None:
     if hasattr(_signal, "SIGCHLD"):  # else nobody would hear how a git has ended
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     try:
-        answered = sys.stdout is not None and _answer(tuple(sys.argv[1:]))
+        code = None if sys.stdout is None else _answer(tuple(sys.argv[1:]))
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
-    if answered or _hooked(sys.argv[1:]):
-        os._exit(0)  # all is said: what is taken down piece by piece goes by itself
+    if code is None and _hooked(sys.argv[1:]):
+        code = 0
+    if code is not None:
+        os._exit(code)  # all is said: what is taken down piece by piece goes by itself
     from gitwaves.cli import main as whole
 
     whole()
@@ -77,8 +80,8 @@ def _hooked(argv: list[str]) -> bool:
     return True
 
 
-def _answer(argv: tuple[str, ...]) -> bool:
-    """Prints what one of the plainest calls says; False where it takes the whole command line."""
+def _answer(argv: tuple[str, ...]) -> int | None:
+    """Prints what one of the plainest calls says; its exit code, None where it takes all of us."""
     global _asked
     _asked = _Question.of(argv)
     answer = _asked.known() if _asked is not None else None
@@ -88,9 +91,11 @@ def _answer(argv: tuple[str, ...]) -> bool:
             answer = _plainly(argv)
         except Exception:  # noqa: BLE001  # the command line says it, and how it is to be called
             answer = None
-    if answer is not None:
-        _print(*answer)
-    return answer is not None
+    if answer is None:
+        return None
+    text, note, code = answer
+    _print(text, note)
+    return code
 
 
 def prepare() -> None:
@@ -106,9 +111,11 @@ def prepare() -> None:
             stream.reconfigure(errors="surrogateescape")  # a path may be any bytes
 
 
-def _plainly(argv: tuple[str, ...]) -> tuple[bytes, str] | None:
-    """What the plainest calls print, and the note; None where it takes the whole command line."""
+def _plainly(argv: tuple[str, ...]) -> _Said | None:
+    """What the plainest calls say; None where it takes the whole command line."""
     command, *rest = argv
+    if command == "check":
+        return None if rest else _checked()
     names = [arg for arg in rest if arg != "--json"]
     if any(name.startswith("-") for name in names):
         return None
@@ -134,7 +141,22 @@ def _plainly(argv: tuple[str, ...]) -> tuple[bytes, str] | None:
         if said is None:
             return None
         note = said
-    return text.encode(sys.stdout.encoding, "surrogateescape"), note
+    return text.encode(sys.stdout.encoding, "surrogateescape"), note, 0
+
+
+def _checked() -> _Said:
+    """What `check` says of the working tree."""
+    from pathlib import Path
+
+    from gitwaves import checking
+    from gitwaves.git import Repo
+    from gitwaves.store import Store
+
+    findings, looked_at = checking.of_plan(Store(Repo.open(Path())), None)
+    lines, besides = checking.said_of(checking.of_cards(findings), "text", looked_at)
+    text = "".join(f"{line}\n" for line in lines)
+    code = any(finding.severity == "error" for finding in findings)
+    return text.encode(sys.stdout.encoding, "surrogateescape"), besides or "", int(code)
 
 
 def keep(text: str, watched: Iterable[str]) -> None:
@@ -212,8 +234,8 @@ class _Question:
                 self._note = None
         return self._note
 
-    def known(self) -> tuple[bytes, str] | None:
-        """The answer that was kept, and the note of this moment; or None."""
+    def known(self) -> _Said | None:
+        """The answer that was kept, with the note of this moment; or None."""
         try:
             with open(self._path(), "rb") as file:
                 head, _, body = file.read().partition(b"\n")
@@ -226,7 +248,7 @@ class _Question:
         except (OSError, ValueError):
             return None
         said = self.note()
-        return None if said is None else (body[asked + watched :], said)
+        return None if said is None else (body[asked + watched :], said, 0)
 
     def keep(self, text: str, watched: bytes) -> None:
         """Keeps an answer; does nothing where it cannot be kept, or may be to another question."""

@@ -47,6 +47,7 @@ LAYERS = {
     "auditing": "shell",
     "caches": "shell",
     "checked": "shell",
+    "checking": "shell",
     "cards": "shell",
     "claims": "shell",
     "conflicts": "shell",

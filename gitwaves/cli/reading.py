@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
-from gitwaves import jsonout, pages, quick, render, showing
+from gitwaves import checking, jsonout, pages, quick, render, showing
 from gitwaves.cards import load_cards
-from gitwaves.checked import Design
-from gitwaves.cli import App, checking, colored, echo, pass_app
+from gitwaves.cli import App, colored, echo, pass_app
 from gitwaves.errors import CycleError, ExitCode, GitwavesError, NotReady, UsageError
 from gitwaves.graph import graph_of
-from gitwaves.model import DASHBOARD_PATH, Cards, Finding, Progress, Severity, printable
+from gitwaves.model import DASHBOARD_PATH, Cards, Progress, Severity, printable
 from gitwaves.plan import progress, schedule
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON; the fields are stable.")
@@ -158,35 +159,25 @@ def check(
     if base is not None:
         if fix:
             raise UsageError("--fix goes with no --base", "say one of them")
-        said, looked_at = checking.of_range(app, base, rev, branch)
-        checking.show(said, form, looked_at)
+        said, looked_at = checking.of_range(app.store, base, rev, branch)
+        _say(said, form, looked_at)
         sys.exit(ExitCode.REFUSED if said else ExitCode.FINE)
     if branch is not None:
         raise UsageError("--branch goes with --base", "gitwaves check --base main --branch ws/A")
     if fix:
         _fix(app)
-    answer = checking.of_plan(app, rev)
-    findings = sorted([*answer.findings, *_design_changed(app, answer.design, rev)])
-    looked_at = f"{answer.tasks} tasks, {answer.points} merge points"
-    checking.show(checking.of_cards(findings), form, looked_at)
+    findings, looked_at = checking.of_plan(app.store, rev)
+    _say(checking.of_cards(findings), form, looked_at)
     bad = any(strict or f.severity is Severity.ERROR for f in findings)
     sys.exit(ExitCode.REFUSED if bad else ExitCode.FINE)
 
 
-def _design_changed(app: App, design: Design, rev: str | None) -> list[Finding]:
-    trunk, path, blob, line = design
-    if not path or not blob:
-        return []
-    commit = app.repo.resolve(rev or trunk)
-    entry = app.repo.at(commit, path) if commit else None
-    if commit is None or (entry is not None and entry.oid == blob):
-        return []
-    what = (
-        f"changed since its import; run `gitwaves import {path}`"
-        if entry
-        else "is not on trunk any more"
-    )
-    return [Finding(".workstreams/config.yaml", *line, Severity.WARNING, f"{path} {what}")]
+def _say(findings: Sequence[Mapping[str, Any]], form: str, looked_at: str) -> None:
+    lines, besides = checking.said_of(findings, form, looked_at)
+    for line in lines:
+        echo(line)
+    if besides:
+        echo(besides, err=True)
 
 
 def _fix(app: App) -> None:

@@ -1,29 +1,27 @@
-"""How `check` says what it found: to people, to scripts, to a forge."""
+"""What `check` looks at, and how it says what it found: to people, to scripts, to a forge."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gitwaves.cli import App, echo
+from gitwaves.checked import Design, Tracked, found_in
 from gitwaves.errors import UsageError
-from gitwaves.model import Finding, Severity, printable
-
-if TYPE_CHECKING:
-    from gitwaves.checked import Answer
+from gitwaves.model import CONFIG_PATH, Finding, Severity, printable
+from gitwaves.store import Store
 
 FORMATS = ("text", "json", "github")
 
 
 def of_range(
-    app: App, base: str, rev: str | None, branch: str | None
+    store: Store, base: str, rev: str | None, branch: str | None
 ) -> tuple[list[dict[str, Any]], str]:
     """What is wrong with a range of commits, as findings, and what was looked at, in words."""
     from gitwaves.ranges import check
 
-    done = check(app.store, base, rev, branch)
+    done = check(store, base, rev, branch)
     findings = [
         {
             "path": breach.path,
@@ -43,11 +41,9 @@ def of_range(
     return findings, f"{commits} of {done.branch or 'no worktree'} since {base}"
 
 
-def of_plan(app: App, rev: str | None) -> Answer:
-    """What is wrong with the cards of the working tree, or of a revision."""
-    from gitwaves.checked import Tracked, found_in
-
-    store, repo = app.store, app.repo
+def of_plan(store: Store, rev: str | None) -> tuple[list[Finding], str]:
+    """What is wrong with the cards of the working tree or a revision, and what was looked at."""
+    repo = store.repo
     listing = store.listed_at(rev)
 
     def tracked() -> list[str]:
@@ -56,7 +52,26 @@ def of_plan(app: App, rev: str | None) -> Answer:
         return repo.paths("ls-tree", "-r", "-z", "--name-only", repo.resolve(rev) or rev)
 
     folder = repo.state_dir / "checked"
-    return found_in(folder, *listing, lambda: store.cards_of(listing), Tracked(tracked))
+    answer = found_in(folder, *listing, lambda: store.cards_of(listing), Tracked(tracked))
+    findings = sorted([*answer.findings, *_design_changed(store, answer.design, rev)])
+    return findings, f"{answer.tasks} tasks, {answer.points} merge points"
+
+
+def _design_changed(store: Store, design: Design, rev: str | None) -> list[Finding]:
+    """Whether the document that the cards were imported from is another one now."""
+    trunk, path, blob, line = design
+    if not path or not blob:
+        return []
+    commit = store.repo.resolve(rev or trunk)
+    entry = store.repo.at(commit, path) if commit else None
+    if commit is None or (entry is not None and entry.oid == blob):
+        return []
+    what = (
+        f"changed since its import; run `gitwaves import {path}`"
+        if entry
+        else "is not on trunk any more"
+    )
+    return [Finding(CONFIG_PATH, *line, Severity.WARNING, f"{path} {what}")]
 
 
 def of_cards(findings: Sequence[Finding]) -> list[dict[str, Any]]:
@@ -64,22 +79,21 @@ def of_cards(findings: Sequence[Finding]) -> list[dict[str, Any]]:
     return [asdict(f) for f in findings]
 
 
-def show(findings: Sequence[Mapping[str, Any]], form: str, looked_at: str) -> None:
-    """Prints findings in one of `FORMATS`; what a person wants to know besides goes to stderr."""
+def said_of(
+    findings: Sequence[Mapping[str, Any]], form: str, looked_at: str
+) -> tuple[list[str], str | None]:
+    """The lines that say findings in one of `FORMATS`, and what a person wants to know besides."""
     if form == "json":
-        echo(json.dumps({"version": 1, "findings": findings}, indent=2, ensure_ascii=False))
-        return
-    for finding in findings:
-        echo(_annotation(finding) if form == "github" else _line(finding))
+        said = {"version": 1, "findings": findings}
+        return [json.dumps(said, indent=2, ensure_ascii=False)], None
+    lines = [_annotation(f) if form == "github" else _line(f) for f in findings]
     if not findings:
-        echo(f"{looked_at}: nothing to say", err=True)
-        return
+        return lines, f"{looked_at}: nothing to say"
     errors = sum(f["severity"] == Severity.ERROR for f in findings)
     warnings = len(findings) - errors
-    echo(
+    return lines, (
         f"{errors} error{'' if errors == 1 else 's'}, "
-        f"{warnings} warning{'' if warnings == 1 else 's'}",
-        err=True,
+        f"{warnings} warning{'' if warnings == 1 else 's'}"
     )
 
 
