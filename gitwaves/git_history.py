@@ -188,6 +188,10 @@ class History(Database):
         heads = sorted(set(tips))
         keys = {oid: self._key("reached", oid, *heads) for oid in here}
         reached = {oid: self._told.known(key) for oid, key in keys.items()}
+        for oid in [oid for oid, known in reached.items() if known is UNKNOWN]:
+            if self._above_unreached(oid, heads):
+                reached[oid] = False
+                self._told.add(keys[oid], False)
         if asked := [oid for oid, known in reached.items() if known is UNKNOWN]:
             given = "\n".join([*asked, *(f"^{tip}" for tip in heads)]) + "\n"
             out = set(self.git("rev-list", "--stdin", stdin=given.encode()).splitlines())
@@ -195,6 +199,18 @@ class History(Database):
                 reached[oid] = oid not in out
                 self._told.add(keys[oid], reached[oid])
         return (wanted - here) | {oid for oid in here if not reached[oid]}
+
+    def _above_unreached(self, oid: Oid, heads: Sequence[Oid]) -> bool:
+        """Whether a commit stands on one that is known to be in none of the histories of `heads`."""
+        for _ in range(0 if self.is_shallow() else _NEAR):
+            held = self.commit(oid)
+            if held is None or len(held.parents) != 1 or oid in heads:
+                break
+            oid = held.parents[0]
+            known = self._told.known(self._key("reached", oid, *heads))
+            if known is not UNKNOWN:
+                return known is False
+        return False
 
     def children(self, commits: Iterable[Oid], tips: Iterable[Oid]) -> dict[Oid, list[Oid]]:
         """The commits, in the histories of `tips`, that have one of `commits` as a parent."""
