@@ -15,8 +15,10 @@ from gitwaves.git_history import History
 from gitwaves.git_lock import Lock
 from gitwaves.gitcall import failed, run_git
 from gitwaves.gitenv import Asked
+from gitwaves.gitplace import content
 from gitwaves.model import Branch, Oid
 
+_HELD = ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
 _BUSY = {
     "rebase-merge": "a rebase",
     "rebase-apply": "a rebase or am",
@@ -48,7 +50,7 @@ class Worktree:
         """The branch it has checked out, or is rebasing or bisecting."""
         if self.branch is not None:
             return self.branch
-        for name in ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START"):
+        for name in _HELD:
             with contextlib.suppress(OSError):
                 ref = (self.admin / name).read_text(errors="surrogateescape").strip()
                 return Branch(ref.removeprefix("refs/heads/"))
@@ -194,7 +196,30 @@ class Checkouts(History):
 
     def holder(self, branch: Branch) -> Worktree | None:
         """The worktree that has `branch` checked out, or is rebasing or bisecting it."""
+        if not self._may_hold(branch):
+            return None
         return next((w for w in self.worktrees() if w.holds() == branch), None)
+
+    def _may_hold(self, branch: Branch) -> bool:
+        """Whether any checkout may hold a branch, as far as the files say in which Git notes it."""
+        said = f"refs/heads/{branch}".encode(errors="surrogateescape")
+        linked = self.common / "worktrees"
+        try:
+            names = os.listdir(linked)
+        except FileNotFoundError:
+            names = []
+        for admin in (f"{self.common}", *(f"{linked}/{name}" for name in names)):
+            head = content(f"{admin}/HEAD")
+            target = head[4:].strip() if head.startswith(b"ref:") else b""
+            if target.endswith(b"/.invalid") or os.path.islink(f"{admin}/HEAD"):
+                return True  # references that are no files, or HEAD of old
+            if target == said:
+                return True
+            if not target:
+                noted = (content(f"{admin}/{name}").strip() for name in _HELD)
+                if any(note in (said, os.fsencode(branch)) for note in noted):
+                    return True
+        return False
 
     def here(self) -> Worktree | None:
         """The worktree that the command was called in."""

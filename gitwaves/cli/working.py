@@ -111,7 +111,7 @@ def verify(app: App, id: str | None, commit_: bool, message: str | None, unchang
         commit_all(app.store, task, message or f"{task}: {noted(snapshot.cards.tasks[task].title)}")
     note_session(app.store)
     if here := _at_work(app, id):  # who works there may have no hooks that tell
-        for line in news(app.store, app.store.progress(), here):
+        for line in news(app.store, app.store.progress(local=False), here):
             echo(printable(line), err=True)
     if id and not commit_ and not here:
         result = renew(app.store, id, trust_trunk=app.trust_trunk, confirm=_confirm)
@@ -164,7 +164,7 @@ def _confirm(text: str) -> str | None:
 
 
 def _say_open(app: App) -> None:
-    shown = app.store.progress()
+    shown = app.store.progress(local=False)
     if shown.runnable:
         echo("runnable now: " + " ".join(shown.runnable))
     ready = [p.id for p in shown.merge_points.values() if p.state == "ready"]
