@@ -27,7 +27,7 @@ _READS = frozenset(
     """rev-parse for-each-ref cat-file merge-base rev-list config diff diff-tree ls-files ls-tree
     status symbolic-ref merge-tree log show-ref ls-remote""".split()
 )
-_OBJECTS = frozenset({"hash-object", "commit-tree", "write-tree", "mktree"})
+_OBJECTS = frozenset({"unpack-objects", "commit-tree", "write-tree"})
 _REMOVALS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree")
 
 # Stands before git in PATH for the one command that is to die: it makes a process group of its own,
