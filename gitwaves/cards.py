@@ -179,7 +179,7 @@ def _card(data: bytes, path: str, *, kept: bool) -> Card:
     if not bad:
         spec = (_point if kind == "merge-point" else _task)(document, path, ident, folder)
     tracking: Tracking | None = None
-    if tracking_half == planned(ident) and is_id(ident):  # as most are, and as it would be read
+    if is_id(ident) and tracking_half == planned(ident):  # as most are, and as it would be read
         tracking = Tracking(ident)
     elif tracking_half.strip():
         line = spec_half.count(b"\n") + 2

@@ -110,8 +110,9 @@ class Witness(Plans):
 
     def _known(self, shelf: Readings, trunk: Oid) -> Mapping[Branch, Reading]:
         """The readings that are kept: what this process kept itself, it need not read again."""
-        if shelf.key and self._kept[:2] == (shelf.key, trunk):
-            return self._kept[2]
+        kept = self._kept
+        if shelf.key and kept[:2] == (shelf.key, trunk):
+            return kept[2]
         return shelf.load()
 
     def _holds(self, reading: Reading | None, tip: Oid | None) -> bool:

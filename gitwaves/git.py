@@ -100,11 +100,11 @@ class Repo(Checkouts):
             found = place_of(os.path.realpath(start))
             if found is None or not is_own(*found):
                 return None
+            top, common = map(Path, found)
+            repo = Repo(common, top, start.resolve())
+            listed = repo.try_git("config", "--list", "-z")
         except (OSError, ValueError):
             return None
-        top, common = map(Path, found)
-        repo = Repo(common, top, start.resolve())
-        listed = repo.try_git("config", "--list", "-z")
         if listed.returncode or is_odd(listed.stdout):
             return None
         repo.take_settings(listed.stdout)

@@ -97,20 +97,24 @@ class Database:
 
     def settings(self) -> Mapping[str, str]:
         """The last value of each key of Git's configuration, the keys as Git lists them."""
-        if self._settings is None:
+        known = self._settings
+        if known is None:
             text = self.listed_settings().decode(errors="surrogateescape")
             entries = (entry.partition("\n") for entry in text.split("\0"))
-            self._settings = {key: value for key, _, value in entries if key}
-        return self._settings
+            known = self._settings = {key: value for key, _, value in entries if key}
+        return known
 
     def listed_settings(self) -> bytes:
         """All of Git's configuration, as `git config --list -z` says it."""
-        if self._listed is None:
-            self._listed = self.try_git("config", "--list", "-z").stdout
-        return self._listed
+        listed = self._listed
+        if listed is None:
+            listed = self._listed = self.try_git("config", "--list", "-z").stdout
+        return listed
 
     def take_settings(self, listed: bytes) -> None:
         """Takes over what `git config --list -z` has said."""
+        if listed != self._listed:
+            self._made = self._signs = None  # who commits here may be another one now
         self._listed, self._settings = listed, None
 
     # --- objects -------------------------------------------------------------------------------
@@ -230,9 +234,11 @@ class Database:
         with self._writing:
             if made := dict(self._unwritten):
                 pack = packed(made.values(), len(next(iter(made))))
-                run_git([f"--git-dir={self.common}", "unpack-objects", "-q"], stdin=pack)
-                for oid in made:
-                    del self._unwritten[oid]
+                try:
+                    run_git([f"--git-dir={self.common}", "unpack-objects", "-q"], stdin=pack)
+                finally:  # what cannot be written is in the way of nothing else
+                    for oid in made:
+                        del self._unwritten[oid]
 
     def write_tree(self, entries: Mapping[str, Entry]) -> Oid:
         """Writes a tree.
@@ -303,6 +309,7 @@ class Database:
             self._signs = self.config("commit.gpgsign", "--type=bool") == "true"
         like = self.commit(self._made) if self._made is not None else None
         plain = not self._signs and self.config("i18n.commitEncoding") is None
+        message.encode()  # or it is no text
         if plain and like is not None and "\0" not in message:
             idents = {
                 role: f"{who.rsplit(' ', 2)[0]} {int(time.time())} {who.rsplit(' ', 1)[1]}"

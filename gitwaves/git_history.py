@@ -13,6 +13,7 @@ from gitwaves.errors import GitError
 from gitwaves.git_database import Database
 from gitwaves.gitcall import failed
 from gitwaves.gitenv import REFERENCES, at_once, packs
+from gitwaves.gitplace import content
 from gitwaves.model import Branch, Oid
 from gitwaves.objects import object_id, tree_data
 
@@ -24,7 +25,7 @@ class Merged(NamedTuple):
     conflicts: tuple[str, ...] = ()
 
 
-_DESCRIBED = re.compile("-g[0-9a-f]+$")
+_OID = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _CODE = "code 1"  # an answer of ours, not of Git's: another way to walk is another number
 _NEAR = 20  # commits that are looked at before git is asked
 _SHORT = 200  # commits: longer lists are not kept
@@ -90,12 +91,13 @@ class History(Database):
 
     def branch(self, branch: Branch) -> Oid | None:
         """The tip of a local branch."""
-        # The process that reads objects knows references too, but takes `x-g1234` for a commit,
-        # and is only asked where references are files, which it looks at each time.
-        if not _DESCRIBED.search(branch) and "extensions.refstorage" not in self.settings():
-            found = self._objects.commit_at(f"refs/heads/{branch}")
-            if found is not None:
-                return found
+        # Most are files of their own, as Git would find them first.
+        loose = ""
+        with contextlib.suppress(OSError, ValueError):
+            if ".." not in branch:
+                loose = content(f"{self.common}/refs/heads/{branch}").decode().removesuffix("\n")
+        if _OID.fullmatch(loose) and self.commit(Oid(loose)) is not None:
+            return Oid(loose)
         return self.refs(f"refs/heads/{branch}").get(f"refs/heads/{branch}")
 
     def is_ancestor(self, old: Oid, new: Oid) -> bool:

@@ -10,16 +10,28 @@ import os
 
 # What in the environment changes where Git looks.
 SEARCH = frozenset({"GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM"})
-# Settings with which more than what is asked here decides, as they stand in `config --list -z`.
-_ODD_SETTINGS = (
-    *(b"core.bare\ntrue\0", b"core.worktree\n", b"extensions.refstorage\n"),
-    *(b"extensions.worktreeconfig\n", b"extensions.partialclone\n", b".promisor\n"),
-)
 
 
 def is_odd(settings: bytes) -> bool:
-    """Whether more decides than a repository's place; `settings` as `config --list -z` says them."""
-    return any(odd in settings for odd in _ODD_SETTINGS)
+    """Whether more decides than a repository's place; `settings` as `config --list -z` says them.
+
+    Also where Git would refuse it: a version or an extension that it may not know, for which it
+    leaves out what the repository says.
+    """
+    known = False
+    for entry in settings.split(b"\0"):
+        key, _, value = entry.partition(b"\n")
+        if key == b"core.bare":
+            odd = value != b"false"
+        elif key == b"core.repositoryformatversion":
+            known = True
+            odd = value not in (b"0", b"1")
+        else:
+            odd = key == b"core.worktree" or key.endswith(b".promisor")
+            odd |= key.startswith(b"extensions.") and key != b"extensions.objectformat"
+        if odd:
+            return True
+    return not known
 
 
 def place_of(start: str) -> tuple[str, str] | None:
@@ -39,7 +51,8 @@ def place_of(start: str) -> tuple[str, str] | None:
     linked = content(f"{admin}/commondir")
     common = os.path.normpath(f"{admin}/{os.fsdecode(linked).strip()}") if linked else admin
     head = content(f"{admin}/HEAD").strip()
-    whole = head.startswith(b"ref: refs/") or len(head) in {40, 64}
+    detached = len(head) in (40, 64) and not head.strip(b"0123456789abcdef")
+    whole = head.startswith(b"ref: refs/") or detached
     if not whole or os.path.realpath(common) != common:
         return None
     if not os.path.isdir(f"{common}/objects") or not os.path.isdir(f"{common}/refs"):
@@ -58,7 +71,7 @@ def admin_of(top: str) -> str:
 
 def is_own(top: str, common: str) -> bool:
     """Whether it is a repository that Git is willing to use: all of it the user's own."""
-    places = (top, f"{top}/.git", common)
+    places = (top, f"{top}/.git", admin_of(top), common)
     return all(os.lstat(place).st_uid == os.geteuid() for place in places)
 
 

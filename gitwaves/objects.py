@@ -67,20 +67,8 @@ class Objects:
             found = self._known.get(oid)
             if found is None and _is_oid(oid):
                 self._ask([oid])
-                if (answer := self._answer(oid)) is not None:
-                    found = self._known[answer]
+                found = self._answer(oid)
             return found
-
-    def commit_at(self, name: str) -> Oid | None:
-        """The commit that a full reference name stands for; None where there is none.
-
-        Raises:
-            GitError: as `read`.
-        """
-        with self._guard:
-            self._ask([name])
-            found = self._answer(name)
-            return found if found is not None and self._known[found][0] == "commit" else None
 
     def read_ahead(self, oids: Iterable[Oid]) -> None:
         """Reads objects that are about to be asked for: one by one they take ten times as long.
@@ -103,7 +91,7 @@ class Objects:
             for oid in oids:
                 self._held -= len(self._known.pop(oid, ("", b""))[1])
 
-    def _ask(self, names: Sequence[str]) -> None:
+    def _ask(self, oids: Sequence[Oid]) -> None:
         if self._process is None or self._process.poll() is not None:
             argv = ["git", *SAFE, f"--git-dir={self._common}", "cat-file", "--batch"]
             self._process = subprocess.Popen(
@@ -115,12 +103,10 @@ class Objects:
                 start_new_session=True,  # Ctrl-C is ours to handle
             )
         assert self._process.stdin is not None
-        asked = "".join(f"{name}\n" for name in names)
-        self._process.stdin.write(asked.encode(errors="surrogateescape"))
+        self._process.stdin.write("".join(f"{oid}\n" for oid in oids).encode())
         self._process.stdin.flush()
 
-    def _answer(self, name: str) -> Oid | None:
-        """Takes in what is said of one that was asked for; its id, or None where it is not here."""
+    def _answer(self, oid: Oid) -> tuple[str, bytes] | None:
         process = self._process
         assert process is not None
         assert process.stdout is not None
@@ -131,19 +117,19 @@ class Objects:
         data = process.stdout.read(size + 1)
         if not head or len(data) <= size:  # it gave up: that is not the answer that there is none
             self._stop()
-            raise self._unreadable(name)
+            raise self._unreadable(oid)
+        found = (head[1].decode(), data[:size])
         self._held += size
         if self._held > 64 << 20:
             self._known.clear()
             self._held = size
-        oid = Oid(head[0].decode())
-        self._known[oid] = head[1].decode(), data[:size]
-        return oid
+        self._known[oid] = found
+        return found
 
-    def _unreadable(self, name: str) -> GitError:
+    def _unreadable(self, oid: Oid) -> GitError:
         if self.partial():
-            return _not_fetched(f"the object {name} is")
-        return GitError(f"the object {name} cannot be read", "`git fsck` says what is damaged")
+            return _not_fetched(f"the object {oid} is")
+        return GitError(f"the object {oid} cannot be read", "`git fsck` says what is damaged")
 
     def partial(self) -> bool:
         """Whether there are packs that lack what a remote has."""

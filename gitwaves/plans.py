@@ -26,7 +26,7 @@ class Listing(NamedTuple):
 
 
 # Of `ls-files -v -s -z`: a regular file without conflict, whose changes Git looks for or that it left out.
-_PLAIN_ENTRY = re.compile(r"[HS] 100(?:644|755) ([0-9a-f]+) 0\t([^\0]*)\0")
+_PLAIN_ENTRY = re.compile(r"([HS]) 100(?:644|755) ([0-9a-f]+) 0\t([^\0]*)\0")
 ODD_MODES = {"120000": "a symbolic link", "160000": "a submodule"}
 
 
@@ -273,9 +273,12 @@ class Plans:
         plain = _PLAIN_ENTRY.findall(listed)
         if not plain or len(plain) < listed.count("\0"):
             return None
-        if "\0S " in f"\0{listed}" and not self.repo.is_sparse(top):
+        left_out = [path for flag, _, path in plain if flag == "S"]
+        if left_out and not self.repo.is_sparse(top):
             return None
-        files = {path: Oid(oid) for oid, path in plain}
+        if any(os.path.lexists(f"{top}/{path}") for path in left_out):
+            return None
+        files = {path: Oid(oid) for _, oid, path in plain}
         contents: dict[str, bytes] = {}
         for path in (entry[3:] for entry in differ.split("\0") if entry):
             try:
@@ -283,7 +286,7 @@ class Plans:
                     return None
                 with open(f"{top}/{path}", "rb") as file:
                     contents[path] = file.read()
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 files.pop(path, None)
             else:
                 files[path] = self.repo.id_of(contents[path])
@@ -292,9 +295,12 @@ class Plans:
             if path in contents:
                 return contents[path]
             data = self.repo.blob(files[path])
-            return b"" if data is None else data
+            if data is None:  # as it lies there it is the same
+                with open(f"{top}/{path}", "rb") as file:
+                    return file.read()
+            return data
 
-        return Listing(files, {}, read)
+        return Listing(files, {}, read) if files else None
 
     def working_files(self) -> tuple[dict[str, bytes], dict[str, str]]:
         """The files under `.workstreams/` of the worktree that the command was called in."""

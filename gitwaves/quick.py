@@ -64,7 +64,9 @@ def main() -> None:
 
 def _hooked(argv: list[str]) -> bool:
     """Runs one of Git's hooks, as it is called on every commit; False where it is called otherwise."""
-    if argv[:1] != ["hook"] or argv[1:2] == ["pre-receive"] or any(a[:1] == "-" for a in argv):
+    if argv[:1] != ["hook"] or argv[1:2] in ([], ["pre-receive"]):
+        return False
+    if any(arg[:1] == "-" for arg in argv):
         return False
     prepare()
     try:
@@ -320,9 +322,10 @@ _asked: _Question | None = None
 
 def _print(text: bytes, note: str) -> None:
     try:
-        sys.stdout.buffer.write(text)
-        sys.stdout.flush()
-        if note:
+        if text:
+            sys.stdout.buffer.write(text)
+            sys.stdout.flush()
+        if note and sys.stderr is not None:
             sys.stderr.write(note + "\n")
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -84,8 +84,9 @@ class Store(Witness):
             return self._snapshot_at(rev)
         refs = refs or self.repo.branches()  # once: what is shown held at one moment
         now = (refs, self.repo.listed_settings(), self.repo.stock())
-        if self._latest is not None and self._latest[0] == now:
-            snapshot = self._latest[1]
+        latest = self._latest
+        if latest is not None and latest[0] == now:
+            snapshot = latest[1]
             if snapshot.cards.config.allowed_signers is None and self.in_place(snapshot.watched):
                 return snapshot
         doubts = self.repo.doubts
@@ -201,7 +202,8 @@ class Store(Witness):
             CycleError: the plan cannot be put in order.
         """
         now = snapshot or self.snapshot()
-        if self._shown is None or self._shown[0] is not now:
+        last = self._shown
+        if last is None or last[0] is not now:
             graph = graph_of(now.cards)
             plan = schedule(now.cards, graph)
             told = progress(
@@ -212,8 +214,8 @@ class Store(Witness):
                 trunk_commit=now.trunk_tip,
                 warnings=now.warnings,
             )
-            self._shown = now, told
-        shown = self._shown[1]
+            last = self._shown = now, told
+        shown = last[1]
         if not local:
             return shown
         paths = {w.branch: str(w.path) for w in self.repo.worktrees() if w.branch}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -78,21 +78,21 @@ class Advanced:
     opened: tuple[TaskId, ...] = ()
 
 
-def candidate(
-    repo: Repo, worktree: Worktree, index: Mapping[str, str], made: Iterable[str] = ()
-) -> Oid:
+def candidate(repo: Repo, worktree: Worktree, made: Iterable[str] = ()) -> Oid:
     """The tree that `git add -A` would commit, less untracked files in `made`.
 
-    Args:
-        index: as `Repo.index_copy` gives it: the worktree's own index is not touched.
+    The worktree's own index is not touched, and each time looked at anew: it knows best which files
+    may have changed unnoticed.
     """
-    repo.git("add", "-A", cwd=worktree.path, env=index)
-    if made:
-        tracked = set(repo.paths("ls-tree", "-r", "-z", "--name-only", "HEAD", cwd=worktree.path))
-        if extra := [p for p in made if p not in tracked]:
-            remove = ("rm", "-q", "--cached", "--ignore-unmatch", "-r", "--", *extra)
-            repo.git(*remove, cwd=worktree.path, env=index)
-    return Oid(repo.git("write-tree", cwd=worktree.path, env=index))
+    with repo.index_copy(worktree) as env:
+        repo.git("add", "-A", cwd=worktree.path, env=env)
+        if made:
+            listing = ("ls-tree", "-r", "-z", "--name-only", "HEAD")
+            tracked = set(repo.paths(*listing, cwd=worktree.path))
+            if extra := [p for p in made if p not in tracked]:
+                remove = ("rm", "-q", "--cached", "--ignore-unmatch", "-r", "--", *extra)
+                repo.git(*remove, cwd=worktree.path, env=env)
+        return Oid(repo.git("write-tree", cwd=worktree.path, env=env))
 
 
 def require_plain_index(repo: Repo, worktree: Worktree) -> None:
@@ -244,14 +244,12 @@ def verify(
     require_plain_index(repo, worktree)
     tip = repo.branch(branch)
     assert tip is not None
-    with repo.index_copy(worktree) as index:  # one for before and after: files are read once
-        content = candidate(repo, worktree, index, made_files(repo, branch))
-        code = repo.code_tree(content)
-        _require_work(store, snapshot, task, tip, content, unchanged=unchanged)
-        signer = signer_for(repo, cards.config, snapshot.trunk_tip)
-        log = log_path(repo, task)
-        outcome = run_steps(steps, worktree.path, log, cancel=cancel, confirm=confirm)
-        changed, made = _aftermath(repo, worktree, index, content)
+    content = candidate(repo, worktree, made_files(repo, branch))
+    code = repo.code_tree(content)
+    _require_work(store, snapshot, task, tip, content, unchanged=unchanged)
+    signer = signer_for(repo, cards.config, snapshot.trunk_tip)
+    outcome = run_steps(steps, worktree.path, log_path(repo, task), cancel=cancel, confirm=confirm)
+    changed, made = _aftermath(repo, worktree, content)
     note_made(repo, branch, made)
     result = Verified(task, outcome, made=tuple(made), changed=tuple(changed))
     if not result.passed:
@@ -302,12 +300,10 @@ def _worked(repo: Repo, claim: Claim, since: Oid, tip: Oid, code: Oid) -> bool:
     return any(map(_code_paths, own_changes(repo, line).values()))
 
 
-def _aftermath(
-    repo: Repo, worktree: Worktree, index: Mapping[str, str], content: Oid
-) -> tuple[list[str], list[str]]:
+def _aftermath(repo: Repo, worktree: Worktree, content: Oid) -> tuple[list[str], list[str]]:
     """Which files of the verified content the steps changed, and which they made."""
-    differing = repo.changed(content, candidate(repo, worktree, index))
-    before = {path for path in differing if repo.at(content, path) is not None}
+    differing = repo.changed(content, candidate(repo, worktree))
+    before = {p for p in differing if (e := repo.at(content, p)) is not None and not e.is_tree}
     return [p for p in differing if p in before], [p for p in differing if p not in before]
 
 

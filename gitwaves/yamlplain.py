@@ -13,6 +13,7 @@ from typing import Any
 from gitwaves.model import Place
 
 MAX_PLAIN_VALUES = 4000  # below the bound of the strict reader, which counts a little differently
+_MAX_KEY = 1000  # letters; YAML allows 1024
 _WORD = r"\.{0,2}[A-Za-z_/][A-Za-z0-9_./+-]*"
 _KEY = re.compile(rf"({_WORD}):(?: +(.*))?")
 # A plain scalar that nothing in YAML could take for anything else than text.
@@ -77,7 +78,7 @@ class _Reader:
                 places[""] = (number, indent + 1)
             elif not found:
                 places.setdefault(path, (number, indent + 1))
-            if key in found or key in _ODD_WORDS:
+            if key in found or key in _ODD_WORDS or len(key) > _MAX_KEY:
                 raise NotPlain
             inner = f"{path}.{key}" if path else key
             places[inner] = (number, indent + 1)

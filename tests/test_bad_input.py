@@ -354,3 +354,35 @@ def test_a_read_only_repository(plan: Repo) -> None:
             folder.chmod(0o755)
     assert "\nHint: " in said
     assert plan.git("branch", "--list", "ws/*") == ""
+
+
+@pytest.mark.parametrize("name", ["main~0", "main^0", "main@{0}", "a b", "../../HEAD"])
+def test_a_revision_is_no_branch(repo: Repo, name: str) -> None:
+    repo.commit("One", **{"a.txt": "a\n"})
+    assert name in fails(repo, "init", "--trunk", name)
+    assert not (repo.path / ".workstreams").exists()
+
+
+def test_a_tag_that_is_called_as_a_branch(plan: Repo) -> None:
+    plan.git("tag", "refs/heads/ws/A", "main")
+    started(plan, "A1")
+    assert plan.git("rev-parse", "refs/heads/ws/A") != plan.git("rev-parse", "main")
+
+
+def test_a_hook_without_a_name(plan: Repo) -> None:
+    fails(plan, "hook", code=2)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("core.bare", "yes", "bare"),
+        ("extensions.fromLater", "true", "extension"),
+        ("core.repositoryFormatVersion", "99", "version"),
+    ],
+)
+def test_what_git_refuses_is_refused(plan: Repo, key: str, value: str, said: str) -> None:
+    if key.startswith("extensions"):
+        plan.git("config", "core.repositoryFormatVersion", "1")
+    plan.git("config", key, value)
+    assert said in fails(plan, "check")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -141,3 +144,37 @@ def test_a_text_that_changes_makes_no_rule_run_again(tmp_path: Path) -> None:
     answer, known = kept(Store(Git.open(repo.path)))
     assert not known
     assert any("B2 depends on B9" in finding.message for finding in answer.findings)
+
+
+def test_nothing_is_kept_of_a_card_that_git_lacks(tmp_path: Path) -> None:
+    repo = planned_repo(tmp_path / "repo")
+    oid = repo.git("rev-parse", f"HEAD:{CARDS.format('A', 1)}")
+    lost = repo.path / ".git/objects" / oid[:2] / oid[2:]
+    kept_aside = lost.rename(tmp_path / "aside")
+    before = repo.gw("check")  # reads it as it lies there
+    kept_aside.rename(lost)
+    assert before == repo.gw("check") == repo.gw("check", "HEAD")
+    assert "not a task" not in before.out
+
+
+def test_all_cards_deleted_are_no_plan(tmp_path: Path) -> None:
+    repo = planned_repo(tmp_path / "repo")
+    repo.gw("check")
+    shutil.rmtree(repo.path / ".workstreams")
+    for args in (["check"], ["check", "--strict"], ["plan"]):
+        done = repo.gw(*args)
+        assert done.code == 1, done
+        assert "there is no .workstreams/ here" in done.err, done
+
+
+def test_a_file_where_a_folder_was(tmp_path: Path) -> None:
+    repo = planned_repo(tmp_path / "repo")
+    shutil.rmtree(repo.path / ".workstreams/WS-A")
+    repo.write(".workstreams/WS-A", "a file\n")
+    assert "MP1 requires A1: there is no such id" in repo.gw("check").out
+
+
+def test_no_standard_error_is_no_failure(tmp_path: Path) -> None:
+    repo = planned_repo(tmp_path / "repo")
+    command = f"exec {sys.executable} -m gitwaves check 2>&-"
+    assert subprocess.run(["sh", "-c", command], cwd=repo.path, check=False).returncode == 0

@@ -125,8 +125,8 @@ def failures_pass(patch: Patch) -> None:
 def head_is_noted(patch: Patch) -> None:
     """What passes is noted for the commit, whatever lies in the worktree."""
 
-    def candidate(repo: Repo, worktree: Worktree, index: object, made: Sequence[str] = ()) -> Oid:
-        del index, made
+    def candidate(repo: Repo, worktree: Worktree, made: Sequence[str] = ()) -> Oid:
+        del made
         return repo.require_commit(worktree.head or Oid("")).tree
 
     patch.setattr(verifying, "candidate", candidate)

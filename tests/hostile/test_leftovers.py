@@ -128,3 +128,15 @@ def test_special_files(plan: Repo) -> None:
             cwd=plan.path, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode in {0, 1}, done
+
+
+def test_a_card_whose_name_is_no_text(plan: Repo) -> None:
+    folder = os.fsencode(plan.path / ".workstreams/WS-A")
+    with open(folder + b"/\xff.yaml", "wb") as file:
+        file.write((plan.path / ".workstreams/WS-A/A1.yaml").read_bytes())
+    said = quiet(gw(plan, "check")).out
+    assert "cannot be an id" in said
+    plan.git("add", "-A")
+    plan.git("commit", "-q", "-m", "Odd")
+    for args in (["status"], ["next"], ["show", "A1"], ["check", "HEAD"]):
+        quiet(gw(plan, *args))
