@@ -85,17 +85,17 @@ def done_commit(store: Store, snapshot: Snapshot, task: TaskId) -> Oid:
     """
     fact = snapshot.facts[task]
     evidence = fact.tracking.evidence
-    if evidence is not None and fact.tip is not None:
+    if evidence is not None and store.repo.commit(evidence.commit) is not None:
         path = snapshot.cards.tasks[task].path
         args = ("--full-history", "--reverse", f"{evidence.commit}..{fact.tip}")
-        for oid in store.repo.rev_list(*args, paths=[path]):
+        # a branch that landed squashed may be gone, and its commits still be here
+        for oid in store.repo.rev_list(*args, paths=[path]) if fact.tip is not None else ():
             commit = store.repo.require_commit(oid)
             if evidence.commit in commit.parents and store.repo.code_tree(oid) == evidence.tree:
                 said = store.tracking_at(snapshot.cards, oid, task)
                 if said and said.status is Status.DONE and said.evidence == evidence:
                     return oid
-        if store.repo.commit(evidence.commit):
-            return evidence.commit
+        return evidence.commit
     raise GitError(f"the done commit of {task} is not in this repository", "fetch its branch")
 
 

@@ -291,6 +291,8 @@ class World:
                 wanted = "ready" if how == 1 else "reverted"
                 assert before.states["MP1"] == wanted, f"{what}: MP1 was {before.states['MP1']}"
         for commit, tasks in landed:
+            if naive.content(self.top, commit) == naive.content(self.top, f"{commit}^"):
+                continue  # only what tasks taught since they landed
             for task in tasks:
                 assert self.passed(task, commit), f"{task} never passed on {commit[:8]}"
         if landed:
@@ -569,7 +571,10 @@ class World:
                 assert naive.code_tree(self.top, evidence.commit) == evidence.tree
         for letter in {task[0] for task in self.plan.tasks}:
             begun = [t for t in self.plan.tasks if t[0] == letter and states[t] == "active"]
-            assert len(begun) <= 1 or "by hand" in str(self.log), f"at work together: {begun}"
+            # written by hand, or by a forge that landed a task at work and a reset that took it back
+            log = "\n".join(self.log)
+            odd = "by hand" in log or (" squashed" in log and "\nreset " in log)
+            assert len(begun) <= 1 or odd, f"at work together: {begun}"
         for oid in set(self.heads().values()) - self._unmarked:
             marked = naive.git(
                 self.top, "grep", "-lE", "^(<<<<<<<|>>>>>>>)", oid, "--", ".workstreams"

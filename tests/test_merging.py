@@ -627,6 +627,20 @@ def test_a_squash_by_a_forge_is_a_landing(ready: Plan) -> None:
     ready.sound()
 
 
+def test_a_branch_may_go_once_it_is_squashed(ready: Plan) -> None:
+    """As a forge deletes it: its commits stay for a while, and nobody names them any more."""
+    squash(ready.repo, "ws/A", "Everything of A (#1)")
+    folder = f"../{ready.repo.path.name}.worktrees/ws-A"
+    ready.repo.git("worktree", "remove", "--force", folder)
+    ready.repo.git("branch", "-D", "ws/A")
+    assert ready.states()["A1"] == DONE
+    worktree = ready.start("A2")  # began with: the done commit of A1 is not in this repository
+    assert worktree.read("a/a1.txt") == "A1\n"
+    ready.merge()
+    assert ready.states()["MP1"] == DONE
+    ready.sound()
+
+
 def test_after_a_squash_without_the_branch_it_is_unchecked(ready: Plan, tmp_path: Path) -> None:
     squash(ready.repo, "ws/A", "Everything of A (#1)")
     other = Plan(Repo.clone(ready.repo, tmp_path / "other", "--single-branch", "--no-local"))
