@@ -17,7 +17,7 @@ from bench.measure import GITWAVES, Table, Way, in_turns
 from bench.repository import Made, Size, options, size_of, workplace
 from gitwaves.model import Oid
 
-PARTS = ("unchanged", "changed", "warm", "cold")
+PARTS = ("unchanged", "changed", "warm", "cold", "straightforward")
 
 
 class Reader:
@@ -39,6 +39,11 @@ class Reader:
     def ours(self, *args: str, before: Callable[[], object] | None = None) -> Way:
         """A command of gitwaves."""
         return Way([GITWAVES, *args], self._made.path, before)
+
+    def obvious(self) -> Way:
+        """`status` as it is usually written."""
+        script = Path(__file__).with_name("straightforward.py")
+        return Way([sys.executable, str(script)], self._made.path)
 
     def one_card(self) -> None:
         """Commits one changed card on a branch that is not checked out."""
@@ -117,6 +122,14 @@ class Parts:
         base, ours = reader.git_status(), reader.ours("status", before=reader.forget)
         in_turns([base, ours], max(2, self._rounds // 3))
         self._add("status, no cache", ours, base, 30)
+
+    def straightforward(self) -> None:
+        """What the obvious way takes, whatever changed; once, as it takes so long."""
+        reader = self._reader
+        base, obvious = reader.git_status(), reader.obvious()
+        base.once()
+        obvious.once()
+        self._table.add("status, the straightforward way", obvious, base)
 
 
 def main() -> int:

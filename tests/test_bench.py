@@ -12,7 +12,7 @@ _TOP = Path(__file__).parents[1]
 _SMALL = "--cards 6 --branches 2 --files 10 --rounds 1"
 # A line that stands in what each prints. Not the simulator: it runs the whole demo, which has its own.
 _SCRIPTS = {
-    f"status {_SMALL} --only unchanged,changed": "status, one card changed",
+    f"status {_SMALL} --only unchanged,changed,straightforward": "status, the straightforward way",
     f"hooks {_SMALL}": "git commit, its task is done (10 files)",
     f"plan {_SMALL}": "order, waves, critical path, slack",
     "scale --cards 4,6 --branches 1 --files 10 --rounds 1": "More branches, 6 cards, 10 files",
