@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from gitwaves.advancing import advance
 from gitwaves.attempts import failure_text, news, worked_in
 from gitwaves.claims import at_work, start
 from gitwaves.clients import SESSION, SPAWNS
@@ -26,7 +27,7 @@ from gitwaves.guards import trespasses
 from gitwaves.model import Branch, State, TaskId
 from gitwaves.rulebook import Rules
 from gitwaves.store import Snapshot, Store
-from gitwaves.verifying import advance, verify
+from gitwaves.verifying import verify
 from gitwaves.worktrees import place_for
 
 MOST_RETURNS = 5  # times that one session is sent back to work

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from gitwaves.advancing import advance, note, said_in
 from gitwaves.agents import launched_by_run, profile_for, run_agent, session_here, stop_wanted
 from gitwaves.brief import brief
 from gitwaves.claims import at_work, fail, start
@@ -33,7 +34,7 @@ from gitwaves.receipts import made_files
 from gitwaves.steps import Outcome
 from gitwaves.store import Snapshot, Store
 from gitwaves.trust import Trust, profile_command
-from gitwaves.verifying import Verified, advance, note, said_in, verify
+from gitwaves.verifying import Verified, verify
 
 MOST_WAITS = 24  # for the end of a usage limit, a task
 

@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+from gitwaves.advancing import advance, said_in, unmatched
 from gitwaves.claims import at_work
 from gitwaves.errors import GitwavesError, Refused
 from gitwaves.git import GIT_HOOK_INDEX, Repo, Worktree
@@ -15,7 +16,6 @@ from gitwaves.ranges import breaches_of_next
 from gitwaves.rulebook import Rules
 from gitwaves.store import Snapshot, Store
 from gitwaves.unfinished import cut_short
-from gitwaves.verifying import advance, said_in, unmatched
 from gitwaves.worktrees import marker
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from gitwaves.advancing import claimed_at
 from gitwaves.claims import at_work, bring_in, prepare
 from gitwaves.errors import NotReady, Refused
 from gitwaves.model import Evidence, Status, Verdict
@@ -12,7 +13,7 @@ from gitwaves.signing import signer_for
 from gitwaves.steps import run_steps
 from gitwaves.store import Store
 from gitwaves.trust import require_steps
-from gitwaves.verifying import Verified, claimed_at, log_path, require_inside
+from gitwaves.verifying import Verified, log_path, require_inside
 from gitwaves.worktrees import folder_for, scratch
 from gitwaves.writing import land, now, refresh, state_commit
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from gitwaves import merging, remaining
+from gitwaves.advancing import advance
 from gitwaves.agents import orphans, profile_for
 from gitwaves.attempts import Budget, Work, record
 from gitwaves.claims import at_work
@@ -21,7 +22,6 @@ from gitwaves.model import Branch, PointState, Progress, State, Status, TaskId, 
 from gitwaves.signing import signer_for
 from gitwaves.store import Snapshot, Store
 from gitwaves.trust import Trust, commands_of
-from gitwaves.verifying import advance
 from gitwaves.writing import refresh
 
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from gitwaves import claims, hooks, merging, remaining, renewing, verifying
+from gitwaves import advancing, claims, hooks, merging, remaining, renewing, verifying
 from gitwaves.errors import Conflict, GitwavesError, LostClaim, NotReady, Refused
 from gitwaves.git import Repo
 from gitwaves.jsonout import status_json
@@ -321,7 +321,7 @@ class World:
         return found
 
     def sync(self) -> None:
-        self.ours("sync", lambda: verifying.sync(self.store()))
+        self.ours("sync", lambda: advancing.sync(self.store()))
 
     def release(self, task: str) -> None:
         self.ours(f"release {task}", lambda: claims.release(self.store(), task))
@@ -345,7 +345,7 @@ class World:
         )
 
     def _note(self, what: str, task: str, change: Callable[[Tracking], Tracking]) -> None:
-        self.ours(what, lambda: verifying.note(self.store(), task, change))
+        self.ours(what, lambda: advancing.note(self.store(), task, change))
 
     # --- what people do ------------------------------------------------------------------------
 

@@ -16,13 +16,14 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from gitwaves import auditing, remaining
+from gitwaves.advancing import advance
 from gitwaves.auditing import Audited, Outcome
 from gitwaves.cards import with_tracking
 from gitwaves.model import Evidence, Oid, Run, Status, Tracking
 from gitwaves.render import show_text, status_text
 from gitwaves.renewing import renew
 from gitwaves.resources import schema_text
-from gitwaves.verifying import advance, verify
+from gitwaves.verifying import verify
 from tests.landing import Plan, planned
 from tests.repo import Repo
 

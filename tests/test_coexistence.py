@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from gitwaves import git, hooks, verifying
+from gitwaves import advancing, git, hooks, verifying
 from gitwaves.doctoring import doctor
 from gitwaves.errors import Refused
 from tests.landing import Plan, planned
@@ -473,7 +473,7 @@ def test_clients_that_skip_hooks_end_in_the_same_state(how: str, tmp_path: Path)
         worktree.git("update-ref", "refs/heads/ws/A", commit)
     skipped = plan.tracking("A1", "ws/A").status != "done"
     assert skipped == (how not in {"with hooks", "-n"})  # -n runs post-commit all the same
-    verifying.sync(plan.store)
+    advancing.sync(plan.store)
     assert state_of(plan) == EXPECTED
     assert worktree.git("status", "--porcelain") == ""
     plan.sound()

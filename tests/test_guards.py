@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from gitwaves import hooks, ranges, remaining, verifying
+from gitwaves import advancing, hooks, ranges, remaining, verifying
 from gitwaves.errors import NotReady, Refused
 from gitwaves.git import Repo as Git
 from gitwaves.model import Branch, Claim, Evidence, Oid, Run, Status, TaskId, Tracking
@@ -253,7 +253,7 @@ def test_evidence_of_a_commit_that_is_not_in_the_branch(begun: Plan) -> None:
     assert said(begun) == [
         f"{A1}: its evidence is of the commit {away[:10]}, which is not in this branch (commit {bad[:10]})"
     ]
-    verifying.advance(begun.store)  # what binds it anew
+    advancing.advance(begun.store)  # what binds it anew
     assert said(begun) == []
 
 
@@ -292,7 +292,7 @@ def test_what_gitwaves_merges_is_exempt(plan: Plan) -> None:
     plan.do("A1")
     plan.do("B1")
     plan.do("B2")  # brings in A1
-    verifying.note(plan.store, "A1", lambda t: replace(t, learnings=("Cents.",)))
+    advancing.note(plan.store, "A1", lambda t: replace(t, learnings=("Cents.",)))
     assert said(plan) == said(plan, rev="ws/B") == []
     landing = plan.merge()
     plan.repo.commit("Trunk goes on", **{"README.md": "x\n"})

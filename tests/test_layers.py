@@ -41,6 +41,7 @@ LAYERS = {
     "state": "core",
     "words": "core",
     # Meets files, Git, processes and the clock.
+    "advancing": "shell",
     "agenthooks": "shell",
     "agents": "shell",
     "attempts": "shell",

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from gitwaves import verifying
+from gitwaves import advancing, verifying
 from gitwaves.lessons import (
     END,
     LONGEST,
@@ -287,5 +287,5 @@ def test_gaps_are_bounded_as_learnings_are(plan: Plan) -> None:
     assert plan.repo.gw("gap", "A1", "cents?\n" * 10_000).code == 2
     assert plan.states()["A2"] == "held"
     note = plan.store
-    verifying.note(note, "A1", lambda t: replace(t, learnings=("x",)))
+    advancing.note(note, "A1", lambda t: replace(t, learnings=("x",)))
     assert plan.tracking("A1", "ws/A").spec_gaps

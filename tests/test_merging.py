@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gitwaves import git, merging, remaining, verifying
+from gitwaves import advancing, git, merging, remaining
 from gitwaves.errors import Conflict, NotReady, Refused
 from gitwaves.lessons import END as LEARNINGS_END
 from gitwaves.lessons import START as LEARNINGS_START
@@ -127,7 +127,7 @@ def test_an_unknown_merge_point_is_a_usage_error(plan: Plan) -> None:
 
 
 def test_it_lands_as_one_merge_commit_with_its_evidence(ready: Plan) -> None:
-    verifying.note(ready.store, "A1", lambda t: replace(t, learnings=("Cents, not euros.",)))
+    advancing.note(ready.store, "A1", lambda t: replace(t, learnings=("Cents, not euros.",)))
     before = Oid(ready.repo.oid("main"))
     landed = ready.repo.gw_ok("--trust-trunk", "merge", "MP1")
     assert "landed MP1 (A1 B1) as " in landed.out
@@ -169,7 +169,7 @@ def test_it_lands_as_one_merge_commit_with_its_evidence(ready: Plan) -> None:
 def test_the_marked_section_alone_is_renewed(ready: Plan) -> None:
     outside = f"Above.\n{LEARNINGS_START}\n- old\n{LEARNINGS_END}\nBelow, no line end"
     ready.repo.commit("Rules", **{"CLAUDE.md": outside})
-    verifying.note(ready.store, "A1", lambda t: replace(t, learnings=("New.",)))
+    advancing.note(ready.store, "A1", lambda t: replace(t, learnings=("New.",)))
     ready.merge()
     text = ready.repo.read("CLAUDE.md")
     assert text.startswith(f"Above.\n{LEARNINGS_START}\n- New. (A1")
@@ -280,7 +280,7 @@ def test_a_local_change_in_the_way_is_refused(ready: Plan, path: str) -> None:
 
 
 def test_a_changed_claude_md_does_not_stop_the_landing(ready: Plan) -> None:
-    verifying.note(ready.store, "A1", lambda t: replace(t, learnings=("Cents.",)))
+    advancing.note(ready.store, "A1", lambda t: replace(t, learnings=("Cents.",)))
     ready.repo.write("CLAUDE.md", "# My draft\n")
     before = ready.repo.oid("main")
     said = ready.repo.gw_ok("--trust-trunk", "merge", "MP1")
@@ -725,7 +725,7 @@ def test_rest_lands_what_no_merge_point_takes(ready: Plan) -> None:
 def test_rest_says_what_it_left_undone(ready: Plan) -> None:
     ready.merge()
     ready.do("C1")
-    verifying.note(ready.store, "C1", lambda t: replace(t, learnings=("Cents.",)))
+    advancing.note(ready.store, "C1", lambda t: replace(t, learnings=("Cents.",)))
     ready.repo.write("CLAUDE.md", "# My draft\n")
     said = ready.repo.gw_ok("--trust-trunk", "merge", "--rest")
     assert "landed C1" in said.out

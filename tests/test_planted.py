@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from gitwaves import claims, facts, merging, plan, state, verifying, writing
+from gitwaves import advancing, claims, facts, merging, plan, state, verifying, writing
 from gitwaves.git import Repo, Worktree
 from gitwaves.model import ROOT, Branch, Fact, Oid, Run, TaskId, Tracking, Verdict
 from gitwaves.steps import run_steps
@@ -87,11 +87,11 @@ def carried_over(patch: Patch) -> None:
             if fact.verdict is Verdict.STALE and not fact.landed and evidence is not None:
                 moved = replace(evidence, commit=tip, tree=where.repo.code_tree(tip))
                 done = replace(fact.tracking, evidence=moved)
-                verifying._record_done(where, snapshot, done, tip, branch, tip)
+                advancing._record_done(where, snapshot, done, tip, branch, tip)
                 break
         return []
 
-    patch.setattr(verifying, "_carry_over", carry)
+    patch.setattr(advancing, "_carry_over", carry)
 
 
 def gaps_ignored(patch: Patch) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitwaves import plaintext, receiving, verifying
+from gitwaves import advancing, plaintext, receiving, verifying
 from gitwaves.cards import load_cards, load_tracking, tracking_bytes
 from gitwaves.design_doc import parse
 from gitwaves.git import Repo as Git
@@ -284,7 +284,7 @@ def test_a_whole_life_through_the_door(tmp_path: Path) -> None:
     one, two = (Plan(Repo.clone(bare, tmp_path / n / "repo")) for n in ("one", "two"))
     one.do("A1")
     two.do("B1")
-    verifying.sync(one.store)
+    advancing.sync(one.store)
     worktree(one, "A").commit("Learned something\n\nLearned: cents")
     landing = one.merge()
     assert bare.oid("main") == one.repo.oid("main")
@@ -296,7 +296,7 @@ def test_a_whole_life_through_the_door(tmp_path: Path) -> None:
     one.repo.git("revert", "--no-edit", "-m", "1", landing)
     one.repo.git("push", "-q", "origin", "main")
     one.merge(again=True)
-    verifying.note(one.store, "A2", lambda t: replace(t, learnings=("Cents.",)))
+    advancing.note(one.store, "A2", lambda t: replace(t, learnings=("Cents.",)))
     assert bare.oid("main") == one.repo.oid("main")
     assert bare.oid("ws/A") == one.repo.oid("ws/A")
     assert one.states()["MP1"] == "done"

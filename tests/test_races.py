@@ -15,7 +15,7 @@ from statistics import mean
 
 import pytest
 
-from gitwaves import git, verifying
+from gitwaves import advancing, git, verifying
 from gitwaves.receipts import Receipt, save
 from tests.faults.harness import Server
 from tests.landing import SEPARATOR, planned
@@ -294,7 +294,7 @@ def test_a_pass_that_another_process_finds_first_is_done(
 
     def saved(repo: git.Repo, receipt: Receipt) -> None:
         save(repo, receipt)
-        assert [one.task for one in verifying.sync(plan.store)] == ["B1"]
+        assert [one.task for one in advancing.sync(plan.store)] == ["B1"]
 
     monkeypatch.setattr(verifying, "save", saved)
     result = verifying.verify(plan.store, "B1", trust_trunk=True)

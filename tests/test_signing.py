@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from gitwaves import auditing, signing
+from gitwaves.advancing import advance
 from gitwaves.auditing import Outcome
 from gitwaves.caches import Cache
 from gitwaves.cards import load_tracking, tracking_bytes, with_tracking
@@ -21,7 +22,6 @@ from gitwaves.git import Repo as GitRepo
 from gitwaves.model import Config, Evidence, Oid, Run, Status, Tracking
 from gitwaves.receipts import Receipt, save
 from gitwaves.signing import Rule, Signatures, Signer, signed_text
-from gitwaves.verifying import advance
 from tests.landing import Plan, planned
 from tests.repo import Repo
 

@@ -41,8 +41,8 @@ def start(
       gitwaves start A1 --release
     """
     from gitwaves import claims
+    from gitwaves.advancing import advance
     from gitwaves.attempts import hand_over
-    from gitwaves.verifying import advance
 
     if release and (agent or takeover or open_):
         raise UsageError("--release goes with no other option")
@@ -68,9 +68,9 @@ def start(
 
 def _open(app: App, task: TaskId, name: str, worktree: Path) -> NoReturn:
     """Becomes a client with a person in it, in the task's worktree."""
+    from gitwaves.advancing import note
     from gitwaves.agents import open_client
     from gitwaves.attempts import brief_for
-    from gitwaves.verifying import note
 
     text = brief_for(app.store, task)
     argv, env, session = open_client(app.store, app.store.snapshot(), task, name, worktree, text)
@@ -97,9 +97,10 @@ def verify(app: App, id: str | None, commit_: bool, message: str | None, unchang
       gitwaves verify
       gitwaves verify A1 --commit -m "Add the ledger schema"
     """
+    from gitwaves.advancing import advance
     from gitwaves.attempts import commit_all, news, note_session
     from gitwaves.renewing import renew
-    from gitwaves.verifying import advance, task_here
+    from gitwaves.verifying import task_here
     from gitwaves.verifying import verify as run
 
     if message is not None and not commit_:
@@ -188,7 +189,7 @@ def merge(app: App, id: str | None, resume: bool, again: bool, rest_: bool) -> N
       gitwaves merge --rest
     """
     from gitwaves import merging, remaining
-    from gitwaves.verifying import advance
+    from gitwaves.advancing import advance
 
     if rest_ == bool(id) or (rest_ and (resume or again)):
         raise UsageError("name one merge point, or say --rest", "gitwaves merge MP1")
@@ -295,7 +296,7 @@ def sync(app: App) -> None:
     Examples:
       gitwaves sync
     """
-    from gitwaves.verifying import sync as bring
+    from gitwaves.advancing import sync as bring
 
     advanced = bring(app.store)
     for one in advanced:
@@ -328,8 +329,8 @@ def learn(app: App, id: str, text: str) -> None:
     Examples:
       gitwaves learn A1 "The API returns cents"
     """
+    from gitwaves.advancing import advance, note
     from gitwaves.lessons import lesson, taught
-    from gitwaves.verifying import advance, note
 
     said = _noted(text)
     advance(app.store)
@@ -351,8 +352,8 @@ def gap(app: App, id: str, text: str | None, affects: str | None, resolve: bool)
       gitwaves gap A3 "The API returns cents, the spec says euros" --affects B5
       gitwaves gap A3 --resolve
     """
+    from gitwaves.advancing import advance, note
     from gitwaves.lessons import taught
-    from gitwaves.verifying import advance, note
 
     advance(app.store)
     snapshot = app.store.snapshot()
