@@ -72,7 +72,7 @@ def claimed_at(store: Store, snapshot: Snapshot, task: TaskId, tip: Oid) -> Oid:
         found = oid
     if found is not None:
         parents = store.repo.require_commit(found).parents
-        if parents and store.repo.changed(parents[0], found) == [path]:
+        if parents and store.repo.differ_only_at(parents[0], found, path):
             return found  # else it was amended, or written by hand: it is looked at too
     bases = store.repo.merge_bases(snapshot.trunk_tip, tip)
     return bases[0] if bases else tip
