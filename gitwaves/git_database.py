@@ -244,7 +244,13 @@ class Database:
         """Writes a tree.
 
         The names are used as they are: callers take them from trees or from ids.
+
+        Raises:
+            GitError: no tree can hold such a name.
         """
+        for name in entries:
+            if name in {"", ".", ".."} or "/" in name or "\0" in name:
+                raise GitError(f"{name!r} cannot be the name of a file in a tree")
         return self._write("tree", tree_data(entries))
 
     def with_files(self, tree: Oid, files: Mapping[str, bytes | Oid | None]) -> Oid:

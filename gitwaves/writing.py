@@ -469,6 +469,8 @@ def _may_hold_learnings(repo: Repo, trunk: Oid, path: str) -> bool:
     if path.partition("/")[0] == ROOT:
         return False
     parts = path.split("/")
+    if {"", ".", ".."}.intersection(parts):
+        return False
     above = (repo.at(trunk, "/".join(parts[:end])) for end in range(1, len(parts)))
     entry = repo.at(trunk, path)
     return all(e is None or e.is_tree for e in above) and (

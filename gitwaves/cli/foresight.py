@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
-from gitwaves.cards import load_cards
+from gitwaves.checked import Tracked
 from gitwaves.cli import App, colored, echo, pass_app
 from gitwaves.cli.reading import as_json
 from gitwaves.conflicts import conflicts_json, conflicts_text, look
@@ -22,7 +22,7 @@ from gitwaves.graph import graph_of
 from gitwaves.halves import split
 from gitwaves.model import ROOT, Cards, Fact, Oid
 from gitwaves.plan import progress, schedule
-from gitwaves.plans import ODD_MODES
+from gitwaves.plans import ODD_MODES, Listing
 from gitwaves.review_formats import card_text, review_json, review_markdown, review_text
 from gitwaves.reviewing import compare
 from gitwaves.rules import check
@@ -137,8 +137,8 @@ def review(
     facts: Mapping[str, Fact] = {}
     with contextlib.suppress(NotReady):
         facts = app.store.snapshot().facts
-    old, new = (load_cards(files, odd) for files, odd, _ in (before, after))
-    found = compare(old, new, facts, (check(old, before[2]), check(new, after[2])))
+    old, new = (app.store.cards_of(listing) for listing, _ in (before, after))
+    found = compare(old, new, facts, (check(old, before[1]), check(new, after[1])))
     if as_json or form == "json":
         click.echo(dumped(review_json(found)), nl=False)
     else:
@@ -147,7 +147,7 @@ def review(
     sys.exit(ExitCode.REFUSED if found.broken else ExitCode.FINE)
 
 
-_Side = tuple[Mapping[str, bytes], Mapping[str, str], Sequence[str]]  # files, odd ones, all paths
+_Side = tuple[Listing, Tracked]
 
 
 def _sides(app: App, revisions: tuple[str, ...], staged: bool) -> tuple[_Side, _Side]:
@@ -193,19 +193,21 @@ def _base(app: App, one: str, other: str) -> Oid:
 
 
 def _at(app: App, rev: str) -> _Side:
-    commit = _commit(app, rev)
-    files, odd = app.store.files(commit)
-    return files, odd, app.repo.paths("ls-tree", "-r", "-z", "--name-only", commit)
+    listing = ("ls-tree", "-r", "-z", "--name-only", _commit(app, rev))
+    return app.store.listed_at(rev), Tracked(lambda: app.repo.paths(*listing))
 
 
 def _working(app: App) -> _Side:
-    files, odd = app.store.working_files()
-    return files, odd, app.repo.paths("ls-files", "-z", cwd=app.repo.top)
+    return app.store.listed_at(None), _tracked(app)
+
+
+def _tracked(app: App) -> Tracked:
+    return Tracked(lambda: app.repo.paths("ls-files", "-z", cwd=app.repo.top))
 
 
 def _index(app: App) -> _Side:
     """The cards as they are staged."""
-    files: dict[str, bytes] = {}
+    files: dict[str, Oid] = {}
     odd: dict[str, str] = {}
     for entry in app.repo.paths("ls-files", "-s", "-z", "--", ROOT, cwd=app.repo.top):
         where, _, path = entry.partition("\t")
@@ -213,8 +215,8 @@ def _index(app: App) -> _Side:
         if mode in ODD_MODES:
             odd[path] = ODD_MODES[mode]
         else:
-            files[path] = app.repo.blob(Oid(oid)) or b""
-    return files, odd, app.repo.paths("ls-files", "-z", cwd=app.repo.top)
+            files[path] = Oid(oid)
+    return Listing(files, odd, lambda path: app.repo.blob(files[path]) or b""), _tracked(app)
 
 
 def _card_text(data: bytes) -> str:

@@ -217,7 +217,7 @@ def plan(app: App, rev: str | None, agents: str | None, as_json: bool) -> None:
       gitwaves plan --agents 1,2,4,8
       gitwaves plan main --json
     """
-    cards = app.store.cards_of(app.store.listed_at(rev))
+    cards = app.store.shelf.read(*app.store.listed_at(rev))[0]
     errors = [f for f in cards.findings if f.severity is Severity.ERROR]
     for finding in errors:
         echo(str(finding), err=True)
@@ -225,18 +225,18 @@ def plan(app: App, rev: str | None, agents: str | None, as_json: bool) -> None:
     if cycle := graph.cycle():
         raise CycleError(cycle)
     shown = plain_progress(cards)
-    shown_json = jsonout.plan_json(shown)
     if agents is not None:
         from gitwaves.cli.foresight import foreseen
         from gitwaves.forecast import forecast_json, forecast_text
 
         found = foreseen(app, cards, rev, agents)
         if as_json:
-            click.echo(showing.dumped({**shown_json, "forecast": forecast_json(found)}), nl=False)
+            foretold = {**jsonout.plan_json(shown), "forecast": forecast_json(found)}
+            click.echo(showing.dumped(foretold), nl=False)
         else:
             click.echo(forecast_text(found), nl=False)
     elif as_json:
-        click.echo(showing.dumped(shown_json), nl=False)
+        click.echo(showing.dumped(jsonout.plan_json(shown)), nl=False)
     else:
         click.echo(pages.plan_text(shown), nl=False)
     sys.exit(ExitCode.REFUSED if errors else ExitCode.FINE)

@@ -349,15 +349,15 @@ def test_fuzzing_for_minutes(what: str) -> None:
     tried = 0
     end = time.monotonic() + LONG / 3
 
-    def go(*made: Any) -> None:
+    def go(made: Any) -> None:
         nonlocal tried
         if time.monotonic() > end:
             return
         tried += 1
         if what == "docs":
-            imported(HEAD + "\n".join(made[0]))
+            imported(HEAD + "\n".join(made))
         else:
-            read_as(made[0], A2 if what == "cards" else CONFIG)
+            read_as(made, A2 if what == "cards" else CONFIG)
 
     examples = st.lists(_LINES, max_size=25) if what == "docs" else _CARDS
     long = settings(
