@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from heapq import heappop, heappush
 
-from gitwaves.batches import estimate
+from gitwaves.batches import columns_of
 from gitwaves.graph import Graph, graph_of
 from gitwaves.model import BatchId, Branch, PointState, Progress, State, TaskId, natural
 
@@ -102,16 +102,16 @@ class Work:
             CycleError: the plan cannot be put in order.
         """
         cards, graph = now.cards, graph_of(now.cards)
-        known = frozenset(graph.nodes)
-        todo = {graph.number[t] for t, v in now.tasks.items() if v.state not in _OVER}
+        columns = columns_of(cards, graph)
+        todo = {graph.number[t] for t, state in now.states.items() if state not in _OVER}
         open_points = {
             graph.number[p] for p, v in now.merge_points.items() if v.state is not PointState.DONE
         }
         lost = {
             graph.number[t]
-            for t, v in now.tasks.items()
-            if v.state is State.CANCELLED
-            or (graph.number[t] in todo and not known.issuperset(cards.tasks[t].depends_on))
+            for t, state in now.states.items()
+            if state is State.CANCELLED
+            or (graph.number[t] in todo and graph.number[t] in columns.unknown)
         }
         left = todo | open_points
         needs = {n: frozenset(graph.needed[n]) & (left | lost) for n in left}
@@ -121,7 +121,7 @@ class Work:
         given: dict[int, int] = {}
         for n in todo:
             task = TaskId(graph.nodes[n])
-            weight[n] = estimate(cards, cards.tasks[task])
+            weight[n] = columns.estimates[n]
             given[n] = max(1, (length or {}).get(task, weight[n] or 1))
         _, behind = graph.lengths(weight)
         place = {batch.id: k for k, batch in enumerate(now.schedule.batches)}
@@ -133,9 +133,7 @@ class Work:
             branch={n: cards.branch_of(TaskId(graph.nodes[n])) for n in todo},
             gate={n: _gate(now, graph.nodes[n], place) for n in todo},
             rank={
-                n: (0, 0, n)
-                if now.tasks[TaskId(graph.nodes[n])].state in _BEGUN
-                else (1, -behind[n], n)
+                n: (0, 0, n) if now.states[TaskId(graph.nodes[n])] in _BEGUN else (1, -behind[n], n)
                 for n in todo
             },
             length=given,

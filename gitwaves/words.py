@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from gitwaves.batches import columns_of
 from gitwaves.errors import UsageError
 from gitwaves.graph import graph_of
 from gitwaves.layout import fit, oneline
@@ -85,13 +86,17 @@ def done_of(progress: Progress, tasks: Iterable[TaskId]) -> str:
 
 def estimate(progress: Progress, task: TaskId) -> int:
     """The estimate of a task in seconds, the plan's default where its card gives none."""
-    given = progress.cards.tasks[task].estimate
-    return progress.cards.config.default_estimate if given is None else given
+    graph = graph_of(progress.cards)
+    return columns_of(progress.cards, graph).estimates[graph.number[task]]
 
 
 def work_left(progress: Progress) -> int:
     """The sum of the estimates of what is left to do, in seconds."""
-    return sum(estimate(progress, t) for t, v in progress.tasks.items() if v.slack is not None)
+    graph = graph_of(progress.cards)
+    estimates = columns_of(progress.cards, graph).estimates
+    over = OVER | {State.STALE}  # to be verified again, not to be done
+    left = (task for task, state in progress.states.items() if state not in over)
+    return sum(estimates[graph.number[task]] for task in left)
 
 
 def closing_batch(progress: Progress) -> dict[PointId, BatchId]:
