@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -26,6 +26,7 @@ from gitwaves.model import (
     duration,
     natural,
 )
+from gitwaves.state import Facts
 from gitwaves.words import done_of, estimate, points
 
 WIDTH = 100
@@ -110,12 +111,15 @@ def retro(progress: Progress, landed: Mapping[str, int]) -> Retro:
     Args:
         landed: when each merge point landed, in seconds since 1970.
     """
-    tasks = sorted(progress.tasks, key=natural)
+    # all of it is looked at again and again, so it is made once
+    facts, views = Facts.of(dict(progress.facts)), dict(progress.tasks)
+    progress = replace(progress, facts=facts, tasks=views)
+    tasks = sorted(views, key=natural)
     gaps = tuple(_gaps(progress, tasks))
     timed = {t.task: t for t in _timed(progress, tasks)}
     streams: defaultdict[WorkstreamId, list[TaskId]] = defaultdict(list)
     for task in tasks:
-        streams[progress.cards.tasks[task].workstream].append(task)
+        streams[progress.cards.folders[task]].append(task)
     moments = [m for t in tasks for m in _span(progress, t) if m is not None]
     moments += [landed[p] for p in progress.merge_points if p in landed]
     barrier = progress.schedule.barrier and len(progress.schedule.batches) > 1

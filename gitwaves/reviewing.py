@@ -38,6 +38,7 @@ from gitwaves.model import (
 )
 from gitwaves.plan import progress, schedule
 from gitwaves.simulation import Work, play
+from gitwaves.state import Facts
 from gitwaves.words import name_of
 
 ADDED, REMOVED, CHANGED, UNREADABLE = "added", "removed", "changed", "unreadable"
@@ -130,6 +131,7 @@ def compare(
         facts: what history says now of tasks and merge points; may be empty.
         findings: all that `check` finds in `old`, and in `new`.
     """
+    facts = Facts.of(dict(facts))  # each is looked at again and again
     changes = tuple(_changes(old, new))
     was, now = _now(old, facts), _now(new, _judged(new, facts))
     seen = {_key(f) for f in findings[0]}
