@@ -14,28 +14,30 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def spread(work: Callable[[T], R], things: Sequence[T]) -> list[R]:
-    """The plain value that `work` makes of each thing, in their order.
+def spread(work: Callable[[Sequence[T]], list[R]], things: Sequence[T]) -> list[R]:
+    """The plain values that `work` makes of things, one of each, in their order.
 
-    `work` uses nothing that two processes would share: no pipe, no file. What a process of ours does
-    not bring home is done here.
+    `work` is given a part of them in each process, and uses nothing that two processes would share:
+    no pipe, no file. What a process of ours does not bring home is done here.
     """
     count = min(_MOST, os.cpu_count() or 1, len(things) // _LEAST)
     # another thread might hold a lock that nobody releases in a copy of this process
     if count < 2 or not hasattr(os, "fork") or threading.active_count() > 1:
-        return [work(thing) for thing in things]
+        return work(things)
     parts = [things[k::count] for k in range(count)]
     begun: list[tuple[int, int]] = []
     for part in parts[1:]:
         begun.append(_begin(work, part, [out for _, out in begun]))
-    found = [[work(thing) for thing in parts[0]]]
+    found = [work(parts[0])]
     for held, part in zip(begun, parts[1:], strict=True):
         brought: list[R] | None = _end(*held)
-        found.append([work(thing) for thing in part] if brought is None else brought)
+        found.append(work(part) if brought is None else brought)
     return [found[n % count][n // count] for n in range(len(things))]
 
 
-def _begin(work: Callable[[T], R], things: Sequence[T], others: Sequence[int]) -> tuple[int, int]:
+def _begin(
+    work: Callable[[Sequence[T]], list[R]], things: Sequence[T], others: Sequence[int]
+) -> tuple[int, int]:
     """Starts a process; its id, and where to read what it found; `others` are where others' is read."""
     out, into = os.pipe()
     process = os.fork()
@@ -47,7 +49,7 @@ def _begin(work: Callable[[T], R], things: Sequence[T], others: Sequence[int]) -
         for end in (out, *others):
             os.close(end)  # else it would wait for ever for a reader that was killed
         with open(into, "wb") as file:
-            file.write(marshal.dumps([work(thing) for thing in things]))
+            file.write(marshal.dumps(work(things)))
         code = 0
     finally:
         os._exit(code)

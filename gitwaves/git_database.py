@@ -34,6 +34,7 @@ class Database:
         )
         self._empty_tree: Oid | None = None
         self._trees: dict[Oid, Mapping[str, Entry]] = {}
+        self._commits: dict[Oid, Commit] = {}
         self._signs: bool | None = None
         self._made: Oid | None = None  # a commit that git has written for us
         # What has been made here, and is written, all in one go, before git is asked for anything.
@@ -150,8 +151,15 @@ class Database:
 
     def commit(self, oid: Oid) -> Commit | None:
         """A commit; None where it is not here or is something else."""
-        found = self._read(oid)
-        return parse_commit(found[1]) if found and found[0] == "commit" else None
+        known = self._commits.get(oid)
+        if known is None:
+            found = self._read(oid)
+            if found is None or found[0] != "commit":
+                return None
+            if len(self._commits) > 4096:
+                self._commits.clear()
+            known = self._commits[oid] = parse_commit(found[1])
+        return known
 
     def require_commit(self, oid: Oid) -> Commit:
         """A commit that must be here.

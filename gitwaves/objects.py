@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import subprocess
 import threading
 import zlib
@@ -48,11 +49,16 @@ def _is_oid(text: str) -> bool:
 
 
 class Objects:
-    """One `git cat-file --batch` process, started when the first object is read."""
+    """One `git cat-file --batch` process, started when the first object is read.
+
+    A fork of this process starts one of its own.
+    """
 
     def __init__(self, common: Path) -> None:
         self._common = common
         self._process: subprocess.Popen[bytes] | None = None
+        self._owner = os.getpid()
+        self._others: subprocess.Popen[bytes] | None = None
         self._guard = threading.Lock()
         self._known: dict[Oid, tuple[str, bytes]] = {}
         self._held = 0
@@ -92,6 +98,8 @@ class Objects:
                 self._held -= len(self._known.pop(oid, ("", b""))[1])
 
     def _ask(self, oids: Sequence[Oid]) -> None:
+        if self._owner != os.getpid():
+            self._others, self._process, self._owner = self._process, None, os.getpid()
         if self._process is None or self._process.poll() is not None:
             argv = ["git", *SAFE, f"--git-dir={self._common}", "cat-file", "--batch"]
             self._process = subprocess.Popen(
@@ -224,17 +232,24 @@ def tree_data(entries: Mapping[str, Entry]) -> bytes:
     )
 
 
+_TREE_ENTRIES = {
+    width: re.compile(rb"([0-7]+) ([^\0]+)\0(.{%d})" % width, re.DOTALL) for width in (20, 32)
+}
+
+
 def parse_tree(data: bytes, width: int) -> dict[str, Entry]:
-    entries = {}
-    at = 0
-    while at < len(data):
-        space = data.index(b" ", at)
-        nul = data.index(b"\0", space)
-        oid = data[nul + 1 : nul + 1 + width].hex()
-        name = data[space + 1 : nul].decode(errors="surrogateescape")
-        entries[name] = Entry(data[at:space].decode(), Oid(oid))
-        at = nul + 1 + width
-    return entries
+    """The entries of a tree by name; `width` is how many bytes an id has.
+
+    Raises:
+        GitError: it is none.
+    """
+    entries = _TREE_ENTRIES[width].findall(data)
+    if sum([len(mode) + len(name) + 2 + width for mode, name, _ in entries]) != len(data):
+        raise GitError("a tree in this repository is damaged", "`git fsck` says which")
+    return {
+        name.decode(errors="surrogateescape"): Entry(mode.decode(), Oid(oid.hex()))
+        for mode, name, oid in entries
+    }
 
 
 def parse_commit(data: bytes) -> Commit:

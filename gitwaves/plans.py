@@ -216,10 +216,13 @@ class Plans:
         cards = self.shelf.load(tree, lambda p: self._file(commit, p)) if tree else None
         if cards is None:
             files, odd = self._listed(commit)
-            new = self.shelf.changed(files)
-            self.repo.read_ahead(new)
-            cards, kept = self.shelf.read(files, odd, lambda p: self._blob(commit, p, files[p]))
-            self.repo.forget(new)
+            cards, kept = self.shelf.read(
+                files,
+                odd,
+                lambda path: self._blob(commit, path, files[path]),
+                lambda paths: self.repo.read_ahead(files[path] for path in paths),
+            )
+            self.repo.forget(files.values())
             self._unkept = (tree, kept, cards) if tree is not None else None
         self._last = (tree, cards) if tree is not None else None
         return cards

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import marshal
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -160,18 +160,18 @@ class Shelf:
                     return Plan(files, odd, made, digests, _Rows(self._folder / name), Oid(tree))
         return _NONE
 
-    def changed(self, files: Mapping[str, Oid]) -> list[Oid]:
-        """The blobs of those files that the newest plan does not hold as read."""
-        known = self.newest()
-        return [o for p, o in files.items() if p not in known.entries or known.files[p] != o]
-
     def read(
-        self, files: Mapping[str, Oid], odd: Mapping[str, str], read: Read
+        self,
+        files: Mapping[str, Oid],
+        odd: Mapping[str, str],
+        read: Read,
+        ahead: Callable[[Sequence[str]], object] = len,
     ) -> tuple[Cards, Plan]:
         """The cards of some files, and the plan to `keep`; what the newest one had is not read again.
 
         Args:
-            read: gives the content of one of them.
+            read: gives the content of one of them; `ahead` is told before which will be asked for, in
+                each process that reads.
         """
         known = self.newest()
         if known.tree is not None and files == known.files and odd == known.odd:
@@ -183,8 +183,13 @@ class Shelf:
             for path, oid in files.items()
             if (entry := known.entries.get(path)) is not None and entry.oid == oid
         }
-        new = [(path, read(path)) for path in files if path not in entries and is_card(path)]
-        for (path, _), (slim, row) in zip(new, spread(_taken_down, new), strict=True):
+
+        def taken_down(paths: Sequence[str]) -> list[tuple[Row, bytes]]:
+            ahead(paths)
+            return [_taken_down(path, read(path)) for path in paths]
+
+        new = [path for path in files if path not in entries and is_card(path)]
+        for path, (slim, row) in zip(new, spread(taken_down, new), strict=True):
             entries[path] = _Entry(files[path], slim, row)
         outline = joined_cards(files, odd, read, lambda p: outlined(entries[p].slim, p))
         specs: list[Task | MergePoint] = [*outline.tasks.values(), *outline.merge_points.values()]
@@ -233,9 +238,9 @@ class Shelf:
             keep_newest(self._folder, 3 * _MAX_PLANS)
 
 
-def _taken_down(file: tuple[str, bytes]) -> tuple[Row, bytes]:
+def _taken_down(path: str, data: bytes) -> tuple[Row, bytes]:
     """What an outline needs of a card, and its row."""
-    card = read_card(file[1], file[0])
+    card = read_card(data, path)
     return slim_of(card), _sealed(row_of(card))
 
 

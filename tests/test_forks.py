@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,10 @@ def big(n: int) -> str:
     return f"{n} " * 100
 
 
+def all_big(numbers: Sequence[int]) -> list[str]:
+    return [big(n) for n in numbers]
+
+
 @pytest.fixture(autouse=True)
 def four(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
@@ -27,22 +32,22 @@ def four(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 19, 20, 41, 1000])
 def test_what_is_found_is_in_order(count: int) -> None:
-    assert spread(big, range(count)) == [big(n) for n in range(count)]
+    assert spread(all_big, range(count)) == [big(n) for n in range(count)]
 
 
 def test_what_another_process_cannot_do_is_done_here() -> None:
     here = os.getpid()
 
-    def only_here(n: int) -> int:
+    def only_here(numbers: Sequence[int]) -> list[int]:
         assert os.getpid() == here
-        return n
+        return list(numbers)
 
     assert spread(only_here, range(100)) == list(range(100))
 
 
 def test_an_error_is_raised_as_if_there_were_one_process() -> None:
     with pytest.raises(ZeroDivisionError):
-        spread(lambda n: 1 // (n - 50), range(100))
+        spread(lambda numbers: [1 // (n - 50) for n in numbers], range(100))
 
 
 ORPHANS = """\
@@ -51,10 +56,10 @@ from gitwaves import forks
 os.cpu_count = lambda: 4
 forks._LEAST = 10
 here = os.getpid()
-def work(n):
+def work(numbers):
     if os.getpid() == here:
         time.sleep(60)
-    return "x" * 100_000
+    return ["x" * 100_000 for _ in numbers]
 forks.spread(work, range(100))
 """
 
