@@ -161,6 +161,9 @@ def _around_learnings(
     """What of the conflicts is one of compiled sections alone, merged around them; trunk's stands."""
     repo = store.repo
     found: dict[str, bytes] = {}
+    paths = sorted({*conflicts}.intersection(snapshot.cards.config.learnings))
+    if not paths:
+        return found
     bases = repo.merge_bases(ours, theirs)
 
     def read(commit: Oid, path: str) -> str | None:
@@ -168,7 +171,7 @@ def _around_learnings(
         data = repo.blob(entry.oid) if entry and entry.mode.startswith("100") else None
         return None if data is None else data.decode(errors="surrogateescape")
 
-    for path in sorted({*conflicts}.intersection(snapshot.cards.config.learnings)):
+    for path in paths:
         our_text, their_text = read(ours, path), read(theirs, path)
         if our_text is None or their_text is None:
             continue  # taken away by one of them
