@@ -26,8 +26,8 @@ lint: $(STAMP)
 
 check: lint test
 
-# Prints what docs/performance.md holds, in under ten minutes; some limits are not reached yet, which
-# is said there. With 64 worktrees, the default, that part takes minutes alone;
+# Prints what docs/performance.md holds, in under ten minutes; a few limits are not reached, which is
+# said there. With 64 worktrees, the default, that part takes minutes alone;
 # `bench.others` measures what it finds, and installs nothing.
 bench: $(STAMP)
 	-$(BIN)/python -m bench.status
