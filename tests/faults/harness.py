@@ -237,6 +237,8 @@ class Lab:
     def require_nothing_else_changed(self, before: Work) -> None:
         """No worktree holds half of something: what differs from its HEAD is the user's."""
         for name, path in self.worktrees():
+            if (self.repo.path / f".git/worktrees/{name}/MERGE_HEAD").exists():
+                continue  # a conflict, left there for a person
             users = {*before.files.get(name, {}), *before.staged.get(name, {})}
             differing = Repo(path).git("diff", "HEAD", "--name-only", "-z").split("\0")
             strange = {p for p in differing if p and p not in users and "clean.txt" not in p}
