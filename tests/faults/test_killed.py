@@ -117,7 +117,10 @@ def die_and_go_on(lab: Lab, scene: Scene, at: int, mode: str, action: str) -> No
     lab.restore()
     before = lab.work()
     dead = kill(lab, scene, at, mode)
-    if not (lab.tools / "struck").exists() or (mode.startswith("checkout-") and dead.code == 0):
+    missed = dead.code == 0 and (
+        mode.startswith("checkout-") or scene.threads
+    )  # it was another write
+    if missed or not (lab.tools / "struck").exists():
         assert scene.threads or mode.startswith("checkout-"), dead
         return  # there were not so many writes, or files
     assert scene.hook or dead.code == KILLED, dead
@@ -128,8 +131,11 @@ def die_and_go_on(lab: Lab, scene: Scene, at: int, mode: str, action: str) -> No
     lab.require_true(sound=False, local=not scene.remote)
     done = lab.recovers(*scene.argv, cwd=lab.tree(scene.where).path)
     lab.require_kept(before, rebased=rebased, taken=taken)
-    if scene.remote:  # what landed there and not here yet, the user takes in
-        lab.git("pull", "-q", "--ff-only", "origin", "main", cwd=lab.repo.path)
+    if (
+        scene.remote
+    ):  # what landed there and not here yet, the user takes in, beside what is new here
+        pull = ("pull", "-q", "--no-rebase", "--no-edit", "origin", "main")
+        lab.git(*pull, cwd=lab.repo.path)
     states = lab.require_true()
     if rebased:
         return
