@@ -117,9 +117,8 @@ def die_and_go_on(lab: Lab, scene: Scene, at: int, mode: str, action: str) -> No
     lab.restore()
     before = lab.work()
     dead = kill(lab, scene, at, mode)
-    missed = dead.code == 0 and (
-        mode.startswith("checkout-") or scene.threads
-    )  # it was another write
+    # with threads, the write of that number may have been another one
+    missed = dead.code == 0 and (mode.startswith("checkout-") or scene.threads)
     if missed or not (lab.tools / "struck").exists():
         assert scene.threads or mode.startswith("checkout-"), dead
         return  # there were not so many writes, or files
