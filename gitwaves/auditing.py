@@ -114,7 +114,7 @@ class _History:
     def __init__(self, store: Store, snapshot: Snapshot, nodes: Sequence[str]) -> None:
         self.store, self.snapshot, self.cards = store, snapshot, snapshot.cards
         self.repo = store.repo
-        self.shallow = store.repo.shallow()
+        self.shallow = store.repo.is_shallow()
         evidence = [e for n in nodes if (e := snapshot.facts[n].tracking.evidence) is not None]
         wanted = {e.commit for e in evidence}
         self.off_trunk = self.repo.missing_from(wanted, [snapshot.trunk_tip]) if wanted else set()
@@ -360,7 +360,7 @@ class _Again:
         if audited.outcome is Outcome.FALSE:
             return replace(audited, rerun=again, notes=(*audited.notes, reason))
         own = audited.evidence is not None and audited.evidence.commit == commit
-        if not own and self.repo.shallow():
+        if not own and self.repo.is_shallow():
             # what stands in may be any later commit of trunk, which need not pass
             reason = f"{_SHALLOW}; {reason}, which stood in"
             return replace(audited, rerun=again, reason=reason)

@@ -16,12 +16,11 @@ from gitwaves.cards import is_card, own_version, read_card
 from gitwaves.model import Cards, Finding, Oid, Place, Task
 from gitwaves.rows import finding_of, plain
 from gitwaves.rules import check, place
+from gitwaves.shelf import Listing
 
 _MAX_ANSWERS = 16
 _TEXTS = (".yaml", ".yml")  # what else lies below `.workstreams/` is not looked at
 _LOOKED_AT = ("id", "batch", "depends_on", "cancelled", "paths", "produces")
-
-
 Design = tuple[str, str | None, str | None, Place]  # trunk; a document, its blob, where it stands
 
 
@@ -66,29 +65,23 @@ class Tracked(Collection[str]):
 
 
 def found_in(
-    folder: Path,
-    files: Mapping[str, Oid],
-    odd: Mapping[str, str],
-    read: Callable[[str], bytes],
-    cards: Callable[[], Cards],
-    tracked: Tracked,
+    folder: Path, listing: Listing, cards: Callable[[], Cards], tracked: Tracked
 ) -> Answer:
     """What is wrong with the plan in some files.
 
     Args:
         folder: where answers are kept.
-        odd: path -> what it is instead of a regular file.
-        read: gives the content of one of the files.
-        cards: reads all of them, where there is no answer yet.
+        cards: reads all of the files, where there is no answer yet.
     """
+    files = listing.files
     known: Mapping[str, tuple[Oid, bytes]] = kept_at(folder / "shapes", _version()) or {}
     shapes = {
         path: before[1]
         if (before := known.get(path)) is not None and before[0] == oid
-        else _shape(path, oid, read)
+        else _shape(path, oid, listing.read)
         for path, oid in files.items()
     }
-    path = folder / f"{_key(shapes, odd).hex()}.answer"
+    path = folder / f"{_key(shapes, listing.odd).hex()}.answer"
     said = kept_at(path, _version())
     if said is not None and (said[1] is None or said[1] == tracked.digest()):
         findings, tasks, points, design = said[0]

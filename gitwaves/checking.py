@@ -52,7 +52,7 @@ def of_plan(store: Store, rev: str | None) -> tuple[list[Finding], str]:
         return repo.paths("ls-tree", "-r", "-z", "--name-only", repo.resolve(rev) or rev)
 
     folder = repo.state_dir / "checked"
-    answer = found_in(folder, *listing, lambda: store.cards_of(listing), Tracked(tracked))
+    answer = found_in(folder, listing, lambda: store.shelf.opened(listing), Tracked(tracked))
     findings = sorted([*answer.findings, *_design_changed(store, answer.design, rev)])
     return findings, f"{answer.tasks} tasks, {answer.points} merge points"
 

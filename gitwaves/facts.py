@@ -269,7 +269,7 @@ class Witness(Plans):
 
     def _had_spec(self, cards: Cards, trunk: Oid, node: str, digest: str) -> bool:
         """Whether a card on trunk ever had a spec digest; True where history is cut short."""
-        if self.repo.shallow():
+        if self.repo.is_shallow():
             return True
         task = cards.tasks.get(TaskId(node))
         if task is None:  # a merge point's may cover the steps of any task
@@ -406,7 +406,7 @@ class Witness(Plans):
             fact = facts[node]
             if not signed.problem:
                 found[node] = replace(fact, signer=signed.who)
-            elif fact.landed and self.repo.shallow():
+            elif fact.landed and self.repo.is_shallow():
                 reason = f"landed; which keys counted then is not in this clone: {signed.problem}"
                 found[node] = replace(fact, verdict=Verdict.UNCHECKED, reason=reason)
             else:

@@ -82,7 +82,7 @@ class Database:
         return [p.decode(errors="surrogateescape") for p in out.split(b"\0") if p]
 
     def config(self, key: str, *options: str) -> str | None:
-        """A value of Git's configuration as it was when it was first asked, or None.
+        """A value of Git's configuration as it was when that was last listed, or None.
 
         Args:
             options: as `--type=bool`, by which Git is to read it.
@@ -323,7 +323,7 @@ class Database:
             self._signs = self.config("commit.gpgsign", "--type=bool") == "true"
         like = self.commit(self._made) if self._made is not None else None
         plain = not self._signs and self.config("i18n.commitEncoding") is None
-        message.encode()  # or it is no text
+        text = message.encode()  # which fails where it is no text
         if plain and like is not None and "\0" not in message:
             idents = {
                 role: f"{who.rsplit(' ', 2)[0]} {int(time.time())} {who.rsplit(' ', 1)[1]}"
@@ -334,7 +334,7 @@ class Database:
         if self._signs:
             args.append("-S")
         try:
-            made = self.git("commit-tree", tree, *args, "-F", "-", stdin=message.encode())
+            made = self.git("commit-tree", tree, *args, "-F", "-", stdin=text)
         except GitError as error:
             if "tell me who you are" in error.message or "empty ident" in error.message:
                 raise GitError(

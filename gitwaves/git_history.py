@@ -51,7 +51,6 @@ class History(Database):
     def __init__(self, common: Path, top: Path | None) -> None:
         super().__init__(common)
         self.top = top  # of the worktree that the command was called in; None in a bare repository
-        self._cut = f"{common}/shallow"
         self._code_trees: dict[Oid, Oid] = {}
         # what is told here is a function of object ids and of where history is cut off
         self._told = Cache(common / "gitwaves" / "history")
@@ -151,16 +150,14 @@ class History(Database):
 
     def stock(self) -> tuple[bytes, bytes]:
         """The packs that are here, and where history is cut off: a fetch may change either."""
-        return packs(str(self.common)), self._shallow()
+        return packs(str(self.common)), self._cut_off()
 
-    def _shallow(self) -> bytes:
-        with contextlib.suppress(FileNotFoundError), open(self._cut, "rb") as file:
-            return file.read()
-        return b""
+    def _cut_off(self) -> bytes:
+        return content(f"{self.common}/shallow")
 
     def _key(self, *question: str) -> bytes:
         parts = (part.encode(errors="surrogateescape") for part in question)
-        return key_of(self._shallow(), *parts)
+        return key_of(self._cut_off(), *parts)
 
     def keep_told(self) -> None:
         """Keeps what history was asked, for the processes to come."""
@@ -224,10 +221,6 @@ class History(Database):
             for parent in wanted.intersection(parents):
                 found.setdefault(parent, []).append(oid)
         return found
-
-    def shallow(self) -> bool:
-        """Whether this clone lacks history that others have."""
-        return (self.common / "shallow").exists()
 
     def differ_only_at(self, old: Oid, new: Oid, path: str) -> bool:
         """Whether two trees or commits differ at `path` and nowhere else."""

@@ -42,10 +42,11 @@ from gitwaves.model import (
 )
 from gitwaves.state import Facts
 
-__all__ = ["Link", "chain", "crew", "progress", "runnable", "schedule"]
+__all__ = ["NOT_LEFT", "Link", "chain", "crew", "progress", "runnable", "schedule"]
 
 _NOWHERE: Mapping[str, str] = MappingProxyType({})
-_OVER = frozenset({State.DONE, State.STALE, State.CANCELLED})  # what no batch waits for any more
+# What no batch waits for any more, and nobody has to do.
+NOT_LEFT = frozenset({State.DONE, State.STALE, State.CANCELLED})
 _LANDED = frozenset({State.DONE, State.STALE})  # a merge point that went stale stays landed
 _EXPLAINED = frozenset({State.UNPROVEN, State.STALE, State.DONE})
 _COUNTED = (
@@ -99,7 +100,7 @@ def progress(
     nodes, number, tasks = graph.nodes, graph.number, columns.tasks
     weight: list[int | None] = list(columns.estimates)
     for n, state in enumerate(states):
-        if state in _OVER:
+        if state in NOT_LEFT:
             weight[n] = None
     before, behind = graph.lengths(weight)
     total = max(behind, default=0)
@@ -216,7 +217,7 @@ def _gates(
     for batch in plan.batches if plan.barrier else ():
         if closed is not None:
             gates[batch.id] = closed
-        if any(begun[number[task]] not in _OVER for task in batch.tasks):
+        if any(begun[number[task]] not in NOT_LEFT for task in batch.tasks):
             closed = batch.id
     return gates
 
@@ -311,7 +312,7 @@ def _batch_view(
 ) -> BatchView:
     counted = Counter(map(states.__getitem__, batch.tasks))
     waits: tuple[Blocker, ...] = ()
-    if _OVER.issuperset(counted):
+    if NOT_LEFT.issuperset(counted):
         state = BatchState.DONE
     elif counted[State.ACTIVE] or counted[State.FAILED]:
         state = BatchState.ACTIVE
@@ -320,7 +321,7 @@ def _batch_view(
     else:
         state = BatchState.BLOCKED
         waits = _batch_waits(
-            known, batch, [t for t in batch.tasks if states[t] not in _OVER], views
+            known, batch, [t for t in batch.tasks if states[t] not in NOT_LEFT], views
         )
     done, failed = counted[State.DONE], counted[State.FAILED]
     return BatchView(batch.id, state, done, failed, len(batch.tasks), waits)

@@ -6,24 +6,14 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from gitwaves.cards import keep_in, load_cards, load_config, save_kept
 from gitwaves.errors import GitError, GitwavesError, NotReady
 from gitwaves.git import Repo
 from gitwaves.model import CONFIG_PATH, ROOT, Branch, Cards, Config, Oid
-from gitwaves.shelf import Plan, Shelf
-
-
-class Listing(NamedTuple):
-    """Files under `.workstreams/` as blob ids by path, what is no regular file, and their contents."""
-
-    files: Mapping[str, Oid]
-    odd: Mapping[str, str]
-    read: Callable[[str], bytes]
-
+from gitwaves.shelf import Listing, Plan, Shelf
 
 # Of `ls-files -v -s -z`: a regular file without conflict, whose changes Git looks for or that it left out.
 _PLAIN_ENTRY = re.compile(r"([HS]) 100(?:644|755) ([0-9a-f]+) 0\t([^\0]*)\0")
@@ -215,14 +205,9 @@ class Plans:
             return self._last[1]
         cards = self.shelf.load(tree, lambda p: self._file(commit, p)) if tree else None
         if cards is None:
-            files, odd = self._listed(commit)
-            cards, kept = self.shelf.read(
-                files,
-                odd,
-                lambda path: self._blob(commit, path, files[path]),
-                lambda paths: self.repo.read_ahead(files[path] for path in paths),
-            )
-            self.repo.forget(files.values())
+            listing = self._listing_of(commit)
+            cards, kept = self.shelf.read(listing)
+            self.repo.forget(listing.files.values())
             self._unkept = (tree, kept, cards) if tree is not None else None
         self._last = (tree, cards) if tree is not None else None
         return cards
@@ -245,8 +230,7 @@ class Plans:
             commit = self.repo.resolve(rev)
             if commit is None:
                 raise GitwavesError(f"no commit {rev!r}", "name a branch, a tag or a commit")
-            found, odd = self._listed(commit)
-            return Listing(found, odd, lambda path: self._blob(commit, path, found[path]))
+            return self._listing_of(commit)
         if (listing := self._differing()) is not None:
             return listing
         files, odd = self.working_files()
@@ -256,11 +240,15 @@ class Plans:
                 "there is no .workstreams/ here", "run `gitwaves init`, then `gitwaves import DOC`"
             )
         oids = {path: self.repo.id_of(data) for path, data in files.items()}
-        return Listing(oids, odd, files.__getitem__)
+        return Listing(oids, odd, files.__getitem__, lambda paths: None)
 
-    def cards_of(self, listing: Listing) -> Cards:
-        """The cards of listed files, each of them opened."""
-        return self.shelf.opened(*listing)
+    def _listing_of(self, commit: Oid) -> Listing:
+        files, odd = self._listed(commit)
+
+        def ahead(paths: Sequence[str]) -> None:
+            self.repo.read_ahead(files[path] for path in paths)
+
+        return Listing(files, odd, lambda path: self._blob(commit, path, files[path]), ahead)
 
     def _differing(self) -> Listing | None:
         """The worktree's files as its index has them, and read where they differ; None if too odd."""
@@ -303,7 +291,10 @@ class Plans:
                     return file.read()
             return data
 
-        return Listing(files, {}, read) if files else None
+        def ahead(paths: Sequence[str]) -> None:
+            self.repo.read_ahead(files[path] for path in paths if path not in contents)
+
+        return Listing(files, {}, read, ahead) if files else None
 
     def working_files(self) -> tuple[dict[str, bytes], dict[str, str]]:
         """The files under `.workstreams/` of the worktree that the command was called in."""

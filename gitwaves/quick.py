@@ -1,6 +1,7 @@
 """The way in. `status` and `next` with nothing changed are answered here, before any slow import.
 
-What they print is a function of what `_Question` asks: references, settings, checkouts, this
+Hooks and the plainest calls of other commands are handed on from here without the command line. What
+`status` and `next` print is a function of what `_Question` asks: references, settings, checkouts, this
 very code. A kept answer holds all of that word for word and is given only where it is the same again;
 in every other case, and wherever this module has a doubt, the whole of gitwaves runs. Nothing is
 imported here that Python does not load by itself.

@@ -65,6 +65,15 @@ _INDEX, _OUTLINE = "index", "outline"
 Read = Callable[[str], bytes]  # gives the content of a file
 
 
+class Listing(NamedTuple):
+    """Files under `.workstreams/`, and how they are read."""
+
+    files: Mapping[str, Oid]  # by path
+    odd: Mapping[str, str]  # path -> what it is instead of a regular file
+    read: Read
+    ahead: Callable[[Sequence[str]], None]  # told before, in each process, which are asked for
+
+
 class _Entry(NamedTuple):
     """A card that was read: its blob, what an outline needs of it, and its row or where that lies."""
 
@@ -160,19 +169,9 @@ class Shelf:
                     return Plan(files, odd, made, digests, _Rows(self._folder / name), Oid(tree))
         return _NONE
 
-    def read(
-        self,
-        files: Mapping[str, Oid],
-        odd: Mapping[str, str],
-        read: Read,
-        ahead: Callable[[Sequence[str]], object] = len,
-    ) -> tuple[Cards, Plan]:
-        """The cards of some files, and the plan to `keep`; what the newest one had is not read again.
-
-        Args:
-            read: gives the content of one of them; `ahead` is told before which will be asked for, in
-                each process that reads.
-        """
+    def read(self, listing: Listing) -> tuple[Cards, Plan]:
+        """The cards of some files, and the plan to `keep`; what the newest one had is not read again."""
+        files, odd, read, ahead = listing
         known = self.newest()
         if known.tree is not None and files == known.files and odd == known.odd:
             cards = self.load(known.tree, read)
@@ -199,9 +198,9 @@ class Shelf:
         cards.memo.setdefault("digest", {}).update(_still(known, files, cards))
         return cards, plan
 
-    def opened(self, files: Mapping[str, Oid], odd: Mapping[str, str], read: Read) -> Cards:
+    def opened(self, listing: Listing) -> Cards:
         """The cards of some files, each of them opened."""
-        cards = self.read(files, odd, read)[0]
+        cards = self.read(listing)[0]
         opened = replace(cards, tasks=dict(cards.tasks))  # they will be looked at again and again
         opened.memo.update(cards.memo)
         return opened

@@ -20,8 +20,8 @@ from heapq import heappop, heappush
 from gitwaves.batches import columns_of
 from gitwaves.graph import Graph, graph_of
 from gitwaves.model import BatchId, Branch, PointState, Progress, State, TaskId, natural
+from gitwaves.plan import NOT_LEFT
 
-_OVER = frozenset({State.DONE, State.STALE, State.CANCELLED})
 _BEGUN = frozenset({State.ACTIVE, State.FAILED})
 # How many tasks are played in all to find what limits a plan, and how many limits are tried at least.
 _PLAYED, _FEWEST_TRIED = 100_000, 12
@@ -103,7 +103,7 @@ class Work:
         """
         cards, graph = now.cards, graph_of(now.cards)
         columns = columns_of(cards, graph)
-        todo = {graph.number[t] for t, state in now.states.items() if state not in _OVER}
+        todo = {graph.number[t] for t, state in now.states.items() if state not in NOT_LEFT}
         open_points = {
             graph.number[p] for p, v in now.merge_points.items() if v.state is not PointState.DONE
         }

@@ -21,6 +21,7 @@ from gitwaves.model import (
     closest,
     natural,
 )
+from gitwaves.plan import NOT_LEFT
 
 OVER = frozenset({State.DONE, State.CANCELLED})  # nothing of it is left to do
 MARKS = {State.ACTIVE: "*", State.FAILED: "!", State.STALE: "~", State.UNPROVEN: "?"}
@@ -94,8 +95,7 @@ def work_left(progress: Progress) -> int:
     """The sum of the estimates of what is left to do, in seconds."""
     graph = graph_of(progress.cards)
     estimates = columns_of(progress.cards, graph).estimates
-    over = OVER | {State.STALE}  # to be verified again, not to be done
-    left = (task for task, state in progress.states.items() if state not in over)
+    left = (task for task, state in progress.states.items() if state not in NOT_LEFT)
     return sum(estimates[graph.number[task]] for task in left)
 
 

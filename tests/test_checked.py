@@ -15,6 +15,7 @@ from gitwaves.cards import load_cards
 from gitwaves.checked import Answer, Tracked, found_in
 from gitwaves.git import Repo as Git
 from gitwaves.halves import join, planned
+from gitwaves.model import Cards
 from gitwaves.store import Store
 from tests.repo import Repo
 
@@ -73,13 +74,13 @@ def kept(store: Store) -> tuple[Answer, bool]:
     listing = store.listed_at(None)
     read: list[object] = []
 
-    def cards() -> object:
+    def cards() -> Cards:
         read.append(store)
-        return store.cards_of(listing)
+        return store.shelf.opened(listing)
 
     tracked = Tracked(lambda: store.repo.paths("ls-files", "-z", cwd=store.repo.top))
     folder = store.repo.state_dir / "checked"
-    return found_in(folder, *listing, cards, tracked), not read  # type: ignore[arg-type]  # it is Cards
+    return found_in(folder, listing, cards, tracked), not read
 
 
 def fresh(store: Store) -> tuple[object, ...]:
@@ -178,3 +179,11 @@ def test_no_standard_error_is_no_failure(tmp_path: Path) -> None:
     repo = planned_repo(tmp_path / "repo")
     command = f"exec {sys.executable} -m gitwaves check 2>&-"
     assert subprocess.run(["sh", "-c", command], cwd=repo.path, check=False).returncode == 0
+
+
+def test_a_plan_that_was_taken_away_is_reviewed(tmp_path: Path) -> None:
+    repo = planned_repo(tmp_path / "repo")
+    shutil.rmtree(repo.path / ".workstreams")
+    done = repo.gw("review")
+    assert "no .workstreams/ here" not in done.err
+    assert "A1" in done.out

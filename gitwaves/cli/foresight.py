@@ -22,10 +22,11 @@ from gitwaves.graph import graph_of
 from gitwaves.halves import split
 from gitwaves.model import ROOT, Cards, Fact, Oid
 from gitwaves.plan import progress, schedule
-from gitwaves.plans import ODD_MODES, Listing
+from gitwaves.plans import ODD_MODES
 from gitwaves.review_formats import card_text, review_json, review_markdown, review_text
 from gitwaves.reviewing import compare
 from gitwaves.rules import check
+from gitwaves.shelf import Listing
 from gitwaves.showing import dumped, styled
 from gitwaves.yamlfile import load
 
@@ -137,7 +138,7 @@ def review(
     facts: Mapping[str, Fact] = {}
     with contextlib.suppress(NotReady):
         facts = app.store.snapshot().facts
-    old, new = (app.store.cards_of(listing) for listing, _ in (before, after))
+    old, new = (app.store.shelf.opened(listing) for listing, _ in (before, after))
     found = compare(old, new, facts, (check(old, before[1]), check(new, after[1])))
     if as_json or form == "json":
         click.echo(dumped(review_json(found)), nl=False)
@@ -198,7 +199,12 @@ def _at(app: App, rev: str) -> _Side:
 
 
 def _working(app: App) -> _Side:
-    return app.store.listed_at(None), _tracked(app)
+    try:
+        return app.store.listed_at(None), _tracked(app)
+    except NotReady:  # all of it was taken away
+        if app.repo.top is None:
+            raise
+        return Listing({}, {}, lambda path: b"", lambda paths: None), _tracked(app)
 
 
 def _tracked(app: App) -> Tracked:
@@ -216,7 +222,13 @@ def _index(app: App) -> _Side:
             odd[path] = ODD_MODES[mode]
         else:
             files[path] = Oid(oid)
-    return Listing(files, odd, lambda path: app.repo.blob(files[path]) or b""), _tracked(app)
+    listing = Listing(
+        files,
+        odd,
+        lambda path: app.repo.blob(files[path]) or b"",
+        lambda paths: app.repo.read_ahead(files[path] for path in paths),
+    )
+    return listing, _tracked(app)
 
 
 def _card_text(data: bytes) -> str:

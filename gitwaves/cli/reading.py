@@ -217,7 +217,7 @@ def plan(app: App, rev: str | None, agents: str | None, as_json: bool) -> None:
       gitwaves plan --agents 1,2,4,8
       gitwaves plan main --json
     """
-    cards = app.store.shelf.read(*app.store.listed_at(rev))[0]
+    cards = app.store.shelf.read(app.store.listed_at(rev))[0]
     errors = [f for f in cards.findings if f.severity is Severity.ERROR]
     for finding in errors:
         echo(str(finding), err=True)
