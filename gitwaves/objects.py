@@ -58,6 +58,7 @@ class Objects:
         self._common = common
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = os.getpid()
+        # of the process that this one is a fork of: held, as letting go of it would look after it
         self._others: subprocess.Popen[bytes] | None = None
         self._guard = threading.Lock()
         self._known: dict[Oid, tuple[str, bytes]] = {}
