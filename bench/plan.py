@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import sys
-from dataclasses import replace
 
 from bench.measure import Call, Table, in_turns
 from bench.repository import Made, Size, options, size_of, workplace
@@ -17,6 +16,7 @@ from bench.status import Reader
 from gitwaves.git import Repo
 from gitwaves.graph import Graph, graph_of
 from gitwaves.plan import progress, schedule
+from gitwaves.record import replace
 from gitwaves.store import Store
 
 # 25 ms of CPU time, where such a loop takes 30

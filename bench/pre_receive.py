@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.repository import git, workplace
@@ -21,6 +21,7 @@ from gitwaves import claims, hooks, merging
 from gitwaves.git import Repo
 from gitwaves.halves import SEPARATOR
 from gitwaves.model import Evidence, Oid, Run, Status, TaskId
+from gitwaves.record import replace
 from gitwaves.store import Store
 from gitwaves.writing import state_commit
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
 
 from gitwaves.claims import at_work, write
 from gitwaves.errors import NotReady, Refused
@@ -26,6 +25,7 @@ from gitwaves.model import (
     noted,
 )
 from gitwaves.receipts import all_for, find
+from gitwaves.record import Record, replace
 from gitwaves.store import Snapshot, Store, startable
 from gitwaves.unfinished import finish_all
 from gitwaves.worktrees import mark, marker
@@ -43,8 +43,7 @@ _MOST_NOTED = 20_000  # characters that one task's commits may add to its card
 _TRAILER = re.compile(r"^(Learned|Spec-gap|Task):[ \t]*(.+)$", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Advanced:
+class Advanced(Record):
     """A task that became done, and what it made runnable."""
 
     task: TaskId

@@ -11,7 +11,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +34,12 @@ from gitwaves.gitcall import clean_env
 from gitwaves.model import Profile, TaskId
 from gitwaves.processes import RUN, alive, marked, said_by, spawn, stop_tree
 from gitwaves.receipts import read_json
+from gitwaves.record import Record
 from gitwaves.store import Snapshot, Store
 from gitwaves.unfinished import release
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Record):
     """How an agent's run ended: told, and never believed."""
 
     how: str  # `exit 0`, `timed out`, `stopped`
@@ -264,8 +263,7 @@ def session_here(worktree: Path) -> str | None:
     return session if session and SESSION.fullmatch(session) else None
 
 
-@dataclass(frozen=True, slots=True)
-class Working:
+class Working(Record):
     """An agent that is at work here, as far as one can look over its shoulder."""
 
     task: str

@@ -7,7 +7,6 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gitwaves.advancing import advance, note, said_in
@@ -31,6 +30,7 @@ from gitwaves.model import (
     printable,
 )
 from gitwaves.receipts import made_files
+from gitwaves.record import Record, field, replace
 from gitwaves.steps import Outcome
 from gitwaves.store import Snapshot, Store
 from gitwaves.trust import Trust, profile_command
@@ -148,8 +148,7 @@ def last_failure(store: Store, task: TaskId) -> str | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(Record):
     """What may be spent on one task, or on a whole run; None: as much as it takes.
 
     Money is what clients report, in US dollars; one that reports nothing spends none.
@@ -167,8 +166,7 @@ class Budget:
         return None
 
 
-@dataclass
-class Work:
+class Work(Record, frozen=False):
     """What an agent is given to do, and what comes of it."""
 
     store: Store

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from gitwaves.model import (
     Verdict,
     natural,
 )
+from gitwaves.record import Record, replace
 from gitwaves.state import misfit
 from gitwaves.steps import run_steps
 from gitwaves.store import Snapshot, Store, unknown
@@ -42,8 +42,7 @@ class Outcome(StrEnum):
     UNCHECKABLE = "not checkable here"
 
 
-@dataclass(frozen=True, slots=True)
-class Rerun:
+class Rerun(Record):
     """The steps of a piece of evidence, run again."""
 
     commit: Oid  # that was checked out
@@ -53,8 +52,7 @@ class Rerun:
     error: str = ""  # why they could not be run
 
 
-@dataclass(frozen=True, slots=True)
-class Audited:
+class Audited(Record):
     """A done task or landed merge point, and what its evidence came to.
 
     `state` is what `status` makes of it: done, stale or unproven. `reason` says why it does not

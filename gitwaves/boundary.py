@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import chain, product
 from typing import TypeVar
 
+from gitwaves.record import Record
 
-@dataclass(frozen=True)
-class Boundary:
+
+class Boundary(Record):
     """A set of patterns; none at all means that no boundary was stated: everything is covered.
 
     Patterns that have a `problem` cover nothing, so a mistake never widens a boundary.

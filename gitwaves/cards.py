@@ -1,4 +1,4 @@
-"""Cards: bytes to dataclasses (YAML, then schema, then types), and tracking back to bytes."""
+"""Cards: bytes to records (YAML, then schema, then types), and tracking back to bytes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +29,7 @@ from gitwaves.model import (
     MergePoint,
     Oid,
     Place,
+    Places,
     PointId,
     Profile,
     Run,
@@ -47,6 +47,7 @@ from gitwaves.model import (
     is_id,
     seconds,
 )
+from gitwaves.record import Record, replace
 from gitwaves.resources import schema_files, schema_text
 from gitwaves.schemas import Fits, fits
 from gitwaves.yamlfile import Document
@@ -58,8 +59,7 @@ WORKSTREAM_FILE = "workstream.yaml"
 _KNOWN = frozenset({"config.yaml", ".gitattributes", "DASHBOARD.txt"})
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
+class Card(Record):
     """The file of one task or merge point, read."""
 
     spec: Task | MergePoint | None
@@ -465,7 +465,7 @@ def _read(
         document = yamlfile.load(data, path, first_line=first_line)
         found = (*document.findings, *_violations(document, path, kind, part))
         said = tuple((f.path, f.line, f.column, str(f.severity), f.message) for f in found)
-        return document.value, document.places, said
+        return document.value, dict(document.places), said
 
     if _kept is None or not kept or len(data) > yamlfile.MAX_BYTES:
         value, places, said = fresh()
@@ -474,7 +474,7 @@ def _read(
         key = key_of(own_version(), how, path.encode(errors="surrogateescape"), data)
         value, places, said = _kept.value(key, fresh)
     findings = tuple(Finding(p, line, column, Severity(s), m) for p, line, column, s, m in said)
-    return Document(value, places, findings)
+    return Document(value, Places(places), findings)
 
 
 @cache

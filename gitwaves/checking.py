@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from gitwaves.checked import Design, Tracked, found_in
@@ -76,7 +75,7 @@ def _design_changed(store: Store, design: Design, rev: str | None) -> list[Findi
 
 def of_cards(findings: Sequence[Finding]) -> list[dict[str, Any]]:
     """What is wrong with the cards, as findings."""
-    return [asdict(f) for f in findings]
+    return [dict(vars(f)) for f in findings]
 
 
 def said_of(

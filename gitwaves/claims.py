@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gitwaves.errors import GitwavesError, LostClaim, NotReady, Refused
@@ -29,6 +28,7 @@ from gitwaves.model import (
 )
 from gitwaves.processes import alive, marked
 from gitwaves.receipts import forget_made, made_files, read_json
+from gitwaves.record import Record, replace
 from gitwaves.rules import branch_problem
 from gitwaves.steps import run_steps
 from gitwaves.store import Snapshot, Store
@@ -50,8 +50,7 @@ from gitwaves.writing import (
 BEGUN = frozenset({Status.ACTIVE, Status.FAILED})
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(Record):
     """A task at work: where, and whether it was already."""
 
     task: TaskId

@@ -12,10 +12,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gitwaves.model import Profile
+from gitwaves.record import Record, replace
 
 # Git, as far as an agent needs it: nothing that moves another branch, rewrites or pushes.
 GIT = ("status", "diff", "log", "show", "add", "commit", "rm", "mv", "restore", "ls-files", "grep")
@@ -119,8 +119,7 @@ def _filled(text: str, words: Mapping[str, str]) -> str:
 # --- what a client prints ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(Record):
     """What a client said of one run of itself."""
 
     client: str = ""  # whose dialect it was
@@ -354,14 +353,13 @@ def last_session(listed: str, worktree: str) -> str | None:
 # --- settings of one run -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Record):
     """What a client may do without asking, and how gitwaves is called from inside it."""
 
     paths: tuple[str, ...]  # the boundary, gitignore patterns; none: anything in the worktree
     steps: tuple[str, ...]  # the commands that verify the task
     gitwaves: tuple[str, ...]  # the command that is gitwaves, for hooks
-    git: Sequence[str] = field(default=GIT)
+    git: Sequence[str] = GIT
 
 
 def settings(client: str, limits: Limits) -> str | None:

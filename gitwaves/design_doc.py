@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from gitwaves import design_text as words
@@ -20,10 +19,10 @@ from gitwaves.design_outline import Said, outline
 from gitwaves.design_refs import Known, key_of, references
 from gitwaves.errors import GitwavesError
 from gitwaves.model import Branch, Finding, Step, is_id, natural
+from gitwaves.record import Record
 
 
-@dataclass(frozen=True, slots=True)
-class DocWorkstream:
+class DocWorkstream(Record):
     """A workstream as the document has it; `paths` are its tasks' where it states none."""
 
     id: str
@@ -34,8 +33,7 @@ class DocWorkstream:
     agent: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DocTask:
+class DocTask(Record):
     """A task as the document has it."""
 
     id: str
@@ -53,8 +51,7 @@ class DocTask:
     verify: tuple[Step, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class DocMergePoint:
+class DocMergePoint(Record):
     """A merge point as the document has it."""
 
     id: str
@@ -66,8 +63,7 @@ class DocMergePoint:
     verify: tuple[Step, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class DesignDoc:
+class DesignDoc(Record):
     """All that a document says of the plan; what it says badly is in `findings`."""
 
     path: str

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import IntEnum
 
 from gitwaves import design_text as words
@@ -29,6 +28,7 @@ from gitwaves.design_outline import (
 )
 from gitwaves.design_tables import columns
 from gitwaves.model import Finding, Severity, is_id
+from gitwaves.record import Record, field
 
 _STRICT = re.compile(r"[A-Z]{1,3}-?\d+(?:\.\d+)*")
 _SPEC_KIT = re.compile(r"T\d{3,}")
@@ -46,8 +46,7 @@ class Rank(IntEnum):
     HEADING = 3
 
 
-@dataclass(slots=True)
-class Draft:
+class Draft(Record, frozen=False):
     """One place that speaks of something, as the text has it."""
 
     id: str
@@ -58,8 +57,7 @@ class Draft:
     spec: str = ""
 
 
-@dataclass(slots=True)
-class Drafts:
+class Drafts(Record, frozen=False):
     """All drafts of a document."""
 
     path: str

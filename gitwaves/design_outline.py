@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 from markdown_it import MarkdownIt
 from markdown_it.tree import SyntaxTreeNode
 
 from gitwaves import design_text as words
+from gitwaves.record import Record, field
 
 Node = SyntaxTreeNode
 DEEPEST = 7  # the level of a bold line that stands for a heading
@@ -54,8 +54,7 @@ _OTHER = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(Record):
     """A value as the document has it, and its line."""
 
     text: str
@@ -65,8 +64,7 @@ class Said:
 Fields = dict[str, list[Said]]
 
 
-@dataclass(slots=True)
-class Section:
+class Section(Record, frozen=False):
     """A heading and what stands below it up to the next one."""
 
     level: int

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from gitwaves import design_text as words
 from gitwaves import design_values as values
 from gitwaves.design_drafts import Draft, Drafts, Rank
 from gitwaves.design_outline import Said
 from gitwaves.model import closest, is_id, natural
+from gitwaves.record import Record, field
 
 
 def key_of(ident: str) -> str:
@@ -19,8 +19,7 @@ def key_of(ident: str) -> str:
     return ident.casefold().removeprefix("ws-")
 
 
-@dataclass(slots=True)
-class Known:
+class Known(Record, frozen=False):
     """All ids of a document, each under its key, so that references can be told from prose."""
 
     tasks: dict[str, str] = field(default_factory=dict)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
 
 from gitwaves.model import Branch, Step, seconds
+from gitwaves.record import Record
 
 _NAME = r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*"
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
@@ -106,8 +106,7 @@ def says_none(text: str) -> bool:
     return bool(_NONE.fullmatch(unmarked(plain(text)).strip("_ ")))
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(Record):
     """A text that begins with what may be a task's id."""
 
     id: str

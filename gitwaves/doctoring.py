@@ -6,13 +6,13 @@ What has been finished is `clean`'s to remove; here it is what is broken, or lef
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from gitwaves import doctoring_git, doctoring_state, doctoring_worktrees
 from gitwaves.errors import GitwavesError, NotReady
 from gitwaves.git import Repo
 from gitwaves.model import Severity
+from gitwaves.record import Record
 from gitwaves.store import Snapshot, Store
 from gitwaves.troubles import Clone, Trouble
 
@@ -41,8 +41,7 @@ _ALONE: tuple[tuple[str, Check], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Record):
     """What became of a trouble: `done` says how it was mended, `left` why it was not."""
 
     trouble: Trouble
@@ -50,8 +49,7 @@ class Outcome:
     left: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Record):
     """How a clone stands: what was wrong and what became of it, and the checks that are fine."""
 
     outcomes: tuple[Outcome, ...]

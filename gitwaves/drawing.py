@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -17,14 +16,14 @@ from gitwaves.errors import UsageError
 from gitwaves.graph import Graph, graph_of
 from gitwaves.layout import fit, oneline
 from gitwaves.model import BatchId, Branch, Progress, State, TaskId, WorkstreamId, natural
+from gitwaves.record import Record
 from gitwaves.words import closing_batch, done_of, opening, points, require_node, unlocks
 
 FOLDS = ("workstream", "batch", "none")
 FOLD_BEYOND = 100  # nodes: what can still be taken in, and well below the limits of the forges
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Record):
     """A task, a merge point, or all that was folded into one; `state` is a word to colour by."""
 
     id: str
@@ -38,8 +37,7 @@ class Node:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
+class Edge(Record):
     """`to` needs `from_`; `count` is how many needs were folded into one."""
 
     from_: str
@@ -48,8 +46,7 @@ class Edge:
     count: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Record):
     """A batch, drawn around its nodes."""
 
     id: str
@@ -57,8 +54,7 @@ class Group:
     nodes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(Record):
     """Everything that is drawn. `columns` and `lanes` are their headings, by number."""
 
     title: str
@@ -105,7 +101,7 @@ def picture_json(drawn: Picture) -> dict[str, Any]:
         "title": drawn.title,
         "fold": drawn.fold,
         "nodes": [
-            {key: asdict(node)[key] for key in ("id", "kind", "title", "state", "critical")}
+            {key: getattr(node, key) for key in ("id", "kind", "title", "state", "critical")}
             | {"column": node.column, "lane": node.lane, "tasks": list(node.tasks)}
             for node in drawn.nodes
         ],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitwaves.brief import code
@@ -15,6 +14,7 @@ from gitwaves.halves import needs_quotes
 from gitwaves.layout import cut, fit, oneline
 from gitwaves.model import Cards, Workstream, WorkstreamId, natural
 from gitwaves.planning import write_in
+from gitwaves.record import Record, field
 from gitwaves.store import Store
 from gitwaves.words import titled
 
@@ -30,8 +30,7 @@ _PLAIN = re.compile(r"[A-Za-z][A-Za-z-]*(?:, [A-Za-z][A-Za-z-]*)*")
 _TITLES = 40  # tasks that an agent's file lists
 
 
-@dataclass(frozen=True, slots=True)
-class Exported:
+class Exported(Record):
     """What an export did, or with `check` would do."""
 
     written: tuple[str, ...] = ()

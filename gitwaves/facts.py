@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -48,6 +47,7 @@ from gitwaves.readings import (
     plain_fact,
     points_in_order,
 )
+from gitwaves.record import replace
 from gitwaves.state import Facts, Seen, judge, notes, settle, standing
 
 if TYPE_CHECKING:

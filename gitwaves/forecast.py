@@ -8,7 +8,6 @@ one of those was; the middle of all these plays is the forecast, and their sprea
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
 from itertools import pairwise
@@ -18,6 +17,7 @@ from typing import Any
 from gitwaves.batches import estimate
 from gitwaves.layout import fit, middle, table
 from gitwaves.model import Cards, Fact, Progress, State, Status, TaskId, Verdict, duration, natural
+from gitwaves.record import Record
 from gitwaves.simulation import Limit, Work, limits, play
 
 FEWEST = 3  # tasks that must have been measured before anything is learnt from them
@@ -26,8 +26,7 @@ _PLAYED = 20_000  # tasks in all: a large plan, whose tasks even out, is played 
 _RANGE = (0.1, 0.9)
 
 
-@dataclass(frozen=True, slots=True)
-class Learnt:
+class Learnt(Record):
     """How long tasks took, as multiples of their estimates, ascending; empty where too few did."""
 
     ratios: tuple[float, ...] = ()
@@ -43,8 +42,7 @@ class Learnt:
         return _between(self.ratios) if self.ratios else (1.0, 1.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Record):
     """What so many agents come to; times in seconds from now."""
 
     agents: int
@@ -56,8 +54,7 @@ class Row:
     without_barriers: int | None  # None where the plan has none
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
+class Forecast(Record):
     """The plan played from now on with different numbers of agents."""
 
     work: int  # seconds

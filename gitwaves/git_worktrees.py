@@ -6,7 +6,6 @@ import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from gitwaves.errors import NotReady, Refused
@@ -17,6 +16,7 @@ from gitwaves.gitcall import failed, run_git
 from gitwaves.gitenv import Asked
 from gitwaves.gitplace import content
 from gitwaves.model import Branch, Oid
+from gitwaves.record import Record
 
 _HELD = ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
 _BUSY = {
@@ -30,8 +30,7 @@ _BUSY = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Worktree:
+class Worktree(Record):
     """A checkout: `admin` is its own Git directory, `branch` None when detached."""
 
     path: Path
@@ -57,8 +56,7 @@ class Worktree:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(Record):
     """A checkout as Git lists it, whether it is there or not."""
 
     path: Path

@@ -6,18 +6,17 @@ An edge runs FROM a node TO what it needs; everything here holds to that.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from heapq import heappop, heappush
 
 from gitwaves.errors import CycleError
 from gitwaves.model import Cards, TaskId, natural
+from gitwaves.record import Record
 
 Numbers = tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Graph:
+class Graph(Record):
     """Ids and what they need.
 
     Nodes are numbered in natural order of their ids, so that the smaller number is the smaller

@@ -7,7 +7,6 @@ the same. `ranges` asks it commit by commit; `rulebook` says what trunk allows.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 
 from gitwaves.cards import WORKSTREAM_FILE, load_tracking, with_tracking
 from gitwaves.git import Repo
@@ -23,6 +22,7 @@ from gitwaves.model import (
     natural,
     printable,
 )
+from gitwaves.record import Record, replace
 from gitwaves.rulebook import (
     AT_WORK,
     Rules,
@@ -34,8 +34,7 @@ from gitwaves.rulebook import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Breach:
+class Breach(Record):
     """One thing that a commit may not do: `message` is a sentence that begins with the path."""
 
     path: str
@@ -49,8 +48,7 @@ class Breach:
         return f"{self.message} (commit {self.commit[:10]})" if self.commit else self.message
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Record):
     """A commit as the guards see it; one that is yet to be made has no `commit`.
 
     `paths` are those that differ from every parent: of a merge, the rest was somebody else's.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
 from typing import Any
 
 from ruamel.yaml.error import YAMLError
@@ -18,6 +17,7 @@ from gitwaves.cards import WORKSTREAM_FILE, point_path, task_path
 from gitwaves.design_doc import DesignDoc, DocMergePoint, DocTask, DocWorkstream
 from gitwaves.halves import join, planned, split
 from gitwaves.model import ROOT, Branch, Config, Finding, Severity, Step, seconds
+from gitwaves.record import Record, field
 from gitwaves.yamledit import dump, edited
 from gitwaves.yamlfile import Document, load
 
@@ -32,8 +32,7 @@ POINT_FIELDS = ("id", "title", "requires", "unlocks", "spec", "verify", SOURCE)
 WORKSTREAM_FIELDS = ("title", "paths", "branch", "agent", SOURCE)
 
 
-@dataclass(frozen=True, slots=True)
-class Import:
+class Import(Record):
     """What importing a document comes to: nothing of it is on disk yet."""
 
     files: Mapping[str, bytes] = field(default_factory=dict)  # to be written, path -> bytes
@@ -42,8 +41,7 @@ class Import:
     deleted: tuple[str, ...] = ()  # paths to be removed
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Record):
     """One file as the document would have it."""
 
     id: str

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 
 from gitwaves.layout import cut, oneline
 from gitwaves.model import Cards, Fact, Gap, Tracking, natural
+from gitwaves.record import replace
 from gitwaves.state import Facts
 
 START = "<!-- gitwaves: learnings, compiled from the task cards -->"

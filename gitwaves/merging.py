@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from gitwaves.again import brings, brought_before, inputs_of
@@ -28,6 +27,7 @@ from gitwaves.model import (
     natural,
 )
 from gitwaves.ranges import breaches
+from gitwaves.record import Record
 from gitwaves.resolving import Resolution, forget, left_for_a_person, resolved_merge
 from gitwaves.rulebook import Rules
 from gitwaves.signing import signer_for
@@ -50,8 +50,7 @@ from gitwaves.writing import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Landed:
+class Landed(Record):
     """What a merge brought to trunk."""
 
     node: str  # the merge point, or the branch that `--rest` landed

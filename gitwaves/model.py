@@ -6,11 +6,12 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from itertools import chain
 from typing import Any, NamedTuple, NewType, TypeVar
+
+from gitwaves.record import Record, field, values_of
 
 TaskId = NewType("TaskId", str)
 PointId = NewType("PointId", str)
@@ -160,8 +161,7 @@ class Severity(StrEnum):
     WARNING = "warning"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Finding:
+class Finding(Record):
     """One thing that is wrong with bad data, and where. Sorts by place.
 
     >>> print(Finding("a.yaml", 3, 1, Severity.ERROR, "no title"))
@@ -173,6 +173,9 @@ class Finding:
     column: int
     severity: Severity
     message: str
+
+    def __lt__(self, other: Finding) -> bool:
+        return values_of(self) < values_of(other)
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}:{self.column}: {self.severity}: {printable(self.message)}"
@@ -206,8 +209,24 @@ def noted(text: str) -> str:
 Place = tuple[int, int]  # line and column, both from 1
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Places(dict[str, Place]):
+    """Where the values of a card stand, by key (`verify[0].run`): no part of what it says.
+
+    >>> Places({"id": (1, 1)}) == Places()
+    True
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, dict)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:  # type: ignore[override]  # all are equal, whatever they hold
+        return 0
+
+
+class Step(Record):
     """One verification or setup step: a command, or something a person confirms."""
 
     run: str | None = None
@@ -222,8 +241,7 @@ class Step:
         return {"run": self.run, "timeout": self.timeout, "always": self.always}
 
 
-@dataclass(frozen=True, slots=True)
-class Workstream:
+class Workstream(Record):
     """A service boundary: paths, a branch, a worktree."""
 
     id: WorkstreamId
@@ -232,7 +250,7 @@ class Workstream:
     branch: Branch
     agent: str | None = None
     path: str = ""  # of workstream.yaml, from the top of the repository
-    places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
+    places: Places = field(default_factory=Places)
 
 
 def default_branch(workstream: str) -> Branch:
@@ -244,8 +262,7 @@ def default_branch(workstream: str) -> Branch:
     return Branch("ws/" + (workstream[3:] if workstream[:3].upper() == "WS-" else workstream))
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(Record):
     """The spec half of a task's card."""
 
     id: TaskId
@@ -262,11 +279,10 @@ class Task:
     cancelled: str | None = None
     verify: tuple[Step, ...] = ()
     path: str = ""  # of the card, from the top of the repository
-    places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
+    places: Places = field(default_factory=Places)
 
 
-@dataclass(frozen=True)
-class MergePoint:
+class MergePoint(Record):
     """The spec half of a merge point's card."""
 
     id: PointId
@@ -276,11 +292,10 @@ class MergePoint:
     spec: str = ""
     verify: tuple[Step, ...] = ()  # none: the steps of its tasks
     path: str = ""
-    places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
+    places: Places = field(default_factory=Places)
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(Record):
     """How an agent is launched: a command that gets the brief on standard input.
 
     Arguments may hold placeholders (`clients.filled`): {brief}, {settings}, {session}, {task},
@@ -295,8 +310,7 @@ class Profile:
     open: tuple[str, ...] = ()  # the command for a session with a person in it
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(Record):
     """`.workstreams/config.yaml`, defaults filled in."""
 
     title: str = ""
@@ -319,7 +333,7 @@ class Config:
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     on_event: str | None = None
     allowed_signers: str | None = None
-    places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
+    places: Places = field(default_factory=Places)
 
 
 class Status(StrEnum):
@@ -331,8 +345,7 @@ class Status(StrEnum):
     DONE = "done"
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Record):
     """One verification step as it was run."""
 
     run: str
@@ -341,8 +354,7 @@ class Run:
     log: str  # digest of what it printed
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Record):
     """The record of a verification: what passed, on which content, for which spec."""
 
     commit: Oid
@@ -361,8 +373,7 @@ class Claim(NamedTuple):
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(Record):
     """A place where a task's author found the spec wrong; holds `affects` while it is open.
 
     `affects` maps ids to the spec digest they had: a changed spec resolves the gap for that task.
@@ -373,8 +384,7 @@ class Gap:
     resolved: bool = False
 
 
-@dataclass(frozen=True)
-class Tracking:
+class Tracking(Record):
     """The tracking half of a card: written by gitwaves alone."""
 
     task: str
@@ -392,8 +402,7 @@ class Tracking:
     spec_gaps: tuple[Gap, ...] = ()
 
 
-@dataclass(frozen=True)
-class Cards:
+class Cards(Record):
     """Everything that `.workstreams/` says in one tree, valid or not.
 
     `tracking` holds what the tracking halves of that very tree say; a card without one is absent.
@@ -534,8 +543,7 @@ class Verdict(StrEnum):
     STALE = "stale"
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(Record):
     """What history says of one task or merge point.
 
     `tracking` is the reading of `state.settle` (not the bytes of any one tree), `verdict`
@@ -588,8 +596,7 @@ class Blocker(NamedTuple):
     id: str
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(Record):
     """A group of tasks that is dispatched together, in waves."""
 
     id: BatchId
@@ -601,8 +608,7 @@ class Batch:
         return tuple(chain.from_iterable(self.waves))
 
 
-@dataclass(frozen=True)
-class Schedule:
+class Schedule(Record):
     """What follows from the specs alone: the same cards always give the same schedule."""
 
     batches: tuple[Batch, ...]
@@ -680,8 +686,7 @@ class WorktreeView(NamedTuple):
     path: str | None = None  # local: never part of the dashboard
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Record):
     """The whole state: cards joined with what history says, planned. Everything shown is in it."""
 
     cards: Cards

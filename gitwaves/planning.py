@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from gitwaves import hooks
@@ -28,6 +27,7 @@ from gitwaves.model import (
     printable,
 )
 from gitwaves.plan import progress, schedule
+from gitwaves.record import Record
 from gitwaves.render import dashboard
 from gitwaves.store import Store
 from gitwaves.yamledit import dump, edited
@@ -38,8 +38,7 @@ CONFIG_ORDER = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Initialised:
+class Initialised(Record):
     """What `init` did, a line each, and what stands in the way of the hooks."""
 
     said: tuple[str, ...]

@@ -8,7 +8,6 @@ else counts as the merging branch's own doing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 
 from gitwaves.cards import load_config
 from gitwaves.errors import GitwavesError, NotReady
@@ -16,6 +15,7 @@ from gitwaves.git import Repo
 from gitwaves.guards import Breach, Change, breaches_of, is_shallow, written_by_us
 from gitwaves.halves import split
 from gitwaves.model import CONFIG_PATH, ROOT, Branch, Oid, Status
+from gitwaves.record import Record, field, replace
 from gitwaves.rulebook import Rules, is_card, tracking_in
 from gitwaves.store import Store
 
@@ -75,8 +75,7 @@ def breaches_of_next(rules: Rules, branch: Branch, change: Change, landed: Oid) 
     return walk.found
 
 
-@dataclass
-class _Walk:
+class _Walk(Record, frozen=False):
     """The state of one look at a range: which commits are left to be judged, and what was found."""
 
     rules: Rules
@@ -180,8 +179,7 @@ def _proves(rules: Rules, tree: Oid, branch: Branch, commit: Oid) -> bool:
 # --- which branch, which range -----------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(Record):
     """What was looked at, and what is wrong with it."""
 
     branch: Branch | None  # None: trunk, or a branch aimed at it

@@ -7,13 +7,13 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from gitwaves.files import write_file
 from gitwaves.git import Repo
 from gitwaves.model import Branch, Oid, Run, TaskId
+from gitwaves.record import Record
 
 _OID = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _MOST = 8 << 20  # bytes: more than any that we write
@@ -26,8 +26,7 @@ def attempt_here(task: TaskId) -> int:
     return int(said) if mine and re.fullmatch("[1-9][0-9]{0,5}", said, re.ASCII) else 1
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(Record):
     """A passed verification of one code tree."""
 
     task: str
@@ -48,7 +47,9 @@ def save(repo: Repo, receipt: Receipt) -> None:
     """Writes a receipt, whole or not at all."""
     folder = _folder(repo, receipt.task)
     folder.mkdir(parents=True, exist_ok=True)
-    write_file(folder / f"{receipt.tree}.json", json.dumps(asdict(receipt), indent=1).encode())
+    write_file(
+        folder / f"{receipt.tree}.json", json.dumps(vars(receipt), indent=1, default=vars).encode()
+    )
 
 
 def find(repo: Repo, task: str, tree: Oid, spec: str) -> Receipt | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from gitwaves.errors import Refused
@@ -13,13 +12,13 @@ from gitwaves.guards import Breach
 from gitwaves.model import DASHBOARD_BRANCH, ROOT, Branch, Oid, Status, Tracking
 from gitwaves.plans import trunk_among
 from gitwaves.ranges import breaches, own_changes
+from gitwaves.record import Record
 from gitwaves.rulebook import AT_WORK, Rules, id_of, is_card, tracking_in
 
 HEADS = "refs/heads/"
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
+class Update(Record):
     """A branch that a push moves; `old` None makes it, `new` None deletes it."""
 
     branch: Branch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 
 from gitwaves.again import brings
 from gitwaves.claims import at_work
@@ -18,6 +17,7 @@ from gitwaves.model import (
     Verdict,
     natural,
 )
+from gitwaves.record import replace
 from gitwaves.steps import Confirm
 from gitwaves.store import Snapshot, Store
 from gitwaves.writing import (

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from gitwaves.advancing import claimed_at
 from gitwaves.claims import at_work, bring_in, prepare
 from gitwaves.errors import NotReady, Refused
 from gitwaves.model import Evidence, Status, Verdict
+from gitwaves.record import replace
 from gitwaves.signing import signer_for
 from gitwaves.steps import run_steps
 from gitwaves.store import Store

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from gitwaves.model import (
     Oid,
 )
 from gitwaves.receipts import read_json
+from gitwaves.record import Record, field
 from gitwaves.store import Snapshot, Store
 from gitwaves.unfinished import discard, own
 from gitwaves.worktrees import alone, folder_for
@@ -27,8 +27,7 @@ from gitwaves.writing import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
+class Resolution(Record):
     """A conflict that a person is resolving: which merge, in which checkout."""
 
     node: str
@@ -84,7 +83,7 @@ def left_for_a_person(
         )
         target = note_of(repo, node)
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_file(target, json.dumps(asdict(resolution)).encode())
+        write_file(target, json.dumps(vars(resolution)).encode())
     if before is not None:
         _clear(repo, before)
     behind = []

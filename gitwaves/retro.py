@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -26,6 +25,7 @@ from gitwaves.model import (
     duration,
     natural,
 )
+from gitwaves.record import Record, field, replace
 from gitwaves.state import Facts
 from gitwaves.words import done_of, estimate, points
 
@@ -34,8 +34,7 @@ _VERIFIED = frozenset({State.DONE, State.STALE})  # their steps passed once
 _MOST = 12  # rows of a table that has no end of its own
 
 
-@dataclass(frozen=True, slots=True)
-class FoundGap:
+class FoundGap(Record):
     """A place where a spec was wrong."""
 
     task: TaskId
@@ -44,8 +43,7 @@ class FoundGap:
     open: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(Record):
     """What was counted of a workstream, or of the whole plan; lengths in seconds."""
 
     tasks: int = 0  # cancelled ones apart
@@ -61,8 +59,7 @@ class Tally:
     cost: Mapping[str, float] = field(default_factory=dict)  # turns, tokens, money
 
 
-@dataclass(frozen=True, slots=True)
-class Timed:
+class Timed(Record):
     """How long a task took, from its claim to its done commit, in seconds."""
 
     task: TaskId
@@ -70,8 +67,7 @@ class Timed:
     actual: int
 
 
-@dataclass(frozen=True, slots=True)
-class Landing:
+class Landing(Record):
     """A merge point: `waited` are the seconds from its last task's end to its landing."""
 
     point: PointId
@@ -80,8 +76,7 @@ class Landing:
     waited: int | None = None  # None: it has not landed, or a time is not known
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Record):
     """A task that only its batch kept from starting, for so many seconds."""
 
     task: TaskId
@@ -89,8 +84,7 @@ class Held:
     seconds: int
 
 
-@dataclass(frozen=True, slots=True)
-class Retro:
+class Retro(Record):
     """What there is to learn from a plan that was worked on."""
 
     title: str
@@ -304,8 +298,7 @@ def _counted(tally: Tally) -> dict[str, Any]:
 # --- text and Markdown -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Section:
+class _Section(Record):
     title: str
     lead: str
     header: tuple[str, ...] = ()

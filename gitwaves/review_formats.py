@@ -10,7 +10,6 @@ import html
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from gitwaves.layout import middle, oneline
@@ -331,8 +330,8 @@ def review_json(review: Review) -> dict[str, Any]:
             {"task": w.task, "agent": w.agent, "branch": w.branch, "parts": list(w.parts)}
             for w in review.at_work
         ],
-        "findings": [asdict(finding) for finding in review.findings],
-        "settled": [asdict(finding) for finding in review.settled],
+        "findings": [dict(vars(finding)) for finding in review.findings],
+        "settled": [dict(vars(finding)) for finding in review.settled],
         "before": _measures_json(review.before),
         "after": _measures_json(review.after),
     }

@@ -7,7 +7,6 @@ Comments, order of keys and quoting are no part of a card that was read, so they
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 
 from gitwaves.errors import CycleError
@@ -37,6 +36,7 @@ from gitwaves.model import (
     natural,
 )
 from gitwaves.plan import progress, schedule
+from gitwaves.record import Record, replace
 from gitwaves.simulation import Work, play
 from gitwaves.state import Facts
 from gitwaves.words import name_of
@@ -48,16 +48,14 @@ _UNDERFOOT = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Record):
     """A line of a comparison: `sign` is `+`, `-` or a blank."""
 
     sign: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Record):
     """One part of a thing that changed: said in one line, or as lines that came and went."""
 
     name: str
@@ -65,8 +63,7 @@ class Part:
     lines: tuple[Line, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Record):
     """What became of one task, merge point, workstream or of the settings (`config`)."""
 
     kind: str
@@ -77,8 +74,7 @@ class Change:
     code: tuple[Line, ...] = ()  # commands, which will run: before and after, in full
 
 
-@dataclass(frozen=True, slots=True)
-class AtWork:
+class AtWork(Record):
     """A task that is being worked on while its card changes."""
 
     task: TaskId
@@ -87,8 +83,7 @@ class AtWork:
     parts: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Measures:
+class Measures(Record):
     """What a plan comes to, in seconds; of what is left to do."""
 
     tasks: int
@@ -100,8 +95,7 @@ class Measures:
     agents: int
 
 
-@dataclass(frozen=True, slots=True)
-class Review:
+class Review(Record):
     """A change of a plan. `before` and `after` are None where the plan cannot be put in order."""
 
     changes: tuple[Change, ...]

@@ -1,10 +1,10 @@
-"""Cards in plain values, and back: what can be marshalled, and is made again in a tenth of the time."""
+"""Cards in plain values, and back: what can be marshalled."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
 from gitwaves.cards import Card
 from gitwaves.model import (
@@ -14,6 +14,7 @@ from gitwaves.model import (
     Finding,
     Gap,
     MergePoint,
+    Places,
     Profile,
     Run,
     Severity,
@@ -22,9 +23,9 @@ from gitwaves.model import (
     Task,
     Tracking,
 )
+from gitwaves.record import Record, values_of
 
 Row = tuple[Any, ...]
-_T = TypeVar("_T")
 
 
 def slim_of(card: Card) -> Row:
@@ -83,24 +84,23 @@ def spec_row(spec: Task | MergePoint) -> Row:
         else tuple([plain(step) for step in value])
         if name == "verify"
         else value
-        for name, value in spec.__dict__.items()
-        if name in spec.__dataclass_fields__
+        for name, value in zip(spec.__match_args__, values_of(spec), strict=True)
     )
 
 
 def spec_of(said: Row, *, is_task: bool) -> Task | MergePoint:
     """What `spec_row` was given."""
-    spec = _filled(Task, said) if is_task else _filled(MergePoint, said)
-    inside = spec.__dict__
-    inside["verify"] = tuple([Step(*step) for step in inside["verify"]])
-    return spec
+    kind = Task if is_task else MergePoint
+    values = dict(zip(kind.__match_args__, said, strict=True))
+    values["verify"] = tuple([Step(*step) for step in values["verify"]])
+    values["places"] = Places(values["places"])
+    return kind(**values)
 
 
-def plain(value: Any) -> Row:
-    """The fields of a dataclass, with what lies in them in plain values too."""
+def plain(value: Record) -> Row:
+    """The fields of a record, with what lies in them in plain values too."""
     found = []
-    for name in value.__dataclass_fields__:
-        field = getattr(value, name)
+    for field in values_of(value):
         if isinstance(field, Mapping):
             field = {k: plain(v) if isinstance(v, Profile) else v for k, v in field.items()}
         elif isinstance(field, tuple):
@@ -113,9 +113,10 @@ def plain(value: Any) -> Row:
 
 def config_of(row: Row) -> Config:
     """The configuration that `plain` was given."""
-    said = dict(zip(Config.__dataclass_fields__, row, strict=True))
+    said = dict(zip(Config.__match_args__, row, strict=True))
     said["setup"] = tuple(Step(*step) for step in said["setup"])
     said["profiles"] = {name: Profile(*profile) for name, profile in said["profiles"].items()}
+    said["places"] = Places(said["places"])
     return Config(**said)
 
 
@@ -161,25 +162,17 @@ def tracking_of(row: Row | str | None) -> Tracking | None:
     """What `tracking_row` was given."""
     if row is None or isinstance(row, str):
         return None if row is None else Tracking(row)
-    made = _filled(Tracking, row)
-    inside = made.__dict__
-    inside["status"] = _STATUS[row[1]]
-    if row[2]:
-        inside["claim"] = Claim(*row[2])
-    if row[10]:
-        commit, tree, spec, runs, inputs, signature = row[10]
-        inside["evidence"] = Evidence(
+    said = dict(zip(Tracking.__match_args__, row, strict=True))
+    said["status"] = _STATUS[said["status"]]
+    if said["claim"]:
+        said["claim"] = Claim(*said["claim"])
+    if said["evidence"]:
+        commit, tree, spec, runs, inputs, signature = said["evidence"]
+        said["evidence"] = Evidence(
             commit, tree, spec, tuple([Run(*run) for run in runs]), inputs, signature
         )
-    inside["spec_gaps"] = tuple([Gap(*gap) for gap in row[12]])
-    return made
+    said["spec_gaps"] = tuple([Gap(*gap) for gap in said["spec_gaps"]])
+    return Tracking(**said)
 
 
 _STATUS = {str(status): status for status in Status}
-
-
-def _filled(kind: type[_T], values: Row) -> _T:
-    """A dataclass of such values; its own way of being made takes ten times as long."""
-    made = object.__new__(kind)
-    made.__dict__.update(zip(kind.__dataclass_fields__, values, strict=True))  # type: ignore[attr-defined]  # a dataclass
-    return made

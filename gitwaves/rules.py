@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import combinations, pairwise
 from typing import TypeVar
 
@@ -32,6 +31,7 @@ from gitwaves.model import (
     closest,
     natural,
 )
+from gitwaves.record import replace
 
 _T = TypeVar("_T")
 _Id = TypeVar("_Id", bound=str)

@@ -7,7 +7,6 @@ import fcntl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from gitwaves import merging, remaining
 from gitwaves.advancing import advance
@@ -19,14 +18,14 @@ from gitwaves.errors import GitwavesError, LostClaim, Refused
 from gitwaves.events import Events
 from gitwaves.graph import graph_of
 from gitwaves.model import Branch, PointState, Progress, State, Status, TaskId, natural
+from gitwaves.record import Record
 from gitwaves.signing import signer_for
 from gitwaves.store import Snapshot, Store
 from gitwaves.trust import Trust, commands_of
 from gitwaves.writing import refresh
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Record):
     """How a run ended: `complete` when nothing is left undone, `said` why it stopped if not."""
 
     complete: bool
@@ -34,8 +33,7 @@ class Ended:
     said: tuple[str, ...]
 
 
-@dataclass
-class Job:
+class Job(Record, frozen=False):
     """One agent at work on one task, in a thread of its own."""
 
     work: Work

@@ -13,7 +13,6 @@ import contextlib
 import marshal
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,6 +46,7 @@ from gitwaves.model import (
     Workstream,
     WorkstreamId,
 )
+from gitwaves.record import Record, replace
 from gitwaves.rows import (
     Row,
     card_of,
@@ -82,8 +82,7 @@ class _Entry(NamedTuple):
     row: bytes | tuple[int, int]  # start and length in the file of rows
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Record):
     """The files under `.workstreams/` of a tree by path, as blob ids, and what cards were read as."""
 
     files: Mapping[str, Oid]

@@ -16,7 +16,6 @@ import shlex
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from gitwaves.caches import Cache, key_of
@@ -24,6 +23,7 @@ from gitwaves.cards import load_config
 from gitwaves.errors import GitwavesError, Refused
 from gitwaves.git import Repo, clean_env
 from gitwaves.model import CONFIG_PATH, Config, Evidence, Oid, Run, printable
+from gitwaves.record import Record
 
 NAMESPACE = "gitwaves"
 _HEAD, _FOOT = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
@@ -54,8 +54,7 @@ def signed_text(
 # --- whose signatures count --------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Record):
     """Whose signatures count: the keys of a file as trunk has it."""
 
     path: str | None = None  # None: evidence needs no signature
@@ -231,8 +230,7 @@ def _run(argv: Sequence[str], stdin: bytes, **env: str) -> subprocess.CompletedP
 # --- checking ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
+class Signed(Record):
     """Who signed a piece of evidence, or why its signature does not count."""
 
     who: str = ""  # as the file of keys calls them

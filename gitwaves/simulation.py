@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from heapq import heappop, heappush
 
@@ -21,14 +20,14 @@ from gitwaves.batches import columns_of
 from gitwaves.graph import Graph, graph_of
 from gitwaves.model import BatchId, Branch, PointState, Progress, State, TaskId, natural
 from gitwaves.plan import NOT_LEFT
+from gitwaves.record import Record, replace
 
 _BEGUN = frozenset({State.ACTIVE, State.FAILED})
 # How many tasks are played in all to find what limits a plan, and how many limits are tried at least.
 _PLAYED, _FEWEST_TRIED = 100_000, 12
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(Record):
     """What a task had to wait for to the very last: `kind` is dependency, worktree, batch or agents.
 
     `after` is the task that ended just then; `through` a merge point that it had to pass.
@@ -39,8 +38,7 @@ class Reason:
     through: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(Record):
     """One task as it was played, in seconds from now; agents count from 0."""
 
     task: int
@@ -50,8 +48,7 @@ class Job:
     reason: Reason | None
 
 
-@dataclass(frozen=True, slots=True)
-class Played:
+class Played(Record):
     """A plan played to its end in `seconds`; `stuck` is what could never start."""
 
     agents: int
@@ -77,8 +74,7 @@ class Played:
         return tuple(reversed(found))
 
 
-@dataclass(frozen=True)
-class Work:
+class Work(Record):
     """What is left of a plan, in the numbers of its graph.
 
     `needs` are tasks and merge points that are still open; whatever needs something that will never
@@ -320,8 +316,7 @@ class _Game:
 # --- what holds it up ---
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(Record):
     """One thing without which the end would come `saves` seconds sooner.
 
     `kind` is worktree (`ids`: its workstreams), dependency (`ids`: what needs, and what is needed)

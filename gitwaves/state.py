@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from gitwaves.model import Fact, Gap, Lazy, Oid, Run, State, Status, Step, Tracking, Verdict
+from gitwaves.record import replace
 
 
 class Facts(Lazy[str, Fact]):

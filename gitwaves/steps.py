@@ -7,13 +7,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from gitwaves.errors import GitwavesError
 from gitwaves.git import clean_env
 from gitwaves.model import Run, Step, duration, printable
 from gitwaves.processes import spawn, stop_tree, wait
+from gitwaves.record import Record
 
 _TIMED_OUT = 124  # as `timeout` of coreutils says it
 _CANCELLED = 130
@@ -24,8 +24,7 @@ _TAIL_BYTES = 64 << 10
 Confirm = Callable[[str], str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Record):
     """How a list of steps ended: `failed` is the number, from 1, of the first that did."""
 
     runs: tuple[Run, ...]
@@ -87,8 +86,7 @@ def run_steps(
     return Outcome(tuple(runs), failed, failure.exit, failure.timed_out, log, tail)
 
 
-@dataclass(frozen=True, slots=True)
-class _Done:
+class _Done(Record):
     run: Run | None
     exit: int
     timed_out: bool

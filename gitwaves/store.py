@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 
 from gitwaves.errors import GitwavesError, NotReady, UsageError
 from gitwaves.facts import Witness
@@ -25,10 +24,10 @@ from gitwaves.model import (
     natural,
 )
 from gitwaves.plan import progress, runnable, schedule
+from gitwaves.record import Record, field, replace
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Record):
     """The plan and what history says of it at one moment."""
 
     cards: Cards

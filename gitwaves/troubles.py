@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 
 from gitwaves.claims import at_work
 from gitwaves.git import Listed, Repo, Worktree
 from gitwaves.model import Branch, Severity, TaskId
+from gitwaves.record import Record
 from gitwaves.store import Snapshot, Store
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
+class Trouble(Record):
     """One thing that is wrong in a clone.
 
     `mend` puts right what is ours, says what it did, and raises where that would lose something;
@@ -27,8 +26,7 @@ class Trouble:
     mend: Callable[[], str] | None = None
 
 
-@dataclass(frozen=True)
-class Clone:
+class Clone(Record):
     """The clone that is looked at; `snapshot` is None where its plan cannot be read."""
 
     store: Store

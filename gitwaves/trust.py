@@ -14,13 +14,13 @@ import os
 import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gitwaves.errors import GitwavesError, Untrusted
 from gitwaves.git import Repo
 from gitwaves.model import Cards, Profile, natural, printable
+from gitwaves.record import Record
 
 # What agents' clients set in all that they start (read off real runs).
 _AGENT_VARIABLES = (
@@ -38,8 +38,7 @@ _AGENT_VARIABLES = (
 Named = Mapping[str, Sequence[str]]
 
 
-@dataclass(frozen=True, slots=True)
-class News:
+class News(Record):
     """Commands that are not trusted yet: `now` are all that `name` has, `before` what it had."""
 
     name: str

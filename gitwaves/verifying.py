@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gitwaves.advancing import advance, claimed_at, code_paths
@@ -21,6 +20,7 @@ from gitwaves.model import (
 )
 from gitwaves.ranges import breaches, own_changes
 from gitwaves.receipts import Receipt, attempt_here, made_files, note_made, save
+from gitwaves.record import Record, replace
 from gitwaves.rulebook import Rules
 from gitwaves.signing import signer_for
 from gitwaves.steps import Outcome, run_steps
@@ -29,8 +29,7 @@ from gitwaves.trust import require_steps
 from gitwaves.worktrees import folder_for, place_for
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(Record):
     """How a verification ended."""
 
     task: TaskId

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
@@ -27,6 +26,7 @@ from gitwaves.model import (
     Verdict,
     natural,
 )
+from gitwaves.record import Record
 from gitwaves.render import dashboard
 from gitwaves.store import Snapshot, Store
 from gitwaves.unfinished import finish
@@ -99,8 +99,7 @@ def done_commit(store: Store, snapshot: Snapshot, task: TaskId) -> Oid:
     raise GitError(f"the done commit of {task} is not in this repository", "fetch its branch")
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(Record):
     """One commit that a merge brings in, and what it is called in messages."""
 
     commit: Oid

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 from gitwaves import yamlplain
-from gitwaves.model import Finding, Place, Severity
+from gitwaves.model import Finding, Place, Places, Severity
+from gitwaves.record import Record, field
 
 MAX_BYTES = 256 * 1024
 
@@ -38,12 +38,11 @@ def _has_odd_letters(text: str) -> bool:
     return _odd_letters().search(text) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(Record):
     """What one file says: `value` is None where nothing could be read."""
 
     value: Any = None
-    places: dict[str, Place] = field(default_factory=dict)  # "verify[0].run" -> line, column
+    places: Places = field(default_factory=Places)
     findings: tuple[Finding, ...] = ()
 
 
@@ -101,5 +100,5 @@ def load(data: bytes, path: str, *, first_line: int = 1) -> Document:
     return Document(value, _moved(builder.places, first_line))
 
 
-def _moved(places: Mapping[str, Place], first_line: int) -> dict[str, Place]:
-    return {k: (line + first_line - 1, column) for k, (line, column) in places.items()}
+def _moved(places: Mapping[str, Place], first_line: int) -> Places:
+    return Places({k: (line + first_line - 1, column) for k, (line, column) in places.items()})

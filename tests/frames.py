@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from gitwaves.graph import graph_of
@@ -30,6 +29,7 @@ from gitwaves.model import (
     seconds,
 )
 from gitwaves.plan import progress, schedule
+from gitwaves.record import replace
 
 COMMIT, TREE = Oid("c" * 40), Oid("7" * 40)
 EVIDENCE = Evidence(COMMIT, TREE, "sha256:5bec", (Run("make test", 0, 1.25, "sha256:10c"),))

@@ -10,7 +10,8 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from dataclasses import replace as varied
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ from gitwaves.errors import Conflict, GitwavesError, LostClaim, NotReady, Refuse
 from gitwaves.git import Repo
 from gitwaves.jsonout import status_json
 from gitwaves.model import Gap, TaskId, Tracking
+from gitwaves.record import replace
 from gitwaves.store import Store
 from tests import naive
 
@@ -743,7 +745,7 @@ def histories(count: int, length: int, *, hooks: bool | None = None, ends: bool 
     @given(plan=plans, steps=st.lists(deeds, min_size=length, max_size=length))
     def one(plan: Plan, steps: list[Deed]) -> None:
         if hooks is not None:
-            plan = replace(plan, hooks=hooks)
+            plan = varied(plan, hooks=hooks)
         live(plan, [*steps, *(core(plan) if ends else ())])
 
     one()

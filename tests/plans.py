@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from gitwaves.model import (
@@ -27,6 +26,7 @@ from gitwaves.model import (
     default_branch,
     seconds,
 )
+from gitwaves.record import replace
 
 _TASK = re.compile(
     r"(?P<id>\S+)(?: in (?P<batch>\S+))?(?: takes (?P<takes>\S+))?(?: needs (?P<needs>.+))?"

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from gitwaves.advancing import advance
 from gitwaves.auditing import Audited, Outcome
 from gitwaves.cards import with_tracking
 from gitwaves.model import Evidence, Oid, Run, Status, Tracking
+from gitwaves.record import replace
 from gitwaves.render import show_text, status_text
 from gitwaves.renewing import renew
 from gitwaves.resources import schema_text

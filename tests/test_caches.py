@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -15,6 +14,7 @@ from gitwaves import caches
 from gitwaves.caches import Cache, key_of
 from gitwaves.git import Repo as GitRepo
 from gitwaves.model import Branch, Cards, Fact, Oid, TaskId
+from gitwaves.record import replace
 from gitwaves.store import Store
 from tests.repo import Repo
 from tests.test_eight import plan

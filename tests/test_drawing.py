@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import xml.etree.ElementTree as ET
-from dataclasses import replace
 from textwrap import dedent
 
 import pytest
@@ -19,6 +18,7 @@ from gitwaves.errors import UsageError
 from gitwaves.graph import graph_of
 from gitwaves.model import Cards, Gap, Progress
 from gitwaves.plan import progress, schedule
+from gitwaves.record import replace
 from gitwaves.resources import schema_text
 from tests.plans import cards_of, facts_of
 from tests.repo import Repo

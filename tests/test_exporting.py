@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from ruamel.yaml import YAML
 
 from gitwaves.exporting import SETTINGS, SKILLS, files_of, members, memory_files, with_loop
 from gitwaves.model import Config, TaskId, WorkstreamId
+from gitwaves.record import replace
 from tests.plans import cards_of
 from tests.repo import Repo
 from tests.shop import shop

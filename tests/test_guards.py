@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from gitwaves import advancing, hooks, ranges, remaining, verifying
 from gitwaves.errors import NotReady, Refused
 from gitwaves.git import Repo as Git
 from gitwaves.model import Branch, Claim, Evidence, Oid, Run, Status, TaskId, Tracking
+from gitwaves.record import replace
 from gitwaves.resources import schema_text
 from gitwaves.worktrees import mark, marker
 from gitwaves.writing import state_commit
@@ -102,7 +102,7 @@ def record(plan: Plan, task: str, tracking: Tracking, on: str | None = None) -> 
 def forge(plan: Plan, task: str, **changes: object) -> str:
     """Has a card claim to be done, with evidence for the tip that fits but for `changes`."""
     was = plan.tracking(task, f"ws/{task[0]}")
-    made = replace(evidence(plan, task, worktree(plan, task[0]).oid()), **changes)  # type: ignore[arg-type]  # each test names a field of Evidence
+    made = replace(evidence(plan, task, worktree(plan, task[0]).oid()), **changes)
     return record(plan, task, replace(was, status=Status.DONE, evidence=made))
 
 

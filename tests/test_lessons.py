@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -25,6 +24,7 @@ from gitwaves.lessons import (
     with_learnings,
 )
 from gitwaves.model import Gap, Tracking
+from gitwaves.record import replace
 from tests.frames import frame
 from tests.landing import Plan, planned
 from tests.repo import Repo

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from gitwaves.errors import Conflict, NotReady, Refused
 from gitwaves.lessons import END as LEARNINGS_END
 from gitwaves.lessons import START as LEARNINGS_START
 from gitwaves.model import Oid, PointId, Status, Tracking, Verdict
+from gitwaves.record import replace
 from gitwaves.store import Store
 from gitwaves.writing import joined, state_commit
 from tests.landing import DONE, Plan, planned

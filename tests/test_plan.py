@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
 from hypothesis import assume, given, settings
@@ -30,6 +29,7 @@ from gitwaves.model import (
     natural,
 )
 from gitwaves.plan import chain, crew, progress, schedule
+from gitwaves.record import replace
 from gitwaves.rules import check
 from tests.plans import cards_of, fact, facts_of, shuffled
 

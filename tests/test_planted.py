@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import pytest
 
 from gitwaves import advancing, claims, facts, merging, plan, state, verifying, writing
 from gitwaves.git import Repo, Worktree
 from gitwaves.model import ROOT, Branch, Fact, Oid, Run, TaskId, Tracking, Verdict
+from gitwaves.record import replace
 from gitwaves.steps import run_steps
 from gitwaves.store import Snapshot, Store
 from tests.histories import Plan, core, histories, live

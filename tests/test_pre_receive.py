@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from gitwaves.git import Repo as Git
 from gitwaves.importing import reimport
 from gitwaves.model import Claim, Evidence, Run, Status, Tracking
 from gitwaves.plaintext import Odd
+from gitwaves.record import replace
 from tests import histories
 from tests.landing import Plan, planned
 from tests.repo import Repo

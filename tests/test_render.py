@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -36,6 +35,7 @@ from gitwaves.model import (
     WorkstreamId,
 )
 from gitwaves.plan import progress, schedule
+from gitwaves.record import replace
 from gitwaves.render import dashboard, next_text, plan_text, show_text, status_text
 from tests.frames import EVIDENCE, frame
 

@@ -10,7 +10,6 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from gitwaves.cli import root
 from gitwaves.errors import GitwavesError
 from gitwaves.layout import oneline
 from gitwaves.model import Cards, Evidence, Fact, Oid, Status, Step, TaskId, Tracking, Verdict
+from gitwaves.record import replace
 from gitwaves.resources import schema_text
 from gitwaves.review_formats import LIMIT, review_json, review_markdown, review_text
 from gitwaves.reviewing import Review, compare

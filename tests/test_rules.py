@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from gitwaves.model import (
     Workstream,
     WorkstreamId,
 )
+from gitwaves.record import replace
 from gitwaves.rules import branch_problem, check, place
 from tests.plans import cards_of
 

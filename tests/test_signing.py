@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from gitwaves.errors import GitwavesError
 from gitwaves.git import Repo as GitRepo
 from gitwaves.model import Config, Evidence, Oid, Run, Status, Tracking
 from gitwaves.receipts import Receipt, save
+from gitwaves.record import replace
 from gitwaves.signing import Rule, Signatures, Signer, signed_text
 from tests.landing import Plan, planned
 from tests.repo import Repo

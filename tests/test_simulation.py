@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import replace
 from itertools import pairwise
 from textwrap import dedent
 from typing import Any
@@ -16,6 +15,7 @@ from gitwaves.forecast import forecast, forecast_json, forecast_text, learn
 from gitwaves.graph import Graph, graph_of
 from gitwaves.model import Cards, Fact, PointState, Progress, TaskId
 from gitwaves.plan import progress, schedule
+from gitwaves.record import replace
 from gitwaves.resources import schema_text
 from gitwaves.simulation import Played, Work, limits, play
 from tests.plans import cards_of, fact, facts_of, shuffled

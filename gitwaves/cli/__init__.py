@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +16,7 @@ from gitwaves import __version__, quick
 from gitwaves.errors import ExitCode, GitwavesError
 from gitwaves.git import Repo
 from gitwaves.model import printable
+from gitwaves.record import Record
 from gitwaves.store import Store
 
 SECTIONS = {
@@ -60,8 +60,7 @@ _MODULES = {
 _HOME = {command: module for module, commands in _MODULES.items() for command in commands}
 
 
-@dataclass
-class App:
+class App(Record, frozen=False):
     """What every command needs: where it was called, and the repository there."""
 
     path: Path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,6 +12,7 @@ import click
 from gitwaves.cli import App, echo, pass_app
 from gitwaves.errors import ExitCode, GitwavesError, Refused, UsageError
 from gitwaves.model import NOTE_LENGTH, Gap, TaskId, noted, printable
+from gitwaves.record import replace
 
 _MONEY = click.FloatRange(min=0, min_open=True)
 _MINUTES = click.FloatRange(min=0, min_open=True)

@@ -1,0 +1,90 @@
+"""Records behave as frozen dataclasses do, and are quick to define."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+
+from gitwaves.record import Record, field, replace, values_of
+
+
+class Point(Record):
+    x: int
+    y: int = 0
+    tags: list[str] = field(default_factory=list)
+
+
+class Space(Point):
+    z: int = 0
+
+
+class Other(Record):
+    x: int
+    y: int = 0
+    tags: list[str] = field(default_factory=list)
+
+
+class Changing(Record, frozen=False):
+    x: int = 0
+
+
+def test_values_are_given_in_order_by_name_or_by_default() -> None:
+    assert values_of(Point(1, 2, ["a"])) == (1, 2, ["a"])
+    assert values_of(Point(1, tags=["a"])) == values_of(Point(tags=["a"], x=1)) == (1, 0, ["a"])
+    assert values_of(Space(1, 2, ["a"], 3)) == (1, 2, ["a"], 3)
+    assert repr(Space(1)) == "Space(x=1, y=0, tags=[], z=0)"
+
+
+def test_a_fresh_default_is_shared_by_nobody() -> None:
+    one, other = Point(1), Point(1)
+    one.tags.append("a")
+    assert (one.tags, other.tags, Point(1).tags) == (["a"], [], [])
+    assert not hasattr(Point, "tags")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: Point(),  # type: ignore[call-arg]  # a value is missing
+        lambda: Point(1, 2, [], 4),  # type: ignore[call-arg]  # one too many
+        lambda: Point(1, x=2),  # type: ignore[misc]  # given twice
+        lambda: Point(1, w=2),  # type: ignore[call-arg]  # no such field
+        lambda: replace(Point(1), w=2),
+    ],
+)
+def test_values_that_do_not_fit_are_refused(wrong: Callable[[], object]) -> None:
+    with pytest.raises(TypeError):
+        wrong()
+
+
+def test_records_are_equal_where_class_and_values_are() -> None:
+    assert Point(1) == Point(1, 0, [])
+    assert Point(1) != Point(2)
+    assert Point(1) != Other(1)
+    assert Point(1) != Space(1)
+    assert copy.deepcopy(Point(1, 2, ["a"])) == Point(1, 2, ["a"])
+    match Point(1, 2):
+        case Point(x, y):
+            assert (x, y) == (1, 2)
+
+
+def test_what_is_frozen_is_a_key_and_cannot_be_changed() -> None:
+    point = Point(1, 2, [])
+    with pytest.raises(AttributeError, match="frozen"):
+        point.x = 3  # type: ignore[misc]  # what is refused
+    with pytest.raises(AttributeError, match="frozen"):
+        del point.x
+    assert replace(point, x=3) == Point(3, 2, [])
+    assert point == Point(1, 2, [])
+    frozen = replace(point, tags=())
+    assert hash(frozen) == hash(replace(frozen))
+
+
+def test_what_says_so_can_be_changed_and_is_no_key() -> None:
+    changing = Changing()
+    changing.x = 1
+    assert changing == Changing(1)
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(changing)
