@@ -2,12 +2,15 @@
 
 A frozen dataclass takes most of a millisecond to define, because each of its methods is compiled anew,
 and the module `dataclasses` some ten to import: together a third of what a command takes that a prompt
-or a hook calls. Here all records share one set of ordinary methods.
+or a hook calls. Here all records share one set of ordinary methods, but for an
+`__init__` that is compiled when the first record of a class is made: most classes that are imported
+are not used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any, ClassVar, Generic, TypeVar, dataclass_transform
 
 T = TypeVar("T")
@@ -19,6 +22,9 @@ class _Fresh(Generic[T]):
 
     def __init__(self, make: Callable[[], T]) -> None:
         self.make = make
+
+
+_NEEDED = object()  # in place of a default
 
 
 def field(*, default_factory: Callable[[], T]) -> T:
@@ -42,45 +48,29 @@ class Record:
     """
 
     __match_args__: ClassVar[tuple[str, ...]] = ()
-    _defaults: ClassVar[Mapping[str, Any]] = {}
+    _blank: ClassVar[Mapping[str, Any]] = {}  # of each field: its default, `_Fresh` or `_NEEDED`
+    _read: ClassVar[Callable[[Record], tuple[Any, ...]]]  # its class, then its values
 
     def __init_subclass__(cls, *, frozen: bool = True) -> None:
-        own = [n for n, of in cls.__annotations__.items() if not str(of).startswith("ClassVar")]
-        cls.__match_args__ = tuple(dict.fromkeys((*cls.__match_args__, *own)))  # type: ignore[misc]  # mypy says it is final
-        given = {name: cls.__dict__[name] for name in own if name in cls.__dict__}
-        cls._defaults = {**cls._defaults, **given}
-        for name, value in given.items():
-            if isinstance(value, _Fresh):
-                delattr(cls, name)
+        blank = dict(cls._blank)
+        for name, of in cls.__annotations__.items():
+            if not str(of).startswith("ClassVar"):
+                blank[name] = cls.__dict__.get(name, _NEEDED)
+                if isinstance(blank[name], _Fresh):
+                    delattr(cls, name)
+        cls._blank = blank
+        cls.__match_args__ = tuple(blank)  # type: ignore[misc]  # mypy takes it for final
+        cls._read = attrgetter("__class__", *blank)
+        cls.__init__ = Record.__init__  # type: ignore[method-assign]  # a base may have its own by now
         if not frozen:  # it is set as any object is, and what changes is no key
             for name in ("__setattr__", "__delattr__"):
                 setattr(cls, name, getattr(object, name))
             cls.__hash__ = None  # type: ignore[assignment]  # as Python itself says it
 
     def __init__(self, *values: Any, **named: Any) -> None:
-        names = self.__match_args__
-        if named or len(values) != len(names):
-            values = self._complete(values, named)
-        for name, value in zip(names, values, strict=True):
-            _set(self, name, value)
-
-    @classmethod
-    def _complete(cls, values: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
-        """All values of a record: those given in order, those by name, and the defaults."""
-        found = list(values)
-        for name in cls.__match_args__[len(values) :]:
-            if name in named:
-                found.append(named.pop(name))
-            elif name in cls._defaults:
-                default = cls._defaults[name]
-                found.append(default.make() if isinstance(default, _Fresh) else default)
-            else:
-                raise TypeError(f"{cls.__name__} needs a value for {name}")
-        if named:
-            raise TypeError(f"{cls.__name__} takes no {next(iter(named))}, or has it already")
-        if len(found) > len(cls.__match_args__):
-            raise TypeError(f"{cls.__name__} takes no more than {len(cls.__match_args__)} values")
-        return tuple(found)
+        kind = type(self)  # of which this is the first
+        kind.__init__ = _compiled(kind)  # type: ignore[method-assign]  # for all that follow
+        kind.__init__(self, *values, **named)
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"a {type(self).__name__} is frozen: {name} cannot be set")
@@ -89,24 +79,43 @@ class Record:
         raise AttributeError(f"a {type(self).__name__} is frozen: {name} cannot be deleted")
 
     def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
+        kind = type(self)
+        if type(other) is not kind:
             return NotImplemented
-        return values_of(self) == values_of(other)
+        return kind._read(self) == kind._read(other)
 
     def __hash__(self) -> int:
-        return hash(values_of(self))
+        return hash(type(self)._read(self))
 
     def __repr__(self) -> str:
         shown = zip(self.__match_args__, values_of(self), strict=True)
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown)})"
 
 
-_set = object.__setattr__  # what a frozen record itself refuses
+def _compiled(kind: type[Record]) -> Callable[..., None]:
+    """The `__init__` of a class, as one would write it: half of the records that are read go through it."""
+    inside: dict[str, Any] = {"put": object.__setattr__}  # which a frozen record itself refuses
+    takes, does = ["self"], ["pass"]
+    for name, default in kind._blank.items():
+        value = name
+        if default is _NEEDED:
+            takes.append(name)
+        else:
+            takes.append(f"{name}=default_{name}")
+            inside[f"default_{name}"] = default
+        if isinstance(default, _Fresh):
+            value = f"{name} if {name} is not default_{name} else default_{name}.make()"
+        does.append(f"put(self, {name!r}, {value})")
+    text = f"def __init__({', '.join(takes)}):\n  " + "\n  ".join(does)
+    exec(text, inside)  # of our own annotations alone, as `dataclasses` does
+    made: Callable[..., None] = inside["__init__"]
+    made.__qualname__ = f"{kind.__qualname__}.__init__"
+    return made
 
 
 def values_of(record: Record) -> tuple[Any, ...]:
     """The values of a record, in the order of its fields."""
-    return tuple([getattr(record, name) for name in record.__match_args__])
+    return type(record)._read(record)[1:]
 
 
 def replace(record: R, **changes: Any) -> R:
@@ -116,5 +125,4 @@ def replace(record: R, **changes: Any) -> R:
         TypeError: it has no such field.
     """
     kind = type(record)
-    now = dict(zip(kind.__match_args__, values_of(record), strict=True))
-    return kind(**{**now, **changes})
+    return kind(**{**dict(zip(kind.__match_args__, values_of(record), strict=True)), **changes})
