@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gitwaves import __version__, yamlfile
+from gitwaves import __version__, yamlfile, yamlplain
 from gitwaves.caches import Cache, key_of
 from gitwaves.halves import SEPARATOR, join, planned, split
 from gitwaves.model import (
@@ -245,16 +244,6 @@ def _tracking(
 
 def tracking_bytes(tracking: Tracking) -> bytes:
     """The tracking half that says `tracking`; what is not known is left out."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.scalarstring import DoubleQuotedScalarString
-
-    def quoted(value: Any) -> Any:
-        if isinstance(value, str) and not _PLAIN.fullmatch(value):
-            return DoubleQuotedScalarString(value)
-        if isinstance(value, Mapping):
-            return {quoted(k): quoted(v) for k, v in value.items()}
-        return [quoted(v) for v in value] if isinstance(value, list) else value
-
     body: dict[str, Any] = {"task": tracking.task, "status": str(tracking.status)}
     if tracking.claim:
         claim = tracking.claim
@@ -286,10 +275,29 @@ def tracking_bytes(tracking: Tracking) -> bytes:
         ]
     if tracking == Tracking(tracking.task):
         return planned(tracking.task)
+    said = {"tracking": body}
+    try:
+        return yamlplain.written(said).encode()
+    except yamlplain.NotPlain:
+        return _written(said)
+
+
+def _written(value: Mapping[str, Any]) -> bytes:
+    """Any value as YAML; `yamlplain.written` writes most of them, and the same."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+    def quoted(value: Any) -> Any:
+        if isinstance(value, str) and yamlplain.needs_quotes(value):
+            return DoubleQuotedScalarString(value)
+        if isinstance(value, Mapping):
+            return {quoted(k): quoted(v) for k, v in value.items()}
+        return [quoted(v) for v in value] if isinstance(value, list) else value
+
     yaml = YAML()
     yaml.width = 1 << 20  # one value, one line: what a person greps for
     out = io.BytesIO()
-    yaml.dump(quoted({"tracking": body}), out)
+    yaml.dump(quoted(value), out)
     return out.getvalue()
 
 
@@ -317,7 +325,7 @@ def load_workstream(data: bytes, path: str) -> tuple[Workstream | None, tuple[Fi
         branch=Branch(raw.get("branch") or default_branch(folder)),
         agent=raw.get("agent"),
         path=path,
-        places=document.places,
+        places=Places(document.places),
     )
     return workstream, tuple(findings)
 
@@ -328,10 +336,10 @@ def load_config(data: bytes, path: str) -> tuple[Config, tuple[Finding, ...]]:
     document = _read(data, path, "config")
     findings = [*document.findings]
     if any(f.severity is Severity.ERROR for f in findings) or not document.value:
-        return Config(places=document.places), tuple(findings)
+        return Config(places=Places(document.places)), tuple(findings)
     raw = {k: v for k, v in document.value.items() if v is not None}
     design = raw.get("design") or {}
-    config = Config(places=document.places)
+    config = Config(places=Places(document.places))
     plain = ("title", "agents", "agent", "dispatch", "worktrees", "remote", "merge", "retries")
     config = replace(
         config, **{k: raw[k] for k in (*plain, "on_event", "allowed_signers") if k in raw}
@@ -369,7 +377,7 @@ def _task(document: Document, path: str, ident: str, folder: str) -> Task:
         cancelled=raw.get("cancelled"),
         verify=_steps(raw.get("verify")),
         path=path,
-        places=document.places,
+        places=Places(document.places),
     )
 
 
@@ -384,7 +392,7 @@ def _point(document: Document, path: str, ident: str, folder: str) -> MergePoint
         spec=raw.get("spec") or "",
         verify=_steps(raw.get("verify")),
         path=path,
-        places=document.places,
+        places=Places(document.places),
     )
 
 
@@ -409,13 +417,6 @@ def _profile(raw: Mapping[str, Any]) -> Profile:
         resume=tuple(raw.get("resume") or ()),
         open=tuple(raw.get("open") or ()),
     )
-
-
-# Plain in every YAML that people use: 1.1 reads more words and numbers as something else.
-_PLAIN = re.compile(
-    r"(?!(?:y|n|yes|no|on|off|true|false|null|nan|inf)$)[A-Za-z][A-Za-z0-9_./+@-]*(?: [A-Za-z0-9_./+@-]+)*",
-    re.IGNORECASE | re.ASCII,
-)
 
 
 def _separator_text() -> str:
@@ -465,7 +466,7 @@ def _read(
         document = yamlfile.load(data, path, first_line=first_line)
         found = (*document.findings, *_violations(document, path, kind, part))
         said = tuple((f.path, f.line, f.column, str(f.severity), f.message) for f in found)
-        return document.value, dict(document.places), said
+        return document.value, document.places, said
 
     if _kept is None or not kept or len(data) > yamlfile.MAX_BYTES:
         value, places, said = fresh()
@@ -474,7 +475,7 @@ def _read(
         key = key_of(own_version(), how, path.encode(errors="surrogateescape"), data)
         value, places, said = _kept.value(key, fresh)
     findings = tuple(Finding(p, line, column, Severity(s), m) for p, line, column, s, m in said)
-    return Document(value, Places(places), findings)
+    return Document(value, places, findings)
 
 
 @cache

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from gitwaves import yamlplain
-from gitwaves.model import Finding, Place, Places, Severity
+from gitwaves.model import Finding, Place, Severity
 from gitwaves.record import Record, field
 
 MAX_BYTES = 256 * 1024
@@ -42,7 +42,7 @@ class Document(Record):
     """What one file says: `value` is None where nothing could be read."""
 
     value: Any = None
-    places: Places = field(default_factory=Places)
+    places: dict[str, Place] = field(default_factory=dict)  # "verify[0].run" -> line, column
     findings: tuple[Finding, ...] = ()
 
 
@@ -100,5 +100,5 @@ def load(data: bytes, path: str, *, first_line: int = 1) -> Document:
     return Document(value, _moved(builder.places, first_line))
 
 
-def _moved(places: Mapping[str, Place], first_line: int) -> Places:
-    return Places({k: (line + first_line - 1, column) for k, (line, column) in places.items()})
+def _moved(places: Mapping[str, Place], first_line: int) -> dict[str, Place]:
+    return {k: (line + first_line - 1, column) for k, (line, column) in places.items()}

@@ -1,13 +1,14 @@
-"""The few forms of YAML that nearly every card is written in, read line by line.
+"""The few forms of YAML that nearly every card is written in, read and written line by line.
 
-A parser for all of YAML takes twenty times as long. What is read here is read exactly as the strict
-parser reads it; at the first thing that is not plainly one of those forms it gives up, and the strict
-one is asked. `tests/test_yamlfile.py` holds the two together.
+A parser for all of YAML takes twenty times as long. What is read or written here is so exactly as the
+strict parser reads it, and as ruamel.yaml writes it; at the first thing that is not plainly one of those
+forms it gives up, and they are asked. `tests/test_yamlfile.py` holds both together.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gitwaves.model import Place
@@ -26,10 +27,69 @@ _IN_FLOW = r"\.{0,2}[A-Za-z_/][A-Za-z0-9_./+*-]*"
 _FLOW = re.compile(rf"\[(?:{_IN_FLOW}(?:, ?{_IN_FLOW})*)?\]")
 _ITEM = re.compile(_IN_FLOW)
 _ODD_WORDS = frozenset({"null", "Null", "NULL", "true", "True", "TRUE", "false", "False", "FALSE"})
+# Plain in every YAML that people use: 1.1 reads more words and numbers as something else.
+_PLAIN = re.compile(
+    r"(?!(?:y|n|yes|no|on|off|true|false|null|nan|inf)$)[A-Za-z][A-Za-z0-9_./+@-]*(?: [A-Za-z0-9_./+@-]+)*",
+    re.IGNORECASE | re.ASCII,
+)
 
 
 class NotPlain(Exception):
-    """There is something in the text that is left to the strict parser."""
+    """There is something in a text, or in a value, that is left to what knows all of YAML."""
+
+
+def needs_quotes(text: str) -> bool:
+    """Whether some YAML might take a plain `text` for anything else than that very text."""
+    return not _PLAIN.fullmatch(text)
+
+
+def written(value: Mapping[str, Any]) -> str:
+    """A mapping as ruamel.yaml writes it, each text that needs them in double quotes.
+
+    >>> print(written({"task": "A1", "runs": [{"run": "make: it", "exit": 0}], "cost": {}}), end="")
+    task: A1
+    runs:
+    - run: "make: it"
+      exit: 0
+    cost: {}
+
+    Raises:
+        NotPlain: there is more in it than plain numbers, and texts of printable ASCII.
+    """
+    return "".join(f"{line}\n" for line in _lines_of(value))
+
+
+def _lines_of(value: Mapping[str, Any]) -> Iterator[str]:
+    for key, inner in value.items():
+        name = _written(key)
+        if len(name) > 100:  # a long key is written in another way
+            raise NotPlain
+        if isinstance(inner, Mapping) and inner:
+            yield f"{name}:"
+            yield from (f"  {line}" for line in _lines_of(inner))
+        elif isinstance(inner, list) and inner:
+            yield f"{name}:"
+            for item in inner:
+                lines = _lines_of(item) if isinstance(item, Mapping) and item else (_written(item),)
+                yield from (f"{'  ' if n else '- '}{line}" for n, line in enumerate(lines))
+        else:
+            yield f"{name}: {_written(inner)}"
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, str):
+        if not needs_quotes(value):
+            return value
+        if value.isascii() and value.isprintable():
+            escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+            return f'"{escaped}"'
+    elif isinstance(value, bool):
+        return "true" if value else "false"
+    elif isinstance(value, int) or (isinstance(value, float) and _FLOAT.fullmatch(repr(value))):
+        return repr(value)
+    elif value in ({}, []):
+        return "{}" if isinstance(value, Mapping) else "[]"
+    raise NotPlain
 
 
 def read(text: str) -> tuple[Any, dict[str, Place]]:

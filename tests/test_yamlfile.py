@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gitwaves import yamlfile, yamlplain
+from gitwaves import cards, yamlfile, yamlplain
 
 CARD = """\
 id: A1
@@ -109,6 +112,54 @@ def test_plain_text_is_read_as_all_text_is(cut: int, changes: list[tuple[int, in
         fast, strict = both(text, monkeypatch)
         assert fast == strict
         assert repr(fast.value) == repr(strict.value)
+
+
+_SCALARS = st.one_of(
+    st.sampled_from(
+        [
+            "A1",
+            "it is",
+            "it's",
+            'a "b" \\ c',
+            "- a: b",
+            " a ",
+            "caf\u00e9",
+            "yes",
+            "1e3",
+            "",
+            *PIECES,
+        ]
+    ),
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20),
+    st.text(max_size=8),
+    st.integers(),
+    st.floats(0, 1e6),
+    st.booleans(),
+)
+_KEYS = st.sampled_from(["task", "B5", "a b", "y", "1", "x: y", "k" * 101]) | st.text(max_size=4)
+_MAPPINGS = st.recursive(
+    st.dictionaries(_KEYS, _SCALARS, max_size=3),
+    lambda inner: st.dictionaries(
+        _KEYS, _SCALARS | inner | st.lists(_SCALARS | inner, max_size=3), max_size=4
+    ),
+    max_leaves=8,
+)
+
+
+@given(_MAPPINGS)
+def test_what_is_plain_is_written_as_ruamel_writes_it(value: dict[str, Any]) -> None:
+    with contextlib.suppress(yamlplain.NotPlain):
+        assert yamlplain.written({"tracking": value}).encode() == cards._written(
+            {"tracking": value}
+        )
+
+
+def test_what_tracking_mostly_says_is_plain() -> None:
+    run = {"run": "make 'all' \"x\" \\ y: z", "exit": 0, "seconds": 0.25, "log": "sha256:00"}
+    value = {
+        "tracking": {"task": "A1", "evidence": {"tree": "1" * 40, "runs": [run, run]}, "c": {}}
+    }
+    assert yamlplain.written(value).encode() == cards._written(value)
 
 
 @example([(0, 0, "a: b: c\n")])
