@@ -15,7 +15,7 @@ from gitwaves.gitcall import failed
 from gitwaves.gitenv import REFERENCES, at_once, packs
 from gitwaves.gitplace import content
 from gitwaves.model import Branch, Oid
-from gitwaves.objects import object_id, tree_data
+from gitwaves.objects import Entry, object_id, tree_data
 
 
 class Merged(NamedTuple):
@@ -56,6 +56,7 @@ class History(Database):
         self._told = Cache(common / "gitwaves" / "history")
         self._changes: dict[tuple[Oid, Oid], list[str]] = {}
         self._lists: dict[bytes, tuple[Oid, ...]] = {}
+        self._adding: dict[tuple[Oid, Oid], bool] = {}
 
     def resolve(self, rev: str) -> Oid | None:
         """The commit that `rev` names, or None."""
@@ -280,12 +281,17 @@ class History(Database):
         code, tree = self._told.value(self._key(_CODE, commit), walk)
         return Oid(code), Oid(tree)
 
-    def merge_trees(self, ours: Oid, theirs: Oid) -> Merged:
+    def merge_trees(self, ours: Oid, theirs: Oid, base: Oid | None = None) -> Merged:
         """Merges two commits in memory, as `git merge` would; no worktree is involved.
+
+        Args:
+            base: the one best common ancestor that they have, where that is known.
 
         Raises:
             GitError: the histories are unrelated, or git failed.
         """
+        if base is not None and (tree := self._merged_apart(base, ours, theirs)) is not None:
+            return Merged(tree)
         args = ("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages")
         done = self.try_git(*args, ours, theirs)
         if done.returncode not in {0, 1}:
@@ -295,5 +301,56 @@ class History(Database):
                     hint = "this clone is shallow: run `git fetch --unshallow`, then try again"
                 raise GitError(f"{ours[:10]} and {theirs[:10]} have no common history here", hint)
             raise failed(["merge-tree"], done)
-        tree, *conflicts = done.stdout.decode(errors="surrogateescape").rstrip("\0").split("\0")
-        return Merged(Oid(tree), tuple(dict.fromkeys(c for c in conflicts if c)))
+        merged, *conflicts = done.stdout.decode(errors="surrogateescape").rstrip("\0").split("\0")
+        return Merged(Oid(merged), tuple(dict.fromkeys(c for c in conflicts if c)))
+
+    def _merged_apart(self, base: Oid, ours: Oid, theirs: Oid) -> Oid | None:
+        """The tree of a merge of two sides that met nowhere; None where git has to look.
+
+        Where neither took a path away there is no rename to be found, and what only one of them
+        changed stands as that one has it.
+        """
+        known = (self.commit(oid) for oid in (base, ours, theirs))
+        trees = [commit.tree for commit in known if commit is not None]
+        if len(trees) < 3 or not all(self._only_adds(trees[0], tree) for tree in trees[1:]):
+            return None
+        return self._joined(*trees)
+
+    def _joined(self, base: Oid, ours: Oid, theirs: Oid) -> Oid | None:
+        """What three trees merge to, of which no later one lacks a path; None where they collide."""
+        if ours == base or theirs in {base, ours}:
+            return theirs if ours == base else ours
+        before, merged = self._entries(base), self.tree(ours)
+        for name, entry in self._entries(theirs).items():
+            was, mine = before.get(name), merged.get(name)
+            if entry in (was, mine):
+                continue
+            if mine == was:
+                merged[name] = entry
+                continue
+            if mine is None or not (mine.is_tree and entry.is_tree):
+                return None
+            below = self._joined(was.oid if was else self.empty_tree(), mine.oid, entry.oid)
+            if below is None:
+                return None
+            merged[name] = Entry("40000", below)
+        return self.write_tree(merged)
+
+    def _only_adds(self, old: Oid, new: Oid) -> bool:
+        """Whether a tree has every path that another has, and each as what it is there."""
+        if old == new:
+            return True
+        known = self._adding.get((old, new))
+        if known is None:
+            after = self._entries(new)
+            known = True
+            for name, entry in self._entries(old).items():
+                now = after.get(name)
+                if now is None or now.is_tree != entry.is_tree:
+                    known = False
+                elif entry.is_tree:
+                    known = self._only_adds(entry.oid, now.oid)
+                if not known:
+                    break
+            self._adding[old, new] = known
+        return known

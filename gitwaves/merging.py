@@ -11,6 +11,7 @@ from gitwaves.errors import LostClaim, NotReady, Refused
 from gitwaves.git import Repo
 from gitwaves.model import (
     ROOT,
+    Branch,
     Cards,
     Evidence,
     MergePoint,
@@ -26,7 +27,7 @@ from gitwaves.model import (
     Verdict,
     natural,
 )
-from gitwaves.ranges import breaches
+from gitwaves.ranges import Ahead, breaches
 from gitwaves.record import Record
 from gitwaves.resolving import Resolution, forget, left_for_a_person, resolved_merge
 from gitwaves.rulebook import Rules
@@ -38,6 +39,7 @@ from gitwaves.verifying import log_path
 from gitwaves.worktrees import alone, folder_for, scratch
 from gitwaves.writing import (
     MergeConflict,
+    Row,
     Side,
     done_commit,
     joined,
@@ -221,14 +223,16 @@ def require_finished(store: Store, snapshot: Snapshot, sides: Sequence[Side]) ->
     Raises:
         Refused: its tree shows another task at work, or it changed paths outside its boundary.
     """
-    cards = snapshot.cards
+    cards, trunk = snapshot.cards, snapshot.trunk_tip
+    rules = Rules(store.repo, snapshot.trunk, trunk)
+    ahead = Ahead(store.repo, trunk, [side.commit for side in sides])
     names = {side.name for side in sides}  # what is taken as well is not half done
     for side in sides:
         task = TaskId(side.name)
         if task not in cards.tasks:
             continue
         branch = cards.branch_of(task)
-        for other in cards.tasks:
+        for other in _tasks_in(snapshot, store.repo, side.commit, branch):
             said = store.tracking_at(cards, side.commit, other)
             if not said or said.status not in BEGUN:
                 continue
@@ -245,14 +249,26 @@ def require_finished(store: Store, snapshot: Snapshot, sides: Sequence[Side]) ->
                     f"the done commit of {task} holds {other}, which was {said.status} there",
                     f"finish {other}, or take its commits off the branch, then verify {task} again",
                 )
-        rules = Rules(store.repo, snapshot.trunk, snapshot.trunk_tip)
-        trunk = snapshot.trunk_tip
-        for breach in breaches(rules, branch, side.commit, [trunk], trunk):
+        for breach in breaches(rules, branch, side.commit, [trunk], trunk, ahead=ahead):
             raise Refused(
                 f"commit {(breach.commit or side.commit)[:10]} of {task}: {breach.message}",
                 f"take it out with `git rebase -i {snapshot.trunk}` on {branch}, "
                 f"then run `gitwaves verify {task}`",
             )
+
+
+def _tasks_in(snapshot: Snapshot, repo: Repo, commit: Oid, branch: Branch) -> list[TaskId]:
+    """The tasks of a branch, and those whose folders a commit has otherwise than trunk."""
+    cards = snapshot.cards
+    was, now = (
+        repo.tree(entry.oid) if (entry := repo.at(oid, ROOT)) and entry.is_tree else {}
+        for oid in (snapshot.trunk_tip, commit)
+    )
+    return [
+        task
+        for task, folder in cards.folders.items()
+        if was.get(folder) != now.get(folder) or cards.branch_of(task) == branch
+    ]
 
 
 def _merged(
@@ -275,12 +291,16 @@ def _merged(
         todo = [Side(Oid(c), n) for c, n in resolved[1].left]
         if not repo.is_ancestor(trunk, current):
             todo.append(Side(trunk, snapshot.trunk))
+    row = Row(repo, current, [side.commit for side in todo])
     for index, side in enumerate(todo):
-        if repo.is_ancestor(side.commit, current):
+        if row.holds(side.commit):
             continue
         message = f"gitwaves: {node} takes {side.name}\n"
         try:
-            current = settled_merge(store, snapshot, current, side, own=None, message=message)
+            current = settled_merge(
+                store, snapshot, current, side, own=None, message=message, row=row
+            )
+            row.take(side.commit)
         except MergeConflict as conflict:
             before = Path(resolved[1].path) if resolved else None
             left = [[s.commit, s.name] for s in todo[index + 1 :]]

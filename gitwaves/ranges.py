@@ -7,7 +7,8 @@ else counts as the merging branch's own doing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 
 from gitwaves.cards import load_config
 from gitwaves.errors import GitwavesError, NotReady
@@ -37,6 +38,39 @@ def own_changes(repo: Repo, commits: Sequence[Oid]) -> dict[Oid, tuple[str, ...]
     return found
 
 
+class Ahead:
+    """The commits that some tips have and a base has not, looked up for all of them at once."""
+
+    def __init__(self, repo: Repo, base: Oid, tips: Iterable[Oid]) -> None:
+        given = "".join(f"{oid}\n" for oid in (f"^{base}", *dict.fromkeys(tips)))
+        args = ("rev-list", "--topo-order", "--reverse", "--parents", "--stdin")
+        lines = repo.git(*args, stdin=given.encode()).splitlines()
+        self._parents = {oid: parents for oid, *parents in (map(Oid, li.split()) for li in lines)}
+        self._reached: dict[Oid, tuple[Oid, ...]] = {}
+        self._repo = repo
+
+    def __contains__(self, commit: Oid) -> bool:
+        return commit in self._parents
+
+    def reach(self, tip: Oid) -> tuple[Oid, ...]:
+        """Those of them that a tip has, the oldest first; none where the base has it."""
+        known = self._reached.get(tip)
+        if known is None:
+            found, stack = set(), [tip]
+            while stack:
+                oid = stack.pop()
+                if oid in self._parents and oid not in found:
+                    found.add(oid)
+                    stack += self._parents[oid]
+            known = self._reached[tip] = tuple(oid for oid in self._parents if oid in found)
+        return known
+
+    @cached_property
+    def own(self) -> Mapping[Oid, tuple[str, ...]]:
+        """Of each commit the paths that it changed itself (`own_changes`)."""
+        return own_changes(self._repo, tuple(self._parents))
+
+
 def breaches(
     rules: Rules,
     branch: Branch | None,
@@ -45,6 +79,7 @@ def breaches(
     landed: Oid | None,
     *,
     lands: bool = True,
+    ahead: Ahead | None = None,
 ) -> list[Breach]:
     """What is wrong with the commits that `tip` has and `known` have not, the oldest first.
 
@@ -53,10 +88,16 @@ def breaches(
         known: commits whose history was looked at before.
         landed: what counts as trunk; None: nothing has landed yet.
         lands: whether only finished work of worktrees may be in it.
+        ahead: what `tip`, among others, has and `known` have not, where that was looked up.
     """
-    args = [tip, *(f"^{oid}" for oid in known)]
-    order = rules.repo.rev_list("--topo-order", "--reverse", *args)
-    walk = _Walk(rules, landed, lands, set(order), own_changes(rules.repo, order))
+    if ahead is not None:
+        order = ahead.reach(tip)
+        own = {oid: ahead.own[oid] for oid in order}
+    else:
+        args = [tip, *(f"^{oid}" for oid in known)]
+        order = rules.repo.rev_list("--topo-order", "--reverse", *args)
+        own = own_changes(rules.repo, order)
+    walk = _Walk(rules, landed, lands, set(order), own)
     walk.lines.append((tip, branch))
     walk.follow_all()
     place = {oid: n for n, oid in enumerate(order)}

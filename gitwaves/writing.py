@@ -26,6 +26,7 @@ from gitwaves.model import (
     Verdict,
     natural,
 )
+from gitwaves.ranges import Ahead
 from gitwaves.record import Record
 from gitwaves.render import dashboard
 from gitwaves.store import Snapshot, Store
@@ -86,16 +87,23 @@ def done_commit(store: Store, snapshot: Snapshot, task: TaskId) -> Oid:
     fact = snapshot.facts[task]
     evidence = fact.tracking.evidence
     if evidence is not None and store.repo.commit(evidence.commit) is not None:
+
+        def records(oid: Oid) -> bool:
+            commit = store.repo.require_commit(oid)
+            if evidence.commit not in commit.parents or store.repo.code_tree(oid) != evidence.tree:
+                return False
+            said = store.tracking_at(snapshot.cards, oid, task)
+            return said is not None and said.status is Status.DONE and said.evidence == evidence
+
+        # a branch that landed squashed may be gone, and its commits still be here
+        if fact.tip is None:
+            return evidence.commit
+        if records(fact.tip):  # mostly it is the last one
+            return fact.tip
         path = snapshot.cards.tasks[task].path
         args = ("--full-history", "--reverse", f"{evidence.commit}..{fact.tip}")
-        # a branch that landed squashed may be gone, and its commits still be here
-        for oid in store.repo.rev_list(*args, paths=[path]) if fact.tip is not None else ():
-            commit = store.repo.require_commit(oid)
-            if evidence.commit in commit.parents and store.repo.code_tree(oid) == evidence.tree:
-                said = store.tracking_at(snapshot.cards, oid, task)
-                if said and said.status is Status.DONE and said.evidence == evidence:
-                    return oid
-        return evidence.commit
+        found = (oid for oid in store.repo.rev_list(*args, paths=[path]) if records(oid))
+        return next(found, evidence.commit)
     raise GitError(f"the done commit of {task} is not in this repository", "fetch its branch")
 
 
@@ -106,6 +114,47 @@ class Side(Record):
     name: str
 
 
+class Row:
+    """A row of merges onto one commit, each on the one before; what all of them bring is looked up once."""
+
+    def __init__(self, repo: Repo, start: Oid, sides: Iterable[Oid]) -> None:
+        self._repo = repo
+        self._start = start
+        self._sides = tuple(sides)
+        self._ahead = Ahead(repo, start, self._sides)
+        self._held: set[Oid] = set()  # what has been taken that `start` has not
+        self._asked: set[Oid] = set()
+        self._nowhere: set[Oid] = set()  # of what was asked: what none of them has
+
+    def holds(self, side: Oid) -> bool:
+        """Whether the last merge has a side already."""
+        return side in self._held or not self._ahead.reach(side)
+
+    def take(self, side: Oid) -> None:
+        """Notes that a side was merged."""
+        self._held.update(self._ahead.reach(side))
+
+    def base(self, side: Oid) -> Oid | None:
+        """The one best common ancestor of a side and the last merge; None where that is not plain."""
+        if not self._held.isdisjoint(self._ahead.reach(side)):
+            return None
+        bases = self._repo.merge_bases(self._start, side)
+        return bases[0] if len(bases) == 1 else None
+
+    def missing(self, commits: Iterable[Oid], side: Oid) -> set[Oid]:
+        """Those of `commits` that neither the last merge nor a side has, which is to be merged next."""
+        wanted = set(commits)
+        if new := wanted - self._asked:
+            self._asked |= new
+            self._nowhere |= self._repo.missing_from(new, [self._start, *self._sides])
+        held = self._held.union(self._ahead.reach(side))
+        return {
+            oid
+            for oid in wanted
+            if oid in self._nowhere or (oid in self._ahead and oid not in held)
+        }
+
+
 def settled_merge(
     store: Store,
     snapshot: Snapshot,
@@ -114,17 +163,21 @@ def settled_merge(
     *,
     own: Branch | None,
     message: str,
+    row: Row | None = None,
 ) -> Oid:
     """Merges two commits in memory; cards are settled by rule, never as text.
 
     The spec half of every card is trunk's, its tracking the reading of section 5 where that is in
     the merged history or belongs to `own`, the branch that is merged into (None: trunk).
 
+    Args:
+        row: the merges that `ours` is the last one of, where that was made so.
+
     Raises:
         Conflict: the code does not merge; names the files. Nothing was changed.
     """
     repo = store.repo
-    merged = repo.merge_trees(ours, theirs.commit)
+    merged = repo.merge_trees(ours, theirs.commit, row.base(theirs.commit) if row else None)
     compiled = _around_learnings(store, snapshot, ours, theirs.commit, merged.conflicts)
     conflicts = [p for p in merged.conflicts if not p.startswith(ROOT + "/") and p not in compiled]
     if conflicts:
@@ -133,7 +186,7 @@ def settled_merge(
         )
         message = f"{theirs.name} does not merge: {shown}"
         raise MergeConflict(message, theirs, tuple(conflicts), compiled)
-    cards_tree = settled_cards(store, snapshot, [ours, theirs.commit], own)
+    cards_tree = settled_cards(store, snapshot, [ours, theirs.commit], own, row)
     tree = repo.with_files(merged.tree, dict(compiled)) if compiled else merged.tree
     entries = repo.tree(tree)
     entries.pop(ROOT, None)
@@ -198,7 +251,11 @@ def _merged(repo: Repo, base: str, ours: str, theirs: str) -> str | None:
 
 
 def settled_cards(
-    store: Store, snapshot: Snapshot, parents: list[Oid], own: Branch | None
+    store: Store,
+    snapshot: Snapshot,
+    parents: list[Oid],
+    own: Branch | None,
+    row: Row | None = None,
 ) -> Oid | None:
     """The `.workstreams` tree of a merge: trunk's, with the tracking that the merge brings."""
     repo = store.repo
@@ -211,7 +268,11 @@ def settled_cards(
     evidence = {
         t: e.commit for t in unlanded if (e := snapshot.facts[t].tracking.evidence) is not None
     }
-    missing = repo.missing_from(evidence.values(), parents) if evidence else set()
+    missing: set[Oid] = set()
+    if evidence and row is not None:
+        missing = row.missing(evidence.values(), parents[1])
+    elif evidence:
+        missing = repo.missing_from(evidence.values(), parents)
     # what a landed task taught since, which only its branch says
     told = [t for t in known if t not in unlanded and says_more(snapshot, t)]
     changes: dict[str, bytes | Oid | None] = {}
@@ -219,9 +280,11 @@ def settled_cards(
         fact = snapshot.facts[task]
         mine = own is not None and cards.branch_of(task) == own
         proven = fact.verdict is Verdict.HOLDS and evidence.get(task) not in {*missing, None}
+        if not (mine or proven or task in told):
+            continue
         path = cards.tasks[task].path
         data = repo.read(snapshot.trunk_tip, path)
-        if data is None or not (mine or proven or task in told):
+        if data is None:
             continue
         entries = (repo.at(parent, path) for parent in parents)
         says = (e.oid for e in entries if e and _says(store, e, path, data, fact.tracking))
