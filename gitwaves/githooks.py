@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def run(repo: Repo, name: str, args: list[str]) -> None:
     """Runs a hook in the worktree it was called in; does nothing where no task is at work.
 
     Raises:
-        Refused: the commit must not be made (`pre-commit`, `commit-msg`).
+        Refused: the commit must not be made (`commit-msg`).
     """
     store = Store(repo, offline=True)
     here = repo.here()
@@ -47,16 +48,30 @@ def run(repo: Repo, name: str, args: list[str]) -> None:
         return
     if not (marker(repo, here.branch).is_file() or cut_short(repo, here.branch)):
         return
-    if name in {"pre-commit", "pre-merge-commit"}:
-        pre_commit(store, here.branch)
-    elif name == "commit-msg" and args:
-        commit_msg(store.snapshot(), here.branch, Path(args[0]))
+    if name == "commit-msg" and args:
+        commit_msg(store, here, here.branch, Path(args[0]))
     elif name in {"post-commit", "post-merge", "post-rewrite"}:
         post(store, here.branch)
 
 
-def pre_commit(store: Store, branch: Branch) -> None:
-    """Refuses paths outside the boundary, a changed spec half, and another worktree's card."""
+def commit_msg(store: Store, here: Worktree, branch: Branch, file: Path) -> None:
+    """Refuses a commit of what may not be in it, and trailers that name nothing.
+
+    Raises:
+        Refused: says what to do, and where a message lies that was written in an editor.
+    """
+    try:
+        _require_allowed(store, here, branch)
+        _require_trailers(store.snapshot(), branch, file)
+    except Refused as refused:
+        if os.environ.get("GIT_EDITOR") == ":":  # as Git says that none was opened
+            raise
+        kept = f"the message that you wrote is kept: git commit -eF {shlex.quote(str(file))}"
+        raise Refused(refused.message, f"{refused.hint}; {kept}") from None
+
+
+def _require_allowed(store: Store, here: Worktree, branch: Branch) -> None:
+    """Raises for paths outside the boundary, a changed spec half, and another worktree's card."""
     repo = store.repo
     if cut_short(repo, branch):
         raise Refused(
@@ -66,8 +81,7 @@ def pre_commit(store: Store, branch: Branch) -> None:
     snapshot = store.snapshot()
     task = at_work(snapshot, branch)
     tip = repo.branch(branch)
-    here = repo.here()
-    if task is None or tip is None or here is None:
+    if task is None or tip is None:
         return
     env = {"GIT_INDEX_FILE": GIT_HOOK_INDEX} if GIT_HOOK_INDEX else {}
     parents = [tip, *_merging(here)]
@@ -88,15 +102,15 @@ def pre_commit(store: Store, branch: Branch) -> None:
 
 
 def _merging(here: Worktree) -> list[Oid]:
-    """What is being merged: pre-merge-commit runs before there is a MERGE_HEAD."""
+    """What is being merged: `git merge` makes a MERGE_HEAD only when it is left to a person."""
     file = here.admin / "MERGE_HEAD"
     if file.exists():
         return [Oid(oid) for oid in file.read_text().split()]
     return [Oid(n.removeprefix("GITHEAD_")) for n in os.environ if n.startswith("GITHEAD_")]
 
 
-def commit_msg(snapshot: Snapshot, branch: Branch, file: Path) -> None:
-    """Checks the trailers of a commit message."""
+def _require_trailers(snapshot: Snapshot, branch: Branch, file: Path) -> None:
+    """Raises for a trailer that names no task."""
     text = file.read_text(errors="replace")
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     for key, value in said_in("\n".join(lines)):

@@ -39,6 +39,18 @@ look() {
 	esac
 }
 
+# Whether Git's own pathspecs can tell that nothing staged lies outside a plain boundary.
+inside() {
+	[ -s "$work.paths" ] && [ ! -e "$own/MERGE_HEAD" ] && [ ! -f "$unfinished" ] || return 1
+	(
+		set --
+		while IFS= read -r spec; do
+			set -- "$@" "$spec"
+		done <"$work.paths"
+		exec git diff --cached --quiet --no-ext-diff HEAD -- "$@" 2>/dev/null
+	)
+}
+
 # "$1": the file of a commit message. Whether it may hold a trailer of ours.
 ours() {
 	lines=0
@@ -101,7 +113,7 @@ run() {
 	done
 	work=$common/gitwaves/at-work/$branch
 	unfinished=$common/gitwaves/unfinished/$branch # gitwaves was killed: no commit may take a part of it
-	[ "$hook" = pre-commit ] && [ -f "$unfinished" ] || [ -f "$work" ] || return 0
+	[ "$hook" = commit-msg ] && [ -f "$unfinished" ] || [ -f "$work" ] || return 0
 
 	for needed in "$python" "$package"; do
 		[ ! -f "$needed" ] || continue
@@ -112,19 +124,8 @@ run() {
 	done
 
 	case $hook in
-	commit-msg) # no trailer of ours: nothing to check
-		ours "$1" || return 0
-		;;
-	pre-commit) # Git's own pathspecs can tell that nothing staged lies outside a plain boundary
-		if [ -s "$work.paths" ] && [ ! -e "$own/MERGE_HEAD" ] && [ ! -f "$unfinished" ]; then
-			(
-				set --
-				while IFS= read -r spec; do
-					set -- "$@" "$spec"
-				done <"$work.paths"
-				exec git diff --cached --quiet --no-ext-diff HEAD -- "$@" 2>/dev/null
-			) && return 0
-		fi
+	commit-msg) # Nothing to refuse: neither a trailer of ours, nor a path outside. A merge is looked at.
+		[ "${1##*/}" != COMMIT_EDITMSG ] || ours "$1" || ! inside || return 0
 		;;
 	post-commit | post-merge)
 		# Nothing was verified yet: no commit can be the verified one.
