@@ -100,7 +100,7 @@ def test_a_clone_in_order_is_quiet(plan: Plan) -> None:
 
 
 def test_what_the_command_prints(plan: Plan) -> None:
-    hook(plan, "pre-commit").unlink()
+    hook(plan, "commit-msg").unlink()
     (plan.repo.path / ".git/index.lock").touch()
     done = plan.repo.gw("doctor")
     lock = plan.repo.path / ".git/index.lock"
@@ -109,12 +109,12 @@ def test_what_the_command_prints(plan: Plan) -> None:
     lines = done.out.splitlines()
     assert lines[0].startswith(f"locks: {lock} is ")
     assert lines[1] == f"  make sure that no editor or client is at work here, then: rm {lock}"
-    assert lines[2:] == ["hooks: pre-commit is missing", "  gitwaves hooks install"]
+    assert lines[2:] == ["hooks: commit-msg is missing", "  gitwaves hooks install"]
     done = plan.repo.gw("doctor", "--fix")
     assert done.code == 1  # the lock is left
     assert done.out.splitlines()[:2] == [
-        "hooks: pre-commit is missing",
-        "  mended: pre-commit: installed",
+        "hooks: commit-msg is missing",
+        "  mended: commit-msg: installed",
     ]
     lock.unlink()
     assert plan.repo.gw("doctor").code == 0
@@ -122,7 +122,7 @@ def test_what_the_command_prints(plan: Plan) -> None:
 
 def test_json_is_as_documented(plan: Plan) -> None:
     schema = Draft202012Validator(json.loads(schema_text("doctor.schema.json")))
-    hook(plan, "pre-commit").unlink()
+    hook(plan, "commit-msg").unlink()
     done = plan.repo.gw("doctor", "--json")
     shown = json.loads(done.out)
     schema.validate(shown)
@@ -133,7 +133,7 @@ def test_json_is_as_documented(plan: Plan) -> None:
         {
             "check": "hooks",
             "severity": "error",
-            "message": "pre-commit is missing",
+            "message": "commit-msg is missing",
             "hint": "gitwaves hooks install",
             "fixable": True,
             "mended": None,
@@ -144,7 +144,7 @@ def test_json_is_as_documented(plan: Plan) -> None:
     shown = json.loads(done.out)
     schema.validate(shown)
     assert (done.code, shown["wrong"]) == (0, False)
-    assert shown["troubles"][0]["mended"] == "pre-commit: installed"
+    assert shown["troubles"][0]["mended"] == "commit-msg: installed"
 
 
 def test_without_a_plan(repo: Repo) -> None:
@@ -178,7 +178,7 @@ def remove_all(plan: Plan) -> None:
 
 
 def make_unexecutable(plan: Plan) -> None:
-    hook(plan, "pre-commit").chmod(0o644)
+    hook(plan, "commit-msg").chmod(0o644)
     hook(plan, "post-commit").chmod(0o644)
 
 
@@ -202,7 +202,7 @@ def other_version(plan: Plan) -> None:
     ("spoil", "line"),
     [
         (remove_all, NONE),
-        (make_unexecutable, "hooks: pre-commit post-commit is not executable"),
+        (make_unexecutable, "hooks: commit-msg post-commit is not executable"),
         (overwrite, "hooks: commit-msg is another program's"),
         (move_aside, "hooks: post-commit is another program's, which moved gitwaves' to *.old"),
         (other_version, "hooks: warning: post-merge is of another version of gitwaves"),
@@ -240,11 +240,11 @@ def test_a_hook_that_cannot_be_put_beside_is_left(plan: Plan) -> None:
 
 def test_hooks_are_looked_for_elsewhere(plan: Plan) -> None:
     plan.repo.git("config", "core.hooksPath", ".husky/_")
-    plan.repo.write(".husky/_/pre-commit", "#!/bin/sh\n")
-    plan.repo.write(".husky/pre-commit", 'gitwaves hook pre-commit "$@"\n')
+    plan.repo.write(".husky/_/commit-msg", "#!/bin/sh\n")
+    plan.repo.write(".husky/commit-msg", 'gitwaves hook commit-msg "$@"\n')
     worktree = plan.start("A1")
     report = doctor(plan.repo.path, fix=True)
-    missing = " ".join(name for name in hooks.HOOKS if name != "pre-commit")
+    missing = " ".join(name for name in hooks.HOOKS if name != "commit-msg")
     assert said(report) == [
         f"hooks: Git looks for hooks in .husky/_, where {missing} do not call gitwaves",
         f"hooks: Git looks for hooks in .husky/_, which is not in {worktree.path}: none runs there",
@@ -265,8 +265,8 @@ def test_hooks_are_looked_for_elsewhere_in_one_worktree(plan: Plan) -> None:
         f"hooks: Git looks for hooks in /nowhere, which is not in {worktree.path}: none runs there"
     )
     assert mend(plan) == [line]
-    hook(plan, "pre-commit").unlink()
-    assert mend(plan) == ["hooks: pre-commit is missing", "  mended: pre-commit: installed", line]
+    hook(plan, "commit-msg").unlink()
+    assert mend(plan) == ["hooks: commit-msg is missing", "  mended: commit-msg: installed", line]
 
 
 def test_what_is_at_work_is_noted_wrong(plan: Plan) -> None:
@@ -421,7 +421,7 @@ def test_a_lock_that_goes_is_not_named(plan: Plan, monkeypatch: pytest.MonkeyPat
 
 
 def test_who_has_the_lock_of_gitwaves(plan: Plan) -> None:
-    hook(plan, "pre-commit").unlink()
+    hook(plan, "commit-msg").unlink()
     lock = plan.store.repo.state_dir / "lock"
     with lock.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -431,7 +431,7 @@ def test_who_has_the_lock_of_gitwaves(plan: Plan) -> None:
     assert f"(process {os.getpid()}) has had the lock of gitwaves for 0s and more" in line
     assert report.wrong
     assert "hooks" not in report.fine  # they were not looked at
-    assert look(plan) == ["hooks: pre-commit is missing"]
+    assert look(plan) == ["hooks: commit-msg is missing"]
 
 
 def test_what_gitwaves_cannot_write(plan: Plan) -> None:

@@ -127,9 +127,8 @@ def test_a_commit_calls_gitwaves(tree: Repo, calls: Path) -> None:
     tree.git("add", "-A")
     tree.git("commit", "-q", "-m", "a\n\nLearned: a", cwd=tree.path / "sub dir")
     said = heard(calls)
-    assert said[0] == "pre-commit <>"
-    assert re.fullmatch(r"commit-msg \S*COMMIT_EDITMSG <>", said[1])
-    assert said[2:] == ["post-commit <>"]
+    assert re.fullmatch(r"commit-msg \S*COMMIT_EDITMSG <>", said[0])
+    assert said[1:] == ["post-commit <>"]
     old = tree.oid()
     tree.git("commit", "-q", "--amend", "-m", "b\n\nLearned: b")
     assert heard(calls)[-1] == f"post-rewrite amend <{old} {tree.oid()}>"
@@ -141,7 +140,7 @@ def test_also_in_the_main_worktree_and_beside_a_tag_of_the_same_name(
     at_work(repo, "main")
     repo.git("tag", "main")
     repo.commit("a\n\nLearned: a")
-    assert [line.split()[0] for line in heard(calls)] == ["pre-commit", "commit-msg", "post-commit"]
+    assert [line.split()[0] for line in heard(calls)] == ["commit-msg", "post-commit"]
 
 
 @pytest.mark.parametrize("name", ["ws/a b/c", "x%2Fy", "ü", "$(touch bad)", "ws/A;x"])
@@ -152,7 +151,7 @@ def test_any_branch_name(tree: Repo, repo: Repo, calls: Path, name: str) -> None
     assert heard(calls) == []
     at_work(repo, branch)
     tree.commit("b\n\nLearned: b")
-    assert len(heard(calls)) == 3
+    assert len(heard(calls)) == 2
     assert not (tree.path / "bad").exists()
 
 
@@ -181,14 +180,14 @@ def test_merges(tree: Repo, repo: Repo, calls: Path) -> None:
     heard(calls)
     tree.git("merge", "-q", "-m", "merge\n\nLearned: merge", "main")
     said = [line.split()[0] for line in heard(calls)]
-    assert said == ["pre-merge-commit", "commit-msg", "post-merge"]
+    assert said == ["commit-msg", "post-merge"]
     # A merge that a person finishes is a commit.
     repo.commit("m3\n\nLearned: m3", a="other")
     heard(calls)
     tree.git("merge", "main", check=False)
     assert heard(calls) == []
     tree.commit("merged\n\nLearned: merged", a="both")
-    assert [line.split()[0] for line in heard(calls)] == ["pre-commit", "commit-msg", "post-commit"]
+    assert [line.split()[0] for line in heard(calls)] == ["commit-msg", "post-commit"]
 
 
 @pytest.mark.parametrize("backend", ["--merge", "--apply"])
@@ -262,11 +261,11 @@ def test_a_broken_gitwaves_lets_commits_through_with_a_word(
     real.write_text('#!/bin/sh\necho "No module named gitwaves" >&2\nexit 1\n')
     failed = "gitwaves: this hook failed (exit 1); `gitwaves doctor --fix` mends it\n"
     module = "No module named gitwaves\n"
-    assert committed(tree) == (module + failed) * 2 + module  # pre-commit, commit-msg, post-commit
+    assert committed(tree) == module + failed + module  # commit-msg, post-commit
     real.write_text(FAKE)
     for code in ("3", "127"):
         monkeypatch.setenv("FAKE_EXIT", code)
-        assert committed(tree) == failed.replace("1", code) * 2
+        assert committed(tree) == failed.replace("1", code)
     monkeypatch.setenv("FAKE_EXIT", "130")  # Ctrl-C
     assert tree.git("commit", "--allow-empty", "-q", "-m", "b\n\nLearned: b", check=False) == ""
     assert tree.git("log", "-1", "--format=%s") == "a"
@@ -321,7 +320,7 @@ def test_from_a_linked_worktree_with_settings_of_its_own(
     assert hooks.install(open_(repo)) == []
     assert listing(repo) == before
     tree.commit("a\n\nLearned: a")
-    assert len(heard(calls)) == 3
+    assert len(heard(calls)) == 2
 
 
 def test_the_hook_before_runs_first_and_decides(tree: Repo, repo: Repo, calls: Path) -> None:
@@ -330,11 +329,9 @@ def test_the_hook_before_runs_first_and_decides(tree: Repo, repo: Repo, calls: P
         text = '#!/bin/sh\nread -r l\necho "old ${0##*/} $* <$l>" >> "$CALLS"\nexit ${OLD:-0}\n'
         hook_file(repo, name, text)
     said = hooks.install(open_(repo))
-    assert "runs the hook that was there (pre-commit.gitwaves-orig) first" in said[0]
+    assert "runs the hook that was there (commit-msg.gitwaves-orig) first" in said[0]
     old = tree.commit("a\n\nLearned: a")
     assert [line.split()[:2] for line in heard(calls)] == [
-        ["old", "pre-commit.gitwaves-orig"],
-        ["pre-commit", "<>"],
         ["old", "commit-msg.gitwaves-orig"],
         ["commit-msg", f"{repo.path}/.git/worktrees/A/COMMIT_EDITMSG"],
         ["old", "post-commit.gitwaves-orig"],
@@ -347,17 +344,18 @@ def test_the_hook_before_runs_first_and_decides(tree: Repo, repo: Repo, calls: P
         f"post-rewrite amend {rewritten}",
     ]
     tree.git("commit", "--allow-empty", "-m", "c\n\nLearned: c", env={"OLD": "7"}, check=False)
-    assert heard(calls) == ["old pre-commit.gitwaves-orig  <>"]
+    message = f"{repo.path}/.git/worktrees/A/COMMIT_EDITMSG"
+    assert heard(calls) == [f"old commit-msg.gitwaves-orig {message} <>"]
     tree.git("commit", "-n", "--allow-empty", "-m", "d\n\nLearned: d", env={"OLD": "7"})
     assert [line.split()[0] for line in heard(calls)] == ["old", "post-commit"]
     # Also where there is nothing for gitwaves to do.
     repo.commit("m\n\nLearned: m")
-    assert [line.split()[0] for line in heard(calls)] == ["old"] * 3
+    assert [line.split()[0] for line in heard(calls)] == ["old"] * 2
 
 
 def test_uninstall_puts_back_byte_for_byte(repo: Repo) -> None:
-    hook_file(repo, "pre-commit", "#!/bin/sh\r\n\xff no end", 0o750)
-    hook_file(repo, "commit-msg", "not executable", 0o644)
+    hook_file(repo, "commit-msg", "#!/bin/sh\r\n\xff no end", 0o750)
+    hook_file(repo, "post-rewrite", "not executable", 0o644)
     repo.write("tools/check", "#!/bin/sh\nexit 1\n").chmod(0o755)
     link = repo.path / ".git/hooks/post-merge"
     link.symlink_to("../../tools/check")
@@ -369,7 +367,7 @@ def test_uninstall_puts_back_byte_for_byte(repo: Repo) -> None:
     assert hooks.install(open_(repo)) == []
     hooks.uninstall(open_(repo))
     assert {p.name: p.lstat().st_mode for p in link.parent.iterdir()} == before
-    assert repo.read(".git/hooks/pre-commit") == "#!/bin/sh\r\n\xff no end"
+    assert repo.read(".git/hooks/commit-msg") == "#!/bin/sh\r\n\xff no end"
     assert os.readlink(link) == "../../tools/check"
     assert os.readlink(broken) == "nowhere"
 
@@ -378,19 +376,19 @@ def test_uninstall_puts_back_byte_for_byte(repo: Repo) -> None:
 @pytest.mark.parametrize("had", [True, False])
 def test_uninstall_finds_a_shim_that_a_manager_moved(repo: Repo, suffix: str, had: bool) -> None:
     if had:
-        hook_file(repo, "pre-commit", "#!/bin/sh\necho mine\n")
+        hook_file(repo, "commit-msg", "#!/bin/sh\necho mine\n")
     hooks.install(open_(repo))
-    shim = repo.path / ".git/hooks/pre-commit"
-    shim.rename(shim.with_name("pre-commit" + suffix))
-    hook_file(repo, "pre-commit", "#!/bin/sh\necho manager\n")
+    shim = repo.path / ".git/hooks/commit-msg"
+    shim.rename(shim.with_name("commit-msg" + suffix))
+    hook_file(repo, "commit-msg", "#!/bin/sh\necho manager\n")
     assert not hooks.installed(open_(repo))
     hooks.uninstall(open_(repo))
     left = {p.name for p in shim.parent.iterdir() if p.suffix != ".sample"}
     # As if the manager had found the hook that was there before ours.
-    assert left == {"pre-commit", *(["pre-commit" + suffix] if had else [])}
+    assert left == {"commit-msg", *(["commit-msg" + suffix] if had else [])}
     assert "manager" in shim.read_text()
     if had:
-        assert "mine" in shim.with_name("pre-commit" + suffix).read_text()
+        assert "mine" in shim.with_name("commit-msg" + suffix).read_text()
 
 
 def test_install_goes_around_a_manager_that_came_after(tree: Repo, repo: Repo, calls: Path) -> None:
@@ -419,21 +417,22 @@ if [ -x "$0.legacy" ]; then PRE_COMMIT_RUNNING_LEGACY=1 "$0.legacy" "$@"; fi
 
 def test_pre_commit_before_and_after_ours(tree: Repo, repo: Repo, calls: Path) -> None:
     opened = open_(repo)
+    message = f"commit-msg {repo.path}/.git/worktrees/A/COMMIT_EDITMSG <>"
     hooks.uninstall(opened)
-    path = hook_file(repo, "pre-commit", PRE_COMMIT)
+    path = hook_file(repo, "commit-msg", PRE_COMMIT)
     hooks.install(opened)
     tree.commit("a\n\nLearned: a")
-    assert heard(calls)[:2] == ["checks", "pre-commit <>"]
-    path.rename(path.with_name("pre-commit.legacy"))  # as `pre-commit install` does, again
-    hook_file(repo, "pre-commit", PRE_COMMIT)
+    assert heard(calls) == ["checks", message, "post-commit <>"]
+    path.rename(path.with_name("commit-msg.legacy"))  # as `pre-commit install` does, again
+    hook_file(repo, "commit-msg", PRE_COMMIT)
     assert hooks.installed(opened)
     tree.commit("b\n\nLearned: b")
-    assert heard(calls)[:2] == ["checks", "pre-commit <>"]
-    assert hooks.install(opened) == ["pre-commit: pre-commit runs ours"]
+    assert heard(calls) == ["checks", message, "post-commit <>"]
+    assert hooks.install(opened) == ["commit-msg: pre-commit runs ours"]
     hooks.uninstall(opened)
     assert path.read_text() == PRE_COMMIT
-    assert not path.with_name("pre-commit.legacy").exists()
-    assert not path.with_name("pre-commit.gitwaves-orig").exists()
+    assert not path.with_name("commit-msg.legacy").exists()
+    assert not path.with_name("commit-msg.gitwaves-orig").exists()
 
 
 def test_a_hook_that_would_be_lost_is_refused_and_nothing_is_touched(repo: Repo) -> None:
@@ -547,7 +546,7 @@ def test_python_is_started_only_where_there_is_something_to_do(tree: Repo, calls
     tree.commit("inside", **{"a/x": "1"})
     assert heard(calls) == []  # inside the boundary, no trailer, nothing verified
     tree.commit("outside", **{"b/x": "1"})
-    assert heard(calls) == ["pre-commit <>"]
+    assert heard(calls) == [f"commit-msg {top}/worktrees/A/COMMIT_EDITMSG <>"]
     tree.commit("taught\n\nLearned: x", **{"a/x": "2"})
     assert len(heard(calls)) == 1
     (top / "gitwaves/receipts/A1").mkdir()

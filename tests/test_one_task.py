@@ -151,14 +151,7 @@ def test_init_in_an_empty_repository(repo: Repo) -> None:
         "wrote .workstreams/DASHBOARD.txt",
         *(
             f"{name}: installed"
-            for name in (
-                "pre-commit",
-                "pre-merge-commit",
-                "commit-msg",
-                "post-commit",
-                "post-merge",
-                "post-rewrite",
-            )
+            for name in ("commit-msg", "post-commit", "post-merge", "post-rewrite")
         ),
     ]
     assert done.err == (
@@ -193,22 +186,22 @@ def test_init_in_a_linked_worktree(repo: Repo) -> None:
     assert "trunk: main\n" in linked.read(".workstreams/config.yaml")
     assert "title: Repo\n" in linked.read(".workstreams/config.yaml")
     assert not (repo.path / ".workstreams").exists()
-    assert (repo.path / ".git/hooks/pre-commit").is_file()
+    assert (repo.path / ".git/hooks/commit-msg").is_file()
 
 
 def test_a_hook_that_was_there_is_run_and_put_back(repo: Repo) -> None:
     foreign = "#!/bin/sh\necho foreign >>ran\n"
-    hook = repo.write(".git/hooks/pre-commit", foreign)
+    hook = repo.write(".git/hooks/commit-msg", foreign)
     hook.chmod(0o755)
     before = bytes_of(repo)
     assert (
-        "pre-commit: installed, and runs the hook that was there (pre-commit.gitwaves-orig) first\n"
+        "commit-msg: installed, and runs the hook that was there (commit-msg.gitwaves-orig) first\n"
         in repo.gw_ok("init").out
     )
     repo.git("add", ".workstreams")
     repo.git("commit", "-q", "-m", "Plan")
     assert repo.read("ran") == "foreign\n"
-    assert "pre-commit: removed, and the hook that was there put back\n" in (
+    assert "commit-msg: removed, and the hook that was there put back\n" in (
         repo.gw_ok("hooks", "uninstall").out
     )
     hooks = {k: v for k, v in bytes_of(repo).items() if k.startswith(".git/hooks/")}
@@ -367,7 +360,7 @@ def test_release_gives_the_task_back(a1: Repo) -> None:
     assert states(main)["A1"] == "active"
 
 
-# --- pre-commit --------------------------------------------------------------------------------
+# --- commit-msg --------------------------------------------------------------------------------
 
 OUTSIDE = (
     "Error: this commit is refused:\n"

@@ -237,7 +237,6 @@ SCENES = {
         ("verify", "A1"), "ws-A", remote_committed, DONE, "ws-A", again=1, remote=True
     ),
     "verify-uncommitted": Scene(("verify", "A1"), "ws-A", uncommitted, A1, "ws-A"),
-    "pre-commit": Scene(("sync",), "ws-A", verified, {}, "ws-A", hook="pre-commit"),
     "commit-msg": Scene(("sync",), "ws-A", verified, {}, "ws-A", hook="commit-msg"),
     "post-commit": Scene(("sync",), "ws-A", verified, DONE, "ws-A", hook="post-commit"),
     "merge": Scene(("merge", "MP1"), "repo", mergeable, MP1, task="A2", again=1),
