@@ -353,6 +353,35 @@ def test_the_hook_before_runs_first_and_decides(tree: Repo, repo: Repo, calls: P
     assert [line.split()[0] for line in heard(calls)] == ["old"] * 2
 
 
+def test_hooks_of_other_names_are_left_alone_and_run(tree: Repo, repo: Repo, calls: Path) -> None:
+    def told() -> list[str]:
+        return [line.split(" /")[0] for line in heard(calls)]
+
+    hooks.uninstall(open_(repo))
+    text = '#!/bin/sh\necho "own ${0##*/}" >> "$CALLS"\nexit ${OLD:-0}\n'
+    path = hook_file(repo, "pre-commit", text, 0o750)
+    hook_file(repo, "pre-merge-commit", text)
+    before, stat = listing(repo), path.stat()
+    assert hooks.install(open_(repo)) == [f"{name}: installed" for name in hooks.HOOKS]
+    assert listing(repo).items() >= before.items()
+    tree.commit("a\n\nLearned: a")
+    assert told() == ["own pre-commit", "commit-msg", "post-commit <>"]
+    old = tree.oid()
+    tree.git("commit", "--allow-empty", "-m", "b", env={"OLD": "7"}, check=False)
+    assert tree.oid() == old
+    assert told() == ["own pre-commit"]
+    repo.commit("m", m="1")
+    assert told() == ["own pre-commit"]
+    tree.git("merge", "-q", "-m", "merge", "main")
+    assert told() == ["own pre-merge-commit", "commit-msg", "post-merge 0 <>"]
+    hooks.uninstall(open_(repo))
+    assert listing(repo) == before
+    after = path.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (stat.st_ino, stat.st_mtime_ns)
+    tree.commit("c\n\nLearned: c")
+    assert told() == ["own pre-commit"]
+
+
 def test_uninstall_puts_back_byte_for_byte(repo: Repo) -> None:
     hook_file(repo, "commit-msg", "#!/bin/sh\r\n\xff no end", 0o750)
     hook_file(repo, "post-rewrite", "not executable", 0o644)
@@ -546,6 +575,16 @@ def test_python_is_started_only_where_there_is_something_to_do(tree: Repo, calls
     tree.commit("inside", **{"a/x": "1"})
     assert heard(calls) == []  # inside the boundary, no trailer, nothing verified
     tree.commit("outside", **{"b/x": "1"})
+    assert heard(calls) == [f"commit-msg {top}/worktrees/A/COMMIT_EDITMSG <>"]
+    # A merge is looked at, made by `git merge` or concluded by a person.
+    tree.git("checkout", "-q", "-b", "other", "HEAD~1")
+    tree.commit("other", **{"a/y": "1"})
+    tree.commit("and against it", **{"b/x": "2"})
+    tree.git("checkout", "-q", "ws/A")
+    tree.git("merge", "-q", "-m", "merge", "other~1")
+    assert heard(calls) == [f"commit-msg {top}/worktrees/A/MERGE_MSG <>"]
+    tree.git("merge", "-q", "other", check=False)
+    tree.commit("merged", **{"b/x": "1"})
     assert heard(calls) == [f"commit-msg {top}/worktrees/A/COMMIT_EDITMSG <>"]
     tree.commit("taught\n\nLearned: x", **{"a/x": "2"})
     assert len(heard(calls)) == 1

@@ -390,6 +390,39 @@ def test_commit_of_a_path_looks_at_that_path_alone(a1: Repo) -> None:
     assert a1.git("status", "--porcelain") == "A  api/b1.txt"
 
 
+def test_an_amend_is_looked_at_as_a_whole(a1: Repo) -> None:
+    a1.commit("x", **{"ledger/a1.txt": "x\n"})
+    a1.write("api/b1.txt", "x\n")
+    a1.git("add", "-A")
+    for how in (("-m", "y"), ("--no-edit",), ("-a", "-m", "y"), ("-m", "y", "--", "api")):
+        assert refused(a1, "commit", "--amend", *how) == OUTSIDE
+    a1.git("commit", "-q", "-n", "--amend", "--no-edit")
+    assert a1.git("show", "--name-only", "--format=", "HEAD") == "api/b1.txt\nledger/a1.txt"
+    a1.git("rm", "-q", "api/b1.txt")
+    a1.git("commit", "-q", "--amend", "-m", "y")  # takes it back
+    assert a1.git("show", "--name-only", "--format=", "HEAD") == "ledger/a1.txt"
+
+
+def test_a_merge_is_looked_at(a1: Repo) -> None:
+    main = main_of(a1)
+    a1.commit("x", **{"ledger/a1.txt": "x\n"})
+    main.git("worktree", "add", "-q", "-b", "stray", "../stray")
+    stray = main.at("../stray")
+    stray.commit("y", **{"api/b1.txt": "x\n"})
+    line = (
+        f"  api/b1.txt belongs to WS-B, outside the boundary of WS-A (commit {stray.oid()[:10]})\n"
+    )
+    assert line in refused(a1, "merge", "-m", "merged", "stray")
+    assert line in refused(a1, "merge", "--continue")
+    a1.git("merge", "--abort")
+    stray.commit("z", **{"ledger/a1.txt": "z\n"})
+    assert "CONFLICT" in refused(a1, "merge", "stray")
+    a1.write("ledger/a1.txt", "both\n")
+    a1.git("add", "-A")
+    assert line in refused(a1, "commit", "-m", "merged")
+    a1.git("commit", "-q", "-n", "-m", "merged")
+
+
 @pytest.mark.parametrize("how", [("-a",), ("--", ".workstreams")])
 def test_an_edited_spec_half_is_refused(a1: Repo, how: tuple[str, ...]) -> None:
     edit(a1, A1, "The tables.", "Nothing.")
