@@ -19,6 +19,9 @@ from gitwaves.store import Snapshot, Store
 from gitwaves.unfinished import cut_short
 from gitwaves.worktrees import marker
 
+# Ends a message in the editor; below it `git commit -v` shows what is committed.
+_CUT = " ------------------------ >8 ------------------------\n"
+
 
 def call(path: Path, name: str, args: list[str]) -> None:
     """Runs a hook for Git: what goes wrong in it stops no commit, and is said.
@@ -66,8 +69,25 @@ def commit_msg(store: Store, here: Worktree, branch: Branch, file: Path) -> None
     except Refused as refused:
         if os.environ.get("GIT_EDITOR") == ":":  # as Git says that none was opened
             raise
-        kept = f"the message that you wrote is kept: git commit -eF {shlex.quote(str(file))}"
-        raise Refused(refused.message, f"{refused.hint}; {kept}") from None
+        try:
+            kept = _kept(file)
+        except OSError:
+            raise refused from None
+        raise Refused(refused.message, f"{refused.hint}\n{kept}") from None
+
+
+def _kept(file: Path) -> str:
+    """How to go on with a message that was written in an editor."""
+    if file.name == "MERGE_MSG":  # which `git merge` writes anew once it is refused
+        text = file.read_bytes()
+        file = file.with_name("COMMIT_EDITMSG")
+        file.write_bytes(text)
+    # without -v, what stands below the cut would become a part of the message
+    verbose = " -v" if _CUT in file.read_text(errors="replace") else ""
+    return (
+        "the message that you wrote is kept; with the options that you gave, such as --amend: "
+        f"git commit -eF {shlex.quote(str(file.absolute()))}{verbose}"
+    )
 
 
 def _require_allowed(store: Store, here: Worktree, branch: Branch) -> None:

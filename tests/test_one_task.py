@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -421,6 +423,68 @@ def test_a_merge_is_looked_at(a1: Repo) -> None:
     a1.git("add", "-A")
     assert line in refused(a1, "commit", "-m", "merged")
     a1.git("commit", "-q", "-n", "-m", "merged")
+
+
+def editor(folder: Path, commands: str) -> str:
+    """An editor in which a person changes what stands there, as these shell commands do."""
+    script = folder / "an editor"
+    script.write_text(f'#!/bin/sh\n{{ {commands}; }} <"$1" >"$1.new" && mv "$1.new" "$1"\n')
+    script.chmod(0o755)
+    return shlex.quote(str(script))
+
+
+def as_hinted(said: str, repo: Repo, below: str, editor: str = "true") -> None:
+    """Does in a folder what a refusal says of the message."""
+    (command,) = re.findall(
+        r"^the message that you wrote is kept;.*: git (commit -eF .*)", said, re.M
+    )
+    repo.git(*shlex.split(command), cwd=repo.path / below, env={"GIT_EDITOR": editor})
+
+
+@pytest.mark.parametrize("place", ["linked", "main"])
+@pytest.mark.parametrize("how", [(), ("-v",)], ids=["plain", "verbose"])
+def test_a_message_written_in_an_editor_is_kept(
+    plan: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, how: tuple[str, ...]
+) -> None:
+    message = "Long thought over\n\nAnd told.\n"
+    monkeypatch.delenv("GIT_EDITOR")
+    plan.git("config", "core.editor", editor(tmp_path, f"printf %s {shlex.quote(message)}; cat"))
+    if place == "main":
+        plan.git("switch", "-q", "-c", "ws/A")
+    tree = started(plan, "A1")
+    assert (tree.path == plan.path) == (place == "main")
+    tree.write("ledger/a1.txt", "x\n")
+    tree.write("api/b1.txt", "x\n")
+    tree.git("add", "-A")
+    said = refused(tree, "commit", *how)
+    assert said.startswith(f"{OUTSIDE}\n")
+    tree.git("restore", "--staged", "api/b1.txt")
+    as_hinted(said, tree, "ledger")
+    assert tree.git("log", "-1", "--format=%B") == message
+    assert tree.git("show", "--name-only", "--format=", "HEAD") == "ledger/a1.txt"
+    tree.git("add", "-A")
+    assert refused(tree, "commit", *how, "-m", "x") == OUTSIDE  # no editor, nothing to keep
+
+
+@pytest.mark.parametrize("how", [("commit",), ("merge", "--edit", "main")], ids=" ".join)
+def test_a_message_with_a_wrong_trailer_is_kept(
+    a1: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: tuple[str, ...]
+) -> None:
+    wrote = editor(tmp_path, r"printf 'Add it\n\nTask: A11\n'; sed /^Merge/d")
+    monkeypatch.setenv("GIT_EDITOR", wrote)
+    main_of(a1).commit("x", **{"README.md": "x\n"})
+    a1.commit("y", **{"ledger/a1.txt": "y\n"})
+    a1.write("ledger/a2.txt", "z\n")
+    if how[0] == "commit":
+        a1.git("add", "-A")
+    said = refused(a1, *how)
+    wrong = (
+        "Error: the trailer `Task: A11` names no task\nHint: did you mean A1?\nthe message that "
+    )
+    assert said.startswith(wrong)
+    as_hinted(said, a1, "ledger", editor(tmp_path, "sed s/A11/A1/"))
+    assert a1.git("log", "-1", "--format=%B") == "Add it\n\nTask: A1\n"
+    assert a1.git("log", "-1", "--format=%p").count(" ") == (how[0] == "merge")
 
 
 @pytest.mark.parametrize("how", [("-a",), ("--", ".workstreams")])
