@@ -131,7 +131,7 @@ def _merging(here: Worktree) -> list[Oid]:
 
 def _require_trailers(snapshot: Snapshot, branch: Branch, file: Path) -> None:
     """Raises for a trailer that names no task."""
-    text = file.read_text(errors="replace")
+    text = file.read_text(errors="replace").partition(_CUT)[0]
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     for key, value in said_in("\n".join(lines)):
         if key == "task" and value not in snapshot.cards.tasks:

@@ -466,7 +466,11 @@ def test_a_message_written_in_an_editor_is_kept(
     assert refused(tree, "commit", *how, "-m", "x") == OUTSIDE  # no editor, nothing to keep
 
 
-@pytest.mark.parametrize("how", [("commit",), ("merge", "--edit", "main")], ids=" ".join)
+@pytest.mark.parametrize(
+    "how",
+    [("commit",), ("commit", "-v"), ("merge", "--edit", "main")],
+    ids=" ".join,
+)
 def test_a_message_with_a_wrong_trailer_is_kept(
     a1: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: tuple[str, ...]
 ) -> None:
