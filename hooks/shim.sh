@@ -47,7 +47,8 @@ inside() {
 		while IFS= read -r spec; do
 			set -- "$@" "$spec"
 		done <"$work.paths"
-		exec git diff --cached --quiet --no-ext-diff HEAD -- "$@" 2>/dev/null
+		unset GIT_LITERAL_PATHSPECS GIT_GLOB_PATHSPECS GIT_NOGLOB_PATHSPECS GIT_ICASE_PATHSPECS
+		exec git diff --cached --quiet --no-ext-diff --ignore-submodules=none HEAD -- "$@" 2>/dev/null
 	)
 }
 

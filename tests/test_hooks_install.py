@@ -591,3 +591,24 @@ def test_python_is_started_only_where_there_is_something_to_do(tree: Repo, calls
     (top / "gitwaves/receipts/A1").mkdir()
     tree.commit("verified", **{"a/x": "3"})
     assert heard(calls) == ["post-commit <>"]
+
+
+@pytest.mark.parametrize(
+    "setting", ["--literal-pathspecs", "--icase-pathspecs", "--noglob-pathspecs", "submodule"]
+)
+def test_no_setting_hides_from_the_shim_what_lies_outside(
+    tree: Repo, calls: Path, setting: str
+) -> None:
+    top = Path(tree.git("rev-parse", "--path-format=absolute", "--git-common-dir"))
+    tree.commit("x", **{".gitmodules": '[submodule "A"]\n\tpath = A\n\turl = .\n\tignore = all\n'})
+    (top / "gitwaves/at-work/ws%2FA.paths").write_text(":(top,exclude,glob)a/**\n")
+    heard(calls)
+    if setting == "submodule":
+        tree.git("update-index", "--add", "--cacheinfo", f"160000,{tree.oid()},A")
+        tree.git("commit", "-q", "-m", "y")
+    else:
+        tree.write("A/x", "1")
+        tree.git("add", "A/x")
+        tree.git(setting, "commit", "-q", "-m", "y")
+    assert "A" in tree.git("ls-tree", "--name-only", "HEAD").splitlines()
+    assert heard(calls)[0] == f"commit-msg {top}/worktrees/A/COMMIT_EDITMSG <>"
