@@ -122,11 +122,9 @@ def _require_allowed(store: Store, here: Worktree, branch: Branch) -> None:
 
 
 def _merging(here: Worktree) -> list[Oid]:
-    """What is being merged: `git merge` makes a MERGE_HEAD only when it is left to a person."""
+    """What is being merged: also `git merge` has made a MERGE_HEAD before it asks commit-msg."""
     file = here.admin / "MERGE_HEAD"
-    if file.exists():
-        return [Oid(oid) for oid in file.read_text().split()]
-    return [Oid(n.removeprefix("GITHEAD_")) for n in os.environ if n.startswith("GITHEAD_")]
+    return [Oid(oid) for oid in file.read_text().split()] if file.exists() else []
 
 
 def _require_trailers(snapshot: Snapshot, branch: Branch, file: Path) -> None:
