@@ -392,6 +392,25 @@ def test_commit_of_a_path_looks_at_that_path_alone(a1: Repo) -> None:
     assert a1.git("status", "--porcelain") == "A  api/b1.txt"
 
 
+def test_no_commit_takes_a_part_of_what_was_cut_short(a1: Repo) -> None:
+    note = main_of(a1).path / ".git/gitwaves/unfinished/ws%2FA"
+    note.parent.mkdir(exist_ok=True)
+    a1.write("ledger/a1.txt", "x\n")
+    a1.git("add", "-A")
+    cut_short = (
+        "Error: gitwaves was killed while it moved ws/A: this commit would take a part of that\n"
+        "Hint: run `gitwaves sync`, then commit again"
+    )
+    for at_work in (True, False):  # a claim that was cut short is not at work yet
+        note.write_text("{}")
+        if not at_work:
+            (note.parent.parent / "at-work/ws%2FA").unlink()
+        assert refused(a1, "commit", "-m", "x") == cut_short
+        a1.gw_ok("sync")
+    assert not note.exists()
+    a1.git("commit", "-q", "-m", "x")
+
+
 def test_an_amend_is_looked_at_as_a_whole(a1: Repo) -> None:
     a1.commit("x", **{"ledger/a1.txt": "x\n"})
     a1.write("api/b1.txt", "x\n")
