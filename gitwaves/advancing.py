@@ -64,15 +64,20 @@ def claimed_at(store: Store, snapshot: Snapshot, task: TaskId, tip: Oid) -> Oid:
     claim = snapshot.facts[task].tracking.claim
     path = card_path(snapshot.cards, task)
     found: Oid | None = None
-    for oid in store.repo.rev_list("--first-parent", tip, paths=[path]) if claim else ():
+    parents: tuple[Oid, ...] = ()
+
+    def has_claim(oid: Oid) -> bool:
         said = store.tracking_at(snapshot.cards, oid, task)
-        if said is None or said.claim != claim:
+        return said is not None and said.claim == claim
+
+    for oid in store.repo.changing(path, tip) if claim else ():
+        if not has_claim(oid):
             break
-        found = oid
-    if found is not None:
-        parents = store.repo.require_commit(found).parents
-        if parents and store.repo.differ_only_at(parents[0], found, path):
-            return found  # else it was amended, or written by hand: it is looked at too
+        found, parents = oid, store.repo.require_commit(oid).parents
+        if not parents or not has_claim(parents[0]):
+            break
+    if found is not None and parents and store.repo.differ_only_at(parents[0], found, path):
+        return found  # else it was amended, or written by hand: it is looked at too
     bases = store.repo.merge_bases(snapshot.trunk_tip, tip)
     return bases[0] if bases else tip
 
@@ -137,7 +142,7 @@ def _advance(
         return None
     since = claimed_at(store, snapshot, task, tip)
     tracking = snapshot.facts[task].tracking
-    for oid in [*repo.rev_list("--first-parent", f"{since}..{tip}"), since]:
+    for oid in [*repo.line(since, tip), since]:
         tree = repo.code_tree(oid)
         receipt = find(repo, task, tree, digest)
         if receipt is None or (
@@ -227,7 +232,7 @@ def trailers(repo: Repo, since: Oid, tip: Oid) -> tuple[list[str], list[Gap]]:
     learned: list[str] = []
     gaps: list[Gap] = []
     room = _MOST_NOTED
-    for oid in repo.rev_list("--first-parent", "--reverse", f"{since}..{tip}"):
+    for oid in reversed(repo.line(since, tip)):
         for key, value in said_in(repo.require_commit(oid).message):
             text = noted(value) if key != "task" else ""
             room -= len(text)

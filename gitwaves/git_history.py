@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -177,6 +177,32 @@ class History(Database):
                     self._told.add(key, told)
             known = self._lists[key] = told
         return known
+
+    def line(self, since: Oid, tip: Oid) -> tuple[Oid, ...]:
+        """The first parents of `tip`, itself first, down to what the line of `since` has."""
+        found: list[Oid] = []
+        oid = tip
+        while len(found) < _NEAR and not self.is_shallow():
+            if oid == since:
+                return tuple(found)
+            held = self.commit(oid)
+            if held is None or not held.parents:
+                break
+            found.append(oid)
+            oid = held.parents[0]
+        return self.rev_list("--first-parent", f"{since}..{tip}")
+
+    def changing(self, path: str, tip: Oid) -> Iterator[Oid]:
+        """The commits on the line of first parents of `tip` that changed a path, the newest first."""
+        oid = tip
+        for _ in range(0 if self.is_shallow() else _NEAR):
+            held = self.commit(oid)
+            if held is None or not held.parents:
+                break
+            if self.at(oid, path) != self.at(held.parents[0], path):
+                yield oid
+            oid = held.parents[0]
+        yield from self.rev_list("--first-parent", oid, paths=[path])
 
     def missing_from(self, commits: Iterable[Oid], tips: Iterable[Oid]) -> set[Oid]:
         """Those of `commits` that are in none of the histories of `tips`, or not here at all."""

@@ -10,7 +10,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -51,6 +50,8 @@ def spawn(
     with contextlib.ExitStack() as stack:
         source: int = subprocess.DEVNULL
         if stdin is not None:
+            import tempfile  # slow to import, and seldom needed
+
             # A file, not a pipe: nobody has to feed it while the process runs.
             file = stack.enter_context(tempfile.TemporaryFile())
             file.write(stdin)

@@ -14,7 +14,6 @@ import json
 import os
 import shlex
 import subprocess
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -121,6 +120,8 @@ class Signer:
         Raises:
             GitwavesError: the key cannot be used.
         """
+        import tempfile  # slow to import, and seldom needed
+
         with tempfile.TemporaryDirectory() as folder:
             path = self._key
             if path.startswith(("key::", "ssh-")):
@@ -280,7 +281,8 @@ class Signatures:
         keys = [_key_of(question) for question in asked]
         left = {k: q for k, q in zip(keys, asked, strict=True) if not self._recall(k)}
         if left:
-            from concurrent.futures import ThreadPoolExecutor  # slow to import, and seldom needed
+            import tempfile  # slow to import, and seldom needed, as the other
+            from concurrent.futures import ThreadPoolExecutor
 
             with tempfile.TemporaryDirectory() as folder:
                 checker = _Checker(_program(self._repo), Path(folder), self._names)

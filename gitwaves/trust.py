@@ -6,13 +6,11 @@ It stops surprise execution and is no sandbox. Whoever may write the user's file
 from __future__ import annotations
 
 import contextlib
-import difflib
 import fcntl
 import hashlib
 import json
 import os
 import shlex
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +58,8 @@ class News(Record):
                 for command in self.new
                 for number, line in enumerate(command.splitlines() or [""])
             ]
+        import difflib  # slow to import, and seldom needed
+
         old, new = ("\n".join(some).splitlines() for some in (self.before, self.now))
         matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
         lines = [f"  {self.name} changed since it was trusted:"]
@@ -171,6 +171,8 @@ class Trust:
             yield
 
     def _save(self, commands: list[str], named: Mapping[str, Sequence[str]]) -> None:
+        import tempfile  # slow to import, and seldom needed
+
         held = {"repository": str(self._common), "commands": commands, "named": named}
         handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".trust-")
         try:

@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -259,6 +258,8 @@ def _half_made(admin: Path) -> bool:
 
 def _forget(repo: Repo, path: Path, *, half_made: bool = False) -> None:
     """Removes what Git notes of a checkout; files in it stay. `half_made`: if it is no more yet."""
+    import shutil  # slow to import, and seldom needed
+
     dot = path / ".git"
     for admin in (repo.common / "worktrees").glob("*"):
         with contextlib.suppress(OSError):
@@ -276,6 +277,8 @@ def _forget(repo: Repo, path: Path, *, half_made: bool = False) -> None:
 
 def discard(repo: Repo, path: Path) -> None:
     """Removes a checkout of our own, in whatever state a kill left it."""
+    import shutil
+
     with repo.lock():
         with contextlib.suppress(GitError):
             repo.remove_worktree(path, force=True)

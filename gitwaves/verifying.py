@@ -262,8 +262,7 @@ def _worked(repo: Repo, claim: Claim, since: Oid, tip: Oid, code: Oid) -> bool:
         return False
     if code != repo.code_tree(tip):
         return True
-    line = repo.rev_list("--first-parent", f"{since}..{tip}")
-    return any(map(code_paths, own_changes(repo, line).values()))
+    return any(map(code_paths, own_changes(repo, repo.line(since, tip)).values()))
 
 
 def _aftermath(repo: Repo, worktree: Worktree, content: Oid) -> tuple[list[str], list[str]]:
