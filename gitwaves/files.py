@@ -15,18 +15,21 @@ def write_file(path: Path, data: bytes, *, scratch: Path | None = None) -> None:
         scratch: where a kill may leave an unfinished file; default: beside it. Where that is on
             another file system, beside it all the same.
     """
-    import tempfile  # slow to import, and nothing is written where all is only read
-
-    handle, name = tempfile.mkstemp(dir=scratch or path.parent, prefix=f".{path.name}.")
+    # `tempfile` would choose the name no better, and is slow to import
+    draft = (scratch or path.parent) / f".{path.name}.{os.urandom(6).hex()}"
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(draft, "xb", opener=_private) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
+        draft.replace(path)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            Path(name).unlink()
+            draft.unlink()
         if scratch is None or not isinstance(error, OSError) or error.errno != errno.EXDEV:
             raise
         write_file(path, data)
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
