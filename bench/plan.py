@@ -2,13 +2,16 @@
 
     python -m bench.plan                        # 10,000 tasks, some 30,000 edges
 
-The base of the core is a loop of plain Python, so that its ratios hold on any machine.
+The base of the core is a loop of plain Python, so that its ratios hold on any machine. Beside it, the
+same from the functions of networkx, which takes another while to import.
 """
 
 from __future__ import annotations
 
 import gc
 import sys
+
+import networkx  # type: ignore[import-untyped]  # it has no types
 
 from bench.measure import Call, Table, in_turns
 from bench.repository import Made, Size, options, size_of, workplace
@@ -55,6 +58,22 @@ def core(store: Store, rounds: int) -> None:
         slack = [total - long - after for long, after in zip(before, behind, strict=True)]
         assert min(slack) == 0
 
+    other = networkx.DiGraph()
+    other.add_nodes_from(range(len(graph.nodes)))
+    other.add_edges_from((need, n) for n, needs in enumerate(graph.needed) for need in needs)
+
+    def straightforward() -> None:
+        before, behind = {}, {}
+        assert len(list(networkx.topological_generations(other))) == len(graph.waves())
+        order = list(networkx.topological_sort(other))
+        for n in order:
+            before[n] = 3600 + max((before[need] for need in other.predecessors(n)), default=0)
+        for n in reversed(order):
+            behind[n] = max((3600 + behind[m] for m in other.successors(n)), default=0)
+        total = max(before.values())
+        assert len(networkx.dag_longest_path(other)) * 3600 == total
+        assert min(total - before[n] - behind[n] for n in order) == 0
+
     loop = Call(lambda: sum(n for n in range(1_000_000)))
     parts = {
         "order, waves, critical path, slack": Call(ordered),
@@ -63,6 +82,7 @@ def core(store: Store, rounds: int) -> None:
         ),
         "the graph, from cards": Call(lambda: graph_of(replace(cards))),
         "batches and their waves, from cards": Call(lambda: schedule(replace(cards), graph)),
+        "order, waves, critical path, slack, by networkx": Call(straightforward),
     }
     gc.freeze()  # what is alive here is not to be looked through while something is measured
     in_turns([loop, *parts.values()], rounds)
