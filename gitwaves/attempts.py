@@ -365,9 +365,9 @@ def note_session(store: Store) -> None:
 
     A client that somebody opened by hand may have no hooks that tell it.
     """
-    here = store.repo.here()
-    session = session_here(here.path) if here else None
-    if here is None or here.branch is None or session is None:
+    session = session_here(store.repo.top) if store.repo.top else None
+    here = store.repo.here() if session else None
+    if session is None or here is None or here.branch is None:
         return
     snapshot = store.snapshot()
     if task := at_work(snapshot, here.branch):

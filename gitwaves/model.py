@@ -250,7 +250,7 @@ class Workstream(Record):
     branch: Branch
     agent: str | None = None
     path: str = ""  # of workstream.yaml, from the top of the repository
-    places: Places = field(default_factory=Places)
+    places: Places = Places()
 
 
 def default_branch(workstream: str) -> Branch:
@@ -279,7 +279,7 @@ class Task(Record):
     cancelled: str | None = None
     verify: tuple[Step, ...] = ()
     path: str = ""  # of the card, from the top of the repository
-    places: Places = field(default_factory=Places)
+    places: Places = Places()
 
 
 class MergePoint(Record):
@@ -292,7 +292,7 @@ class MergePoint(Record):
     spec: str = ""
     verify: tuple[Step, ...] = ()  # none: the steps of its tasks
     path: str = ""
-    places: Places = field(default_factory=Places)
+    places: Places = Places()
 
 
 class Profile(Record):
@@ -333,7 +333,7 @@ class Config(Record):
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     on_event: str | None = None
     allowed_signers: str | None = None
-    places: Places = field(default_factory=Places)
+    places: Places = Places()
 
 
 class Status(StrEnum):

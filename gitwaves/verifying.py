@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -27,6 +28,9 @@ from gitwaves.steps import Outcome, run_steps
 from gitwaves.store import Snapshot, Store
 from gitwaves.trust import require_steps
 from gitwaves.worktrees import folder_for, place_for
+
+# What `git ls-files -v -s -z` says of an index that hides nothing and holds no submodule.
+_PLAIN_INDEX = re.compile(r"(?:H 1(?:00644|00755|20000) [0-9a-f]+ 0\t[^\0]+\0)*")
 
 
 class Verified(Record):
@@ -68,9 +72,12 @@ def require_plain_index(repo: Repo, worktree: Worktree) -> None:
         Refused: unmerged entries, assume-unchanged, skip-worktree outside a sparse checkout, or a
             submodule with changes of its own.
     """
+    listed = repo.git("ls-files", "-v", "-s", "-z", cwd=worktree.path)
+    if _PLAIN_INDEX.fullmatch(listed):
+        return
     unmerged, hidden, submodules = set(), [], False
     sparse = repo.is_sparse(worktree.path)
-    for line in repo.paths("ls-files", "-v", "-s", "-z", cwd=worktree.path):
+    for line in filter(None, listed.split("\0")):
         head, path = line.split("\t", 1)
         flag, mode, _, stage = head.split(" ")
         if stage != "0":

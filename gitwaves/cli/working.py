@@ -13,6 +13,7 @@ from gitwaves.cli import App, echo, pass_app
 from gitwaves.errors import ExitCode, GitwavesError, Refused, UsageError
 from gitwaves.model import NOTE_LENGTH, Gap, TaskId, noted, printable
 from gitwaves.record import replace
+from gitwaves.store import Snapshot
 
 _MONEY = click.FloatRange(min=0, min_open=True)
 _MINUTES = click.FloatRange(min=0, min_open=True)
@@ -111,8 +112,9 @@ def verify(app: App, id: str | None, commit_: bool, message: str | None, unchang
         task = snapshot.require_task(id) if id else task_here(app.store, snapshot)
         commit_all(app.store, task, message or f"{task}: {noted(snapshot.cards.tasks[task].title)}")
     note_session(app.store)
-    if here := _at_work(app, id):  # who works there may have no hooks that tell
-        for line in news(app.store, app.store.progress(local=False), here):
+    now = app.store.snapshot()
+    if here := _at_work(app, now, id):  # who works there may have no hooks that tell
+        for line in news(app.store, app.store.progress(now, local=False), here):
             echo(printable(line), err=True)
     if id and not commit_ and not here:
         result = renew(app.store, id, trust_trunk=app.trust_trunk, confirm=_confirm)
@@ -145,11 +147,10 @@ def verify(app: App, id: str | None, commit_: bool, message: str | None, unchang
             echo("not committed yet: " + printable(", ".join(result.differs[:10])))
 
 
-def _at_work(app: App, name: str | None) -> TaskId | None:
+def _at_work(app: App, snapshot: Snapshot, name: str | None) -> TaskId | None:
     """The task that is named, or at work where the command was called, if it is at work at all."""
     from gitwaves.claims import at_work
 
-    snapshot = app.store.snapshot()
     if name is None:
         here = app.repo.here()
         return at_work(snapshot, here.branch) if here and here.branch else None
