@@ -194,36 +194,61 @@ class Checkouts(History):
 
     def holder(self, branch: Branch) -> Worktree | None:
         """The worktree that has `branch` checked out, or is rebasing or bisecting it."""
-        if not self._may_hold(branch):
+        holding = self._holding_it(branch)
+        if not holding:
             return None
+        first = self._as_its_files_say(holding[0])
+        if first is not None and first.branch == branch and len(holding) == 1:
+            return first
         return next((w for w in self.worktrees() if w.holds() == branch), None)
 
-    def _may_hold(self, branch: Branch) -> bool:
-        """Whether any checkout may hold a branch, as far as the files say in which Git notes it."""
+    def _holding_it(self, branch: Branch) -> list[Path]:
+        """The Git directories of the checkouts that may hold a branch, as far as files tell it."""
         said = f"refs/heads/{branch}".encode(errors="surrogateescape")
         linked = self.common / "worktrees"
-        try:
+        names: list[str] = []
+        with contextlib.suppress(FileNotFoundError):
             names = os.listdir(linked)
-        except FileNotFoundError:
-            names = []
+        found = []
         for admin in (f"{self.common}", *(f"{linked}/{name}" for name in names)):
             head = content(f"{admin}/HEAD")
             target = head[4:].strip() if head.startswith(b"ref:") else b""
-            if target.endswith(b"/.invalid") or os.path.islink(f"{admin}/HEAD"):
-                return True  # references that are no files, or HEAD of old
-            if target == said:
-                return True
-            if not target:
+            # references that are no files, or HEAD of old
+            odd = target.endswith(b"/.invalid") or os.path.islink(f"{admin}/HEAD")
+            if not odd and not target:
                 noted = (content(f"{admin}/{name}").strip() for name in _HELD)
-                if any(note in (said, os.fsencode(branch)) for note in noted):
-                    return True
-        return False
+                odd = any(note in (said, os.fsencode(branch)) for note in noted)
+            if odd or target == said:
+                found.append(Path(admin))
+        return found
+
+    def _as_its_files_say(self, admin: Path) -> Worktree | None:
+        """The checkout of a Git directory, where a few files say what Git would; None: ask Git."""
+        head = content(f"{admin}/HEAD")
+        if not head.startswith(b"ref: refs/heads/") or head.endswith(b"/.invalid\n"):
+            return None
+        if os.path.islink(f"{admin}/HEAD") or content(f"{admin}/locked").strip() == b"initializing":
+            return None
+        if admin == self.common:
+            path = self.main_top() if self.settings().get("core.bare") in {None, "false"} else None
+        else:
+            dot = Path(os.fsdecode(content(f"{admin}/gitdir").removesuffix(b"\n")))
+            path = dot.parent if dot.is_absolute() and dot.name == ".git" else None
+            if path is None or admin_dir(path) != admin or admin.parent.parent != self.common:
+                return None  # it was moved, or is gone
+        if path is None:
+            return None
+        branch = Branch(os.fsdecode(head[16:].removesuffix(b"\n")))
+        return Worktree(path, admin, branch, self.branch(branch))
 
     def here(self) -> Worktree | None:
         """The worktree that the command was called in."""
         if self.top is None:
             return None
-        top = self.top.resolve()
+        admin, top = admin_dir(self.top), self.top.resolve()
+        found = None if admin is None else self._as_its_files_say(admin)
+        if found is not None and found.path.resolve() == top:
+            return found
         return next((w for w in self.worktrees() if w.path.resolve() == top), None)
 
     def add_worktree(self, path: Path, commit: Oid, branch: Branch | None = None) -> None:
