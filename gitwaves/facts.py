@@ -87,10 +87,11 @@ class Witness(Plans):
         known = self._known(shelf, trunk) if shelf is not None else {}
         branches = sorted({*cards.by_branch, *tips})
         fresh = [b for b in branches if not self._holds(known.get(b), tips.get(b))]
-        self._read_ahead(cards, {b: tips[b] for b in fresh if b in tips})
+        folders = self._read_ahead(cards, {b: tips[b] for b in fresh if b in tips})
         readings = {b: r for b, r in known.items() if b in branches and b not in fresh}
         for branch in fresh:
             readings[branch] = self._read(cards, branch, trunk, tips.get(branch))
+        self.repo.forget(folders)
         points = known.get(POINTS)
         if points is None or not self._holds(points, trunk):
             fresh.append(POINTS)
@@ -186,8 +187,8 @@ class Witness(Plans):
 
     # --- tasks ---------------------------------------------------------------------------------
 
-    def _read_ahead(self, cards: Cards, tips: Mapping[Branch, Oid]) -> None:
-        """Reads the trees that the facts of each branch are taken from."""
+    def _read_ahead(self, cards: Cards, tips: Mapping[Branch, Oid]) -> list[Oid]:
+        """Reads the trees that the facts of each branch are taken from; those of their folders."""
         self.repo.read_ahead(tips.values(), ROOT)
         folders = []
         for stream in cards.workstreams.values():
@@ -195,6 +196,7 @@ class Witness(Plans):
                 folder = self.repo.at(tips[stream.branch], f"{ROOT}/{stream.id}")
                 folders += [folder.oid] if folder is not None else []
         self.repo.read_ahead(folders)
+        return folders
 
     def _facts_on(
         self, cards: Cards, branch: Branch, trunk: Oid, tip: Oid | None

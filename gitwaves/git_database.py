@@ -220,7 +220,10 @@ class Database:
 
     def forget(self, oids: Iterable[Oid]) -> None:
         """Drops what was read of objects that are not needed again: a whole plan is many megabytes."""
-        self._objects.forget(oids)
+        gone = list(oids)
+        self._objects.forget(gone)
+        for oid in gone:
+            self._trees.pop(oid, None)
 
     def is_shallow(self) -> bool:
         """Whether the history here ends before it began."""

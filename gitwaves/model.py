@@ -52,7 +52,7 @@ def is_batch_name(text: str) -> bool:
 
 
 @lru_cache(maxsize=1 << 16)
-def natural(text: str) -> tuple[tuple[int, int | str], ...]:
+def natural(text: str) -> tuple[int | str, ...]:
     """A sort key for ids as people count: `A2` before `A10`, `P1-B2` before `P1.5-B1`.
 
     Numbers come before letters, and the end of an id before any continuation; a dot continues a
@@ -61,17 +61,17 @@ def natural(text: str) -> tuple[tuple[int, int | str], ...]:
     >>> sorted(["P2-B1", "A10", "P1.5-B1", "A2", "P1-B2"], key=natural)
     ['A2', 'A10', 'P1-B2', 'P1.5-B1', 'P2-B1']
     """
-    parts: list[tuple[int, int | str]] = []
+    key: list[int | str] = []  # of each part its kind, then itself: parts of one kind are compared
     for part in re.findall(r"\d+|[^\W\d_]+|[^\w]|_", text):
         if part.isdecimal():
-            parts.append((2, int(part)))
+            key += (2, int(part))
         elif part == ".":
-            parts.append((1, part))
+            key += (1, part)
         elif part in "-_":
-            parts.append((0, part))
+            key += (0, part)
         else:
-            parts.append((3, part.lower()))
-    return (*parts, (-1, text))
+            key += (3, part.lower())
+    return (*key, -1, text)
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
