@@ -126,7 +126,7 @@ run() {
 
 	case $hook in
 	commit-msg) # Nothing to refuse: neither a trailer of ours, nor a path outside. A merge is looked at.
-		[ "${1##*/}" != COMMIT_EDITMSG ] || ours "$1" || ! inside || return 0
+		ours "$1" || ! inside || return 0
 		;;
 	post-commit | post-merge)
 		# Nothing was verified yet: no commit can be the verified one.
