@@ -16,7 +16,7 @@ def write_file(path: Path, data: bytes, *, scratch: Path | None = None) -> None:
             another file system, beside it all the same.
     """
     # `tempfile` would choose the name no better, and is slow to import
-    draft = (scratch or path.parent) / f".{path.name}.{os.urandom(6).hex()}"
+    draft = (scratch or path.parent) / f".{path.name}.{os.urandom(4).hex()}"
     try:
         with open(draft, "xb", opener=_private) as file:
             file.write(data)

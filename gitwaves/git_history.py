@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ class Merged(NamedTuple):
 
 _OID = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _CODE = "code 1"  # an answer of ours, not of Git's: another way to walk is another number
+_MODES = {"100644", "100755", "120000", "160000", "40000"}
 _NEAR = 20  # commits that are looked at before git is asked
 _SHORT = 200  # commits: longer lists are not kept
 
@@ -346,8 +347,11 @@ class History(Database):
         """What three trees merge to, of which no later one lacks a path; None where they collide."""
         if ours == base or theirs in {base, ours}:
             return theirs if ours == base else ours
-        before, merged = self._entries(base), self.tree(ours)
-        for name, entry in self._entries(theirs).items():
+        before, mines, others = map(self._whole, (base, ours, theirs))
+        if before is None or mines is None or others is None:
+            return None
+        merged = dict(mines)
+        for name, entry in others.items():
             was, mine = before.get(name), merged.get(name)
             if entry in (was, mine):
                 continue
@@ -368,15 +372,23 @@ class History(Database):
             return True
         known = self._adding.get((old, new))
         if known is None:
-            after = self._entries(new)
-            known = True
-            for name, entry in self._entries(old).items():
-                now = after.get(name)
-                if now is None or now.is_tree != entry.is_tree:
-                    known = False
-                elif entry.is_tree:
-                    known = self._only_adds(entry.oid, now.oid)
-                if not known:
-                    break
+            before, after = self._whole(old), self._whole(new)
+            known = (
+                before is not None
+                and after is not None
+                and all(self._stays(entry, after.get(name)) for name, entry in before.items())
+            )
             self._adding[old, new] = known
         return known
+
+    def _stays(self, entry: Entry, now: Entry | None) -> bool:
+        if now is None or now.is_tree != entry.is_tree:
+            return False
+        return not entry.is_tree or self._only_adds(entry.oid, now.oid)
+
+    def _whole(self, tree: Oid) -> Mapping[str, Entry] | None:
+        """The entries of a tree; None where it is not here, or has a mode that Git writes no more."""
+        entries = self._entries(tree)
+        if not entries and tree != self.empty_tree():
+            return None
+        return entries if all(entry.mode in _MODES for entry in entries.values()) else None

@@ -53,6 +53,8 @@ def run(repo: Repo, name: str, args: list[str]) -> None:
         return
     if name == "commit-msg" and args:
         commit_msg(store, here, here.branch, Path(args[0]))
+    elif name in {"commit-msg", "pre-commit", "pre-merge-commit"}:  # as others may call it
+        _require_allowed(store, here, here.branch)
     elif name in {"post-commit", "post-merge", "post-rewrite"}:
         post(store, here.branch)
 

@@ -15,9 +15,10 @@ from gitwaves.errors import GitwavesError, Refused
 from gitwaves.git import Repo
 from gitwaves.resources import hook_text
 
-# Not pre-commit and pre-merge-commit: whatever they do, Git reads its index anew after them, which
-# takes an eighth of a commit in a large repository; commit-msg sees the same index.
 HOOKS = ("commit-msg", "post-commit", "post-merge", "post-rewrite")
+# Whatever these do, Git reads its index anew after them, which takes an eighth of a commit in a large
+# repository. commit-msg sees the index too, though only when a message has been written.
+_FORMER = ("pre-commit", "pre-merge-commit")  # where shims of ours may be left, to be taken away
 OTHER_VERSION = "is of another version of gitwaves"  # a fault that does no harm by itself
 SERVER_HOOKS = ("pre-receive",)  # of a repository that is pushed to
 _MARK = b"# gitwaves hook"
@@ -56,7 +57,9 @@ def install(repo: Repo, names: Sequence[str] = HOOKS) -> list[str]:
         try:
             folder.mkdir(exist_ok=True)
             calls = _lefthook_calls(repo.top)
-            return [said for name in names for said in _install(folder / name, calls)]
+            said = [line for name in names for line in _install(folder / name, calls)]
+            former = _FORMER if names == HOOKS else ()
+            return said + [line for name in former for line in _uninstall(folder / name)]
         except OSError as error:
             raise _cannot_write(folder, error) from error
 
@@ -95,7 +98,8 @@ def uninstall(repo: Repo, names: Sequence[str] = HOOKS) -> list[str]:
         return []
     with repo.lock():
         try:
-            said = [line for name in names for line in _uninstall(folder / name)]
+            former = _FORMER if names == HOOKS else ()
+            said = [line for name in (*names, *former) for line in _uninstall(folder / name)]
             if said and not any(folder.iterdir()):
                 folder.rmdir()
             return said
@@ -135,6 +139,9 @@ def faults(repo: Repo) -> dict[str, tuple[str, ...]]:
         fault = _fault(repo.common / "hooks" / name, calls)
         if fault is not None:
             found[fault] = (*found.get(fault, ()), name)
+    left = tuple(name for name in _FORMER if _shim(repo.common / "hooks" / name) is not None)
+    if left:
+        found[OTHER_VERSION] = (*found.get(OTHER_VERSION, ()), *left)
     return found
 
 

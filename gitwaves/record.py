@@ -58,6 +58,8 @@ class Record:
                 blank[name] = cls.__dict__.get(name, _NEEDED)
                 if isinstance(blank[name], _Fresh):
                     delattr(cls, name)
+        if not blank or not cls.__dict__.keys().isdisjoint({"__init__", "__post_init__"}):
+            raise TypeError(f"{cls.__name__}: a record is made of its fields, and of nothing else")
         cls._blank = blank
         cls.__match_args__ = tuple(blank)  # type: ignore[misc]  # mypy takes it for final
         cls._read = attrgetter("__class__", *blank)

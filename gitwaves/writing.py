@@ -98,8 +98,9 @@ def done_commit(store: Store, snapshot: Snapshot, task: TaskId) -> Oid:
         # a branch that landed squashed may be gone, and its commits still be here
         if fact.tip is None:
             return evidence.commit
-        if records(fact.tip):  # mostly it is the last one
-            return fact.tip
+        here = store.repo.commit(fact.tip)
+        if here is not None and here.parents == (evidence.commit,) and records(fact.tip):
+            return fact.tip  # it is the only commit of that range
         path = snapshot.cards.tasks[task].path
         args = ("--full-history", "--reverse", f"{evidence.commit}..{fact.tip}")
         found = (oid for oid in store.repo.rev_list(*args, paths=[path]) if records(oid))
@@ -128,7 +129,10 @@ class Row:
 
     def holds(self, side: Oid) -> bool:
         """Whether the last merge has a side already."""
-        return side in self._held or not self._ahead.reach(side)
+        if side in self._held or not self._ahead.reach(side):
+            return True
+        # where clocks differ, what lies ahead is not always told from what does not
+        return side in self._repo.merge_bases(self._start, side)
 
     def take(self, side: Oid) -> None:
         """Notes that a side was merged."""

@@ -401,6 +401,24 @@ def test_uninstall_puts_back_byte_for_byte(repo: Repo) -> None:
     assert os.readlink(broken) == "nowhere"
 
 
+@pytest.mark.parametrize("name", ["pre-commit", "pre-merge-commit"])
+def test_hooks_of_an_earlier_version_are_taken_away(repo: Repo, name: str) -> None:
+    mine = hook_file(repo, name, "#!/bin/sh\necho mine\n")
+    before = mine.read_bytes()
+    hooks.install(open_(repo))
+    hooks._install(mine, b"")  # as it was done then
+    assert mine.read_bytes() != before
+    assert hooks.faults(open_(repo)) == {hooks.OTHER_VERSION: (name,)}
+    said = hooks.install(open_(repo))
+    assert said == [f"{name}: removed, and the hook that was there put back"]
+    assert mine.read_bytes() == before
+    assert hooks.faults(open_(repo)) == {}
+    hooks._install(mine, b"")
+    hooks.uninstall(open_(repo))
+    assert {p.name for p in mine.parent.iterdir() if p.suffix != ".sample"} == {name}
+    assert mine.read_bytes() == before
+
+
 @pytest.mark.parametrize("suffix", [".legacy", ".old"])
 @pytest.mark.parametrize("had", [True, False])
 def test_uninstall_finds_a_shim_that_a_manager_moved(repo: Repo, suffix: str, had: bool) -> None:

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from gitwaves.errors import GitError
+from gitwaves.git import Entry
 from gitwaves.git import Repo as Opened
 from gitwaves.model import Oid
 from tests.repo import Repo
@@ -82,3 +84,36 @@ def test_what_met_nowhere_needs_no_git(opened: Opened, monkeypatch: pytest.Monke
     monkeypatch.setattr(opened, "try_git", noted)
     assert [opened.merge_trees(ours, each, base) for each in (theirs, met, gone)] == said
     assert asked == [met, gone]
+
+
+def test_what_is_not_here_is_left_to_git(tmp_path: Path) -> None:
+    repo = Repo.init(tmp_path / "repo")
+    opened = Opened.open(repo.path)
+    base = commit(opened, {**BASE, "a/gone": "gone\n"})
+    ours, theirs = commit(opened, {"c": "c\n", "a/x": "x\n"}, base), commit(opened, BASE, base)
+    opened.try_git("rev-parse", "HEAD")  # which writes what was made
+    lost = repo.git("rev-parse", f"{base}:a")
+    (repo.path / ".git/objects" / lost[:2] / lost[2:]).unlink()
+    with pytest.raises(GitError):
+        Opened.open(repo.path).merge_trees(ours, theirs, base)
+
+
+def test_modes_that_git_writes_no_more_are_left_to_it(tmp_path: Path) -> None:
+    repo = Repo.init(tmp_path / "repo")
+    opened = Opened.open(repo.path)
+    base, ours, theirs = (
+        commit(opened, files)
+        for files in (BASE, {**BASE, "a/new": "one\n"}, {**BASE, "a/more": "two\n"})
+    )
+    trees = []
+    for each in (base, ours, theirs):
+        entries = opened.tree(each)
+        inner = opened.tree(entries["a"].oid)
+        inner["x"] = Entry("100664", inner["x"].oid)
+        trees.append(opened.write_tree(entries | {"a": Entry("40000", opened.write_tree(inner))}))
+    who = "T <t@example.com> 1750000000 +0000"
+    first = opened.commit_tree(trees[0], [], "x\n", author=who, committer=who)
+    one, other = (
+        opened.commit_tree(tree, [first], "x\n", author=who, committer=who) for tree in trees[1:]
+    )
+    assert opened.merge_trees(one, other, first) == opened.merge_trees(one, other)

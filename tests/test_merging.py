@@ -16,7 +16,7 @@ from gitwaves.lessons import START as LEARNINGS_START
 from gitwaves.model import Oid, PointId, Status, Tracking, Verdict
 from gitwaves.record import replace
 from gitwaves.store import Store
-from gitwaves.writing import joined, state_commit
+from gitwaves.writing import Row, joined, state_commit
 from tests.landing import DONE, Plan, planned
 from tests.repo import Repo
 
@@ -686,6 +686,41 @@ def test_a_done_commit_that_holds_other_work_is_refused(plan: Plan) -> None:
     with pytest.raises(Refused, match="the done commit of A1 holds A2, which was active there"):
         plan.merge()
     assert plan.fact("MP1").commit is None
+
+
+def test_a_merge_of_later_work_is_not_taken_for_the_done_commit(plan: Plan) -> None:
+    worktree = plan.do("A1")
+    plan.do("B1")
+    done = worktree.oid()
+    plan.start("A2")
+    claimed = worktree.oid()
+    # as `git pull` merges in a checkout that was left at the verified commit
+    worktree.git("reset", "-q", "--hard", f"{done}^")
+    worktree.git("merge", "-q", "--no-ff", "--no-edit", claimed)
+    plan.merge()
+    assert plan.states()["A1"] == DONE
+    assert plan.repo.git("merge-base", "--is-ancestor", done, "main", check=False) == ""
+    evidence = plan.tracking("MP1").evidence
+    assert evidence is not None
+    assert done in evidence.inputs
+
+
+def test_what_landed_is_held_where_clocks_differ(plan: Plan) -> None:
+    repo = plan.store.repo
+    tree = repo.require_commit(plan.snapshot.trunk_tip).tree
+
+    def commit(when: int, *parents: Oid) -> Oid:
+        who = f"T <t@example.com> {when} +0000"
+        return repo.commit_tree(tree, parents, f"{when}\n", author=who, committer=who)
+
+    root = commit(1_750_000_000)
+    side = commit(1_750_001_000, root)
+    trunk = side
+    for n in range(10):  # on a machine whose clock was behind
+        trunk = commit(1_740_000_000 - n, trunk)
+    assert repo.is_ancestor(side, trunk)
+    assert Row(repo, trunk, [side]).holds(side)
+    assert not Row(repo, root, [side]).holds(side)
 
 
 def test_paths_outside_the_boundary_are_refused(ready: Plan) -> None:

@@ -88,3 +88,18 @@ def test_what_says_so_can_be_changed_and_is_no_key() -> None:
     assert changing == Changing(1)
     with pytest.raises(TypeError, match="unhashable"):
         hash(changing)
+
+
+def test_a_record_has_fields_and_no_init_of_its_own() -> None:
+    with pytest.raises(TypeError, match="made of its fields"):
+
+        class Empty(Record):
+            pass
+
+    with pytest.raises(TypeError, match="made of its fields"):
+
+        class Own(Record):
+            x: int
+
+            def __init__(self) -> None:
+                pass
