@@ -89,8 +89,10 @@ def test_what_met_nowhere_needs_no_git(opened: Opened, monkeypatch: pytest.Monke
 def test_what_is_not_here_is_left_to_git(tmp_path: Path) -> None:
     repo = Repo.init(tmp_path / "repo")
     opened = Opened.open(repo.path)
-    base = commit(opened, {**BASE, "a/gone": "gone\n"})
-    ours, theirs = commit(opened, {"c": "c\n", "a/x": "x\n"}, base), commit(opened, BASE, base)
+    held = {**BASE, "a/gone": "gone\n"}
+    base = commit(opened, held)
+    ours = commit(opened, {**BASE, "a/one": "1\n"}, base)  # which took a file away
+    theirs = commit(opened, {**held, "a/two": "2\n"}, base)
     opened.try_git("rev-parse", "HEAD")  # which writes what was made
     lost = repo.git("rev-parse", f"{base}:a")
     (repo.path / ".git/objects" / lost[:2] / lost[2:]).unlink()
