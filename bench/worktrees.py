@@ -11,6 +11,7 @@ from the same trunk.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -97,9 +98,14 @@ class Side:
         self.made.git("commit", "-q", "-m", "One merge point for all")
 
     def back(self) -> Callable[[], object]:
-        """What takes trunk back to where it is now."""
+        """What takes trunk back to where it is now; what was written before is out of the way then."""
         now = self.made.git("rev-parse", "HEAD")
-        return lambda: self.made.git("reset", "-q", "--hard", now)
+
+        def reset() -> None:
+            self.made.git("reset", "-q", "--hard", now)
+            os.sync()
+
+        return reset
 
 
 def tasks(ours: Side, bare: Side, table: Table) -> None:
