@@ -7,13 +7,14 @@ nothing has to be invalidated. Losing any of it, or all, costs time.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import marshal
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 from zlib import crc32
+
+from gitwaves.digests import blake2b
 
 MAX_BYTES = 64 << 20  # kept in one folder; beyond it only what this process used stays
 _MAX_FILES = 8
@@ -23,7 +24,7 @@ UNKNOWN = object()
 
 def key_of(*parts: bytes) -> bytes:
     """A key that no other parts have."""
-    digest = hashlib.blake2b(digest_size=_DIGEST)
+    digest = blake2b(digest_size=_DIGEST)
     for part in parts:
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
@@ -124,7 +125,7 @@ class Cache:
             data = marshal.dumps(entries)
             kept = self._folder / key_of(data).hex()
             with draft(kept) as file:
-                file.write(hashlib.blake2b(data, digest_size=_DIGEST).digest() + data)
+                file.write(blake2b(data, digest_size=_DIGEST).digest() + data)
             if joins:
                 for old in self._files:
                     if old != kept:
@@ -146,7 +147,7 @@ class Cache:
 
 
 def _is_whole(data: bytes) -> bool:
-    return hashlib.blake2b(data[_DIGEST:], digest_size=_DIGEST).digest() == data[:_DIGEST]
+    return blake2b(data[_DIGEST:], digest_size=_DIGEST).digest() == data[:_DIGEST]
 
 
 def unreadable(folder: Path) -> list[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, lru_cache
@@ -488,6 +487,8 @@ def _validator(kind: str, part: str) -> Validator:
         # jsonschema's own compares each with each where numbers and texts are mixed
         del schema
         if wanted and validator.is_type(items, "array"):
+            import json
+
             different = {json.dumps(item, sort_keys=True) for item in items}
             if len(different) < len(items):
                 yield ValidationError(f"{items!r} has non-unique elements")
@@ -504,6 +505,8 @@ def _fits(kind: str, part: str) -> Fits:
 
 
 def _schema(kind: str, part: str) -> dict[str, Any]:
+    import json  # slow to import, and what was read before needs no schema
+
     schema: dict[str, Any] = json.loads(schema_text(f"{kind}.schema.json"))
     if part:
         inner = schema["properties"][part]
@@ -553,6 +556,8 @@ def _violations(document: Document, path: str, kind: str, part: str) -> list[Fin
 
 def _words(violation: Any, where: str) -> str:
     value = violation.instance
+    import json
+
     shown = json.dumps(value, ensure_ascii=False, default=str)
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     if violation.validator == "required":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
@@ -11,6 +9,7 @@ from functools import cached_property, lru_cache
 from itertools import chain
 from typing import Any, NamedTuple, NewType, TypeVar
 
+from gitwaves.digests import sha256
 from gitwaves.record import Record, field, values_of
 
 TaskId = NewType("TaskId", str)
@@ -497,8 +496,10 @@ class Cards(Record):
 
 
 def _sha256(value: object) -> str:
+    import json  # slow to import, and digests are mostly known
+
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return "sha256:" + hashlib.sha256(text.encode("ascii")).hexdigest()
+    return "sha256:" + sha256(text.encode("ascii")).hexdigest()
 
 
 def task_digest(task: Task, workstream: Workstream) -> str:

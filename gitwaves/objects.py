@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import subprocess
@@ -13,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from gitwaves.digests import sha1, sha256
 from gitwaves.errors import GitError
 from gitwaves.gitcall import SAFE, git_env, run_git
 from gitwaves.model import Oid
@@ -200,7 +200,7 @@ def _not_fetched(what: str) -> GitError:
 
 def object_id(kind: str, data: bytes, width: int) -> Oid:
     """The id of an object; `width` is how many digits the repository's ids have."""
-    new = hashlib.sha1 if width == 40 else hashlib.sha256
+    new = sha1 if width == 40 else sha256
     return Oid(new(b"%s %d\0" % (kind.encode(), len(data)) + data).hexdigest())
 
 
@@ -217,7 +217,7 @@ def packed(objects: Collection[tuple[str, bytes]], width: int) -> bytes:
             size >>= 7
         parts += bytes(head), zlib.compress(data)
     whole = b"".join(parts)
-    return whole + (hashlib.sha1 if width == 40 else hashlib.sha256)(whole).digest()
+    return whole + (sha1 if width == 40 else sha256)(whole).digest()
 
 
 def tree_data(entries: Mapping[str, Entry]) -> bytes:

@@ -19,6 +19,7 @@ LAYERS = {
     "batches": "core",
     "boundary": "core",
     "brief": "core",
+    "digests": "core",
     "drawing": "core",
     "drawing_formats": "core",
     "forecast": "core",
@@ -149,7 +150,19 @@ USERS = {
 
 # What the core may import besides itself: computing, and nothing that looks outside.
 CORE_LIBRARIES = {
-    *("__future__", "abc", "bisect", "collections", "copy", "datetime", "difflib"),
+    *(
+        "__future__",
+        "_blake2",
+        "_sha1",
+        "_sha2",
+        "_sha256",
+        "abc",
+        "bisect",
+        "collections",
+        "copy",
+        "datetime",
+        "difflib",
+    ),
     *("enum", "fnmatch", "fractions", "functools", "graphlib", "hashlib", "heapq", "html"),
     *("itertools", "json", "math", "operator", "posixpath", "re", "string"),
     *("statistics", "textwrap", "types", "typing", "unicodedata"),
