@@ -23,6 +23,7 @@ from gitwaves.gitenv import git_stamp, index_stamp, user_attributes
 from gitwaves.graph import graph_of
 from gitwaves.layout import fit, oneline
 from gitwaves.model import ROOT, Branch, Oid, PointId, Status, TaskId, Verdict, natural
+from gitwaves.state import Facts
 from gitwaves.store import Snapshot, Store
 
 UNNAMED = "(not named by git)"
@@ -329,14 +330,11 @@ class _Owners:
     def _verified(self) -> dict[TaskId, Oid]:
         """The verified commits of what is done and not on trunk."""
         found = {}
-        for task in self._snapshot.cards.tasks:
-            fact = self._snapshot.facts.get(task)
-            if (
-                fact
-                and fact.tracking.evidence
-                and not fact.landed
-                and fact.verdict is Verdict.HOLDS
-            ):
+        for node in Facts.of(self._snapshot.facts).untold:
+            fact, task = self._snapshot.facts[node], TaskId(node)
+            if task not in self._snapshot.cards.tasks or fact.landed:
+                continue
+            if fact.tracking.evidence and fact.verdict is Verdict.HOLDS:
                 found[task] = fact.tracking.evidence.commit
         return found
 

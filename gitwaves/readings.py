@@ -93,7 +93,8 @@ def facts_of(cards: Cards, readings: Mapping[Branch, Reading]) -> Facts:
         return plain_fact(cards, node, begun.get(node), reading.tip)
 
     noted = [node for branch in nodes for node in readings[branch].noted]
-    return Facts([node for ids in nodes.values() for node in ids], make, begun, noted)
+    untold = [node for branch in nodes for node in readings[branch].rows]
+    return Facts([node for ids in nodes.values() for node in ids], make, begun, noted, untold)
 
 
 def plain_fact(cards: Cards, node: str, state: State | None, tip: Oid | None) -> Fact:

@@ -15,6 +15,7 @@ class Facts(Lazy[str, Fact]):
     Attributes:
         begun: what is over or at work, with its state.
         noted: what has learnings or spec gaps.
+        untold: what trunk's cards alone do not tell; all that has not landed is in it.
     """
 
     def __init__(
@@ -23,10 +24,12 @@ class Facts(Lazy[str, Fact]):
         make: Callable[[str], Fact],
         begun: Mapping[str, State],
         noted: Collection[str],
+        untold: Collection[str],
     ) -> None:
         super().__init__(ids, make)
         self.begun = begun
         self.noted = noted
+        self.untold = untold
 
     @classmethod
     def of(cls, facts: Mapping[str, Fact]) -> Facts:
@@ -34,7 +37,8 @@ class Facts(Lazy[str, Fact]):
         if isinstance(facts, Facts):
             return facts
         begun = {node: state for node, fact in facts.items() if (state := standing(fact))}
-        return cls(facts, facts.__getitem__, begun, [n for n, f in facts.items() if notes(f)])
+        noted = [node for node, fact in facts.items() if notes(fact)]
+        return cls(facts, facts.__getitem__, begun, noted, facts.keys())
 
 
 def notes(fact: Fact) -> bool:

@@ -29,6 +29,7 @@ from gitwaves.model import (
 from gitwaves.ranges import Ahead
 from gitwaves.record import Record
 from gitwaves.render import dashboard
+from gitwaves.state import Facts
 from gitwaves.store import Snapshot, Store
 from gitwaves.unfinished import finish
 from gitwaves.yamlfile import MAX_BYTES
@@ -267,7 +268,9 @@ def settled_cards(
     if top is None:
         return None
     cards = snapshot.cards
-    known = [t for t in cards.tasks if t in snapshot.facts]
+    known = [
+        task for node in Facts.of(snapshot.facts).untold if (task := TaskId(node)) in cards.tasks
+    ]
     unlanded = [t for t in known if not snapshot.facts[t].landed]
     evidence = {
         t: e.commit for t in unlanded if (e := snapshot.facts[t].tracking.evidence) is not None
