@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from heapq import heapify, heappop, heappush
-from typing import NamedTuple
 
 from gitwaves.graph import Graph
 from gitwaves.model import Batch, BatchId, Branch, Cards, Schedule, Task, TaskId
+from gitwaves.record import Record
 
 UNBATCHED = BatchId("(none)")  # not a name: for tasks that the author forgot, which is a finding
 _Levels = list[list[int]]
@@ -45,7 +45,7 @@ def _schedule(cards: Cards, graph: Graph) -> Schedule:
     return Schedule(batches, barrier, authored)
 
 
-class Columns(NamedTuple):
+class Columns(Record):
     """What a plan is computed from besides its graph, by number: so that no card has to be opened."""
 
     tasks: tuple[int, ...]

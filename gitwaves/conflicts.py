@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain, combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from gitwaves.caches import UNKNOWN, Cache, key_of
 from gitwaves.errors import GitError
@@ -23,6 +23,7 @@ from gitwaves.gitenv import git_stamp, index_stamp, user_attributes
 from gitwaves.graph import graph_of
 from gitwaves.layout import fit, oneline
 from gitwaves.model import ROOT, Branch, Oid, PointId, Status, TaskId, Verdict, natural
+from gitwaves.record import Record
 from gitwaves.state import Facts
 from gitwaves.store import Snapshot, Store
 
@@ -34,7 +35,7 @@ _MATTERS = (b"merge.", b"diff.", b"core.attributesfile")  # of git's settings
 Pair = tuple[Oid, Oid]
 
 
-class Part(NamedTuple):
+class Part(Record):
     """One side of a pair: a branch, and the tasks whose commits changed each file that collides."""
 
     branch: Branch
@@ -42,7 +43,7 @@ class Part(NamedTuple):
     by_file: Mapping[str, tuple[TaskId, ...]]
 
 
-class Collision(NamedTuple):
+class Collision(Record):
     """Two branches that do not merge. `point` is where it will hurt; None: where the rest lands."""
 
     one: Part
@@ -51,7 +52,7 @@ class Collision(NamedTuple):
     point: PointId | None
 
 
-class Found(NamedTuple):
+class Found(Record):
     """All collisions, the soonest first, of so many branches and pairs."""
 
     collisions: tuple[Collision, ...]

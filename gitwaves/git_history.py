@@ -6,7 +6,6 @@ import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from gitwaves.caches import UNKNOWN, Cache, key_of
 from gitwaves.errors import GitError
@@ -16,9 +15,10 @@ from gitwaves.gitenv import REFERENCES, at_once, packs
 from gitwaves.gitplace import content
 from gitwaves.model import Branch, Oid
 from gitwaves.objects import Entry, object_id, tree_data
+from gitwaves.record import Record
 
 
-class Merged(NamedTuple):
+class Merged(Record):
     """The outcome of a merge in memory; `conflicts` are the paths that need a person."""
 
     tree: Oid

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
@@ -45,6 +44,8 @@ def plain(text: str) -> str:
     text = oneline(text)
     if text.isascii():
         return text
+    import unicodedata  # slow to load, and most texts are ASCII
+
     parts = unicodedata.normalize("NFKD", text.translate(_ASCII))
     kept = "".join(c for c in parts if not unicodedata.combining(c))
     return " ".join(kept.encode("ascii", "replace").decode("ascii").split())

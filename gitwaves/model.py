@@ -590,7 +590,7 @@ class BatchState(StrEnum):
     BLOCKED = "blocked"
 
 
-class Blocker(NamedTuple):
+class Blocker(Record):
     """One thing that is waited for: `kind` is task, merge_point, batch or gap."""
 
     kind: str
@@ -632,7 +632,7 @@ class Schedule(Record):
         }
 
 
-class CriticalPath(NamedTuple):
+class CriticalPath(Record):
     """The longest chain by estimate through what is not done yet."""
 
     ids: tuple[str, ...] = ()
@@ -652,7 +652,7 @@ class TaskView(NamedTuple):
     behind: int = 0  # seconds: the longest path from the start of this task to the end
 
 
-class PointView(NamedTuple):
+class PointView(Record):
     id: PointId
     state: PointState
     blocked_on: tuple[Blocker, ...] = ()
@@ -660,7 +660,7 @@ class PointView(NamedTuple):
     reason: str = ""
 
 
-class BatchView(NamedTuple):
+class BatchView(Record):
     id: BatchId
     state: BatchState
     done: int
@@ -669,7 +669,7 @@ class BatchView(NamedTuple):
     blocked_on: tuple[Blocker, ...] = ()
 
 
-class OpenGap(NamedTuple):
+class OpenGap(Record):
     """An open spec gap: `affects` are the tasks that it still holds."""
 
     task: TaskId
@@ -677,7 +677,7 @@ class OpenGap(NamedTuple):
     affects: tuple[TaskId, ...]
 
 
-class WorktreeView(NamedTuple):
+class WorktreeView(Record):
     """A branch that workstreams share, and what is at work on it."""
 
     branch: Branch

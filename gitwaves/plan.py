@@ -40,6 +40,7 @@ from gitwaves.model import (
     WorktreeView,
     natural,
 )
+from gitwaves.record import Record
 from gitwaves.state import Facts
 
 __all__ = ["NOT_LEFT", "Link", "chain", "crew", "progress", "runnable", "schedule"]
@@ -62,7 +63,7 @@ _COUNTED = (
 )
 
 
-class _Known(NamedTuple):
+class _Known(Record):
     """What is settled before anything is asked what it waits for."""
 
     cards: Cards

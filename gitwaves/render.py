@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import nsmallest
-from typing import NamedTuple
 
 from gitwaves.graph import graph_of
 from gitwaves.layout import cut, fit, middle, more, pick, plain, table
@@ -25,6 +24,7 @@ from gitwaves.model import (
     printable,
 )
 from gitwaves.pages import next_text, plan_text, show_text
+from gitwaves.record import Record
 from gitwaves.words import (
     MARKS,
     OVER,
@@ -142,7 +142,7 @@ def _labelled(label: str, parts: Sequence[str]) -> list[str]:
 # --- batches ---
 
 
-class _Row(NamedTuple):
+class _Row(Record):
     """A row of BATCHES: after the name, what is said first, then words, as many as fit."""
 
     head: tuple[str, str, str]  # bar, name, state

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from gitwaves.model import Fact, Gap, Lazy, Oid, Run, State, Status, Step, Tracking, Verdict
-from gitwaves.record import replace
+from gitwaves.record import Record, replace
 
 
 class Facts(Lazy[str, Fact]):
@@ -57,7 +56,7 @@ def standing(fact: Fact) -> State | None:
     return {Status.ACTIVE: State.ACTIVE, Status.FAILED: State.FAILED}.get(fact.tracking.status)
 
 
-class Seen(NamedTuple):
+class Seen(Record):
     """What history says of an evidence commit: `tree` is its code tree, None where not here."""
 
     tree: Oid | None

@@ -218,7 +218,7 @@ class Store(Witness):
         if not local:
             return shown
         paths = {w.branch: str(w.path) for w in self.repo.worktrees() if w.branch}
-        here = [w._replace(path=paths.get(w.branch)) for w in shown.worktrees]
+        here = [replace(w, path=paths.get(w.branch)) for w in shown.worktrees]
         return replace(shown, worktrees=tuple(here))
 
 
