@@ -63,7 +63,8 @@ def core(store: Store, rounds: int) -> None:
     other.add_edges_from((need, n) for n, needs in enumerate(graph.needed) for need in needs)
 
     def straightforward() -> None:
-        before, behind = {}, {}
+        before: dict[int, int] = {}
+        behind: dict[int, int] = {}
         assert len(list(networkx.topological_generations(other))) == len(graph.waves())
         order = list(networkx.topological_sort(other))
         for n in order:
