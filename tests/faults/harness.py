@@ -211,7 +211,7 @@ class Lab:
         """Nothing of the user's is gone: commits, staged, unstaged, untracked and ignored files.
 
         What was staged may be committed by now. `rebased`: the user rewrote commits; `taken`: with
-        `commit -a` the user replaced what was staged by what lay there.
+        `commit -a` the user replaced what was staged by what lay there, or an autostash did.
         """
         tips = self.repo.git("for-each-ref", "--format=%(objectname)", "refs/heads").split()
         lost = self.repo.git("rev-list", *sorted(before.commits), "--not", *tips)

@@ -125,7 +125,8 @@ def die_and_go_on(lab: Lab, scene: Scene, at: int, mode: str, action: str) -> No
     assert scene.hook or dead.code == KILLED, dead
     lab.require_kept(before)
     go_on(lab, scene, action)
-    rebased, taken = action == "rebase", action == "commit-a"
+    rebased = action == "rebase"
+    taken = action == "commit-a" or rebased  # an autostash comes back with nothing staged
     lab.require_kept(before, rebased=rebased, taken=taken)
     lab.require_true(sound=False, local=not scene.remote)
     done = lab.recovers(*scene.argv, cwd=lab.tree(scene.where).path)
