@@ -27,7 +27,7 @@ from gitwaves.model import (
     Verdict,
     natural,
 )
-from gitwaves.ranges import Ahead, breaches
+from gitwaves.ranges import Ahead, Row, breaches
 from gitwaves.record import Record
 from gitwaves.resolving import Resolution, forget, left_for_a_person, resolved_merge
 from gitwaves.rulebook import Rules
@@ -39,7 +39,6 @@ from gitwaves.verifying import log_path
 from gitwaves.worktrees import alone, folder_for, scratch
 from gitwaves.writing import (
     MergeConflict,
-    Row,
     Side,
     done_commit,
     joined,

@@ -95,7 +95,7 @@ class Record:
 
 
 def _compiled(kind: type[Record]) -> Callable[..., None]:
-    """The `__init__` of a class, as one would write it: half of the records that are read go through it."""
+    """The `__init__` of a class, as one would write it."""
     inside: dict[str, Any] = {"put": object.__setattr__}  # which a frozen record itself refuses
     takes, does = ["self"], ["pass"]
     for name, default in kind._blank.items():

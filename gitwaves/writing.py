@@ -26,7 +26,7 @@ from gitwaves.model import (
     Verdict,
     natural,
 )
-from gitwaves.ranges import Ahead
+from gitwaves.ranges import Row
 from gitwaves.record import Record
 from gitwaves.render import dashboard
 from gitwaves.state import Facts
@@ -114,50 +114,6 @@ class Side(Record):
 
     commit: Oid
     name: str
-
-
-class Row:
-    """A row of merges onto one commit, each on the one before; what all of them bring is looked up once."""
-
-    def __init__(self, repo: Repo, start: Oid, sides: Iterable[Oid]) -> None:
-        self._repo = repo
-        self._start = start
-        self._sides = tuple(sides)
-        self._ahead = Ahead(repo, start, self._sides)
-        self._held: set[Oid] = set()  # what has been taken that `start` has not
-        self._asked: set[Oid] = set()
-        self._nowhere: set[Oid] = set()  # of what was asked: what none of them has
-
-    def holds(self, side: Oid) -> bool:
-        """Whether the last merge has a side already."""
-        if side in self._held or not self._ahead.reach(side):
-            return True
-        # where clocks differ, what lies ahead is not always told from what does not
-        return side in self._repo.merge_bases(self._start, side)
-
-    def take(self, side: Oid) -> None:
-        """Notes that a side was merged."""
-        self._held.update(self._ahead.reach(side))
-
-    def base(self, side: Oid) -> Oid | None:
-        """The one best common ancestor of a side and the last merge; None where that is not plain."""
-        if not self._held.isdisjoint(self._ahead.reach(side)):
-            return None
-        bases = self._repo.merge_bases(self._start, side)
-        return bases[0] if len(bases) == 1 else None
-
-    def missing(self, commits: Iterable[Oid], side: Oid) -> set[Oid]:
-        """Those of `commits` that neither the last merge nor a side has, which is to be merged next."""
-        wanted = set(commits)
-        if new := wanted - self._asked:
-            self._asked |= new
-            self._nowhere |= self._repo.missing_from(new, [self._start, *self._sides])
-        held = self._held.union(self._ahead.reach(side))
-        return {
-            oid
-            for oid in wanted
-            if oid in self._nowhere or (oid in self._ahead and oid not in held)
-        }
 
 
 def settled_merge(

@@ -14,9 +14,10 @@ from gitwaves.errors import Conflict, NotReady, Refused
 from gitwaves.lessons import END as LEARNINGS_END
 from gitwaves.lessons import START as LEARNINGS_START
 from gitwaves.model import Oid, PointId, Status, Tracking, Verdict
+from gitwaves.ranges import Row
 from gitwaves.record import replace
 from gitwaves.store import Store
-from gitwaves.writing import Row, joined, state_commit
+from gitwaves.writing import joined, state_commit
 from tests.landing import DONE, Plan, planned
 from tests.repo import Repo
 
