@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ _CODE = "code 1"  # an answer of ours, not of Git's: another way to walk is anot
 _MODES = {"100644", "100755", "120000", "160000", "40000"}
 _NEAR = 20  # commits that are looked at before git is asked
 _SHORT = 200  # commits: longer lists are not kept
+_FEW = 40  # folders that are compared before git is asked
 
 
 def references(said: str) -> dict[str, Oid]:
@@ -270,11 +272,34 @@ class History(Database):
             return []
         known = self._changes.get((old, new))
         if known is None:
-            args = ("diff-tree", "-r", "-z", "--name-only", "--no-renames")
-            known = self._changes[old, new] = self.paths(*args, old, new)
+            known = self._differing(old, new)
+            if known is None:
+                args = ("diff-tree", "-r", "-z", "--name-only", "--no-renames")
+                known = self.paths(*args, old, new)
             if len(self._changes) > _SHORT:
-                self._changes = {(old, new): known}
+                self._changes.clear()
+            self._changes[old, new] = known
         return list(known)
+
+    def _differing(self, old: Oid, new: Oid) -> list[str] | None:
+        """What `changed` says, without git; None where there is much to look at, or git has to look."""
+        found: list[str] = []
+        left: list[tuple[str, Oid | None, Oid | None]] = [("", old, new)]
+        for count, (folder, before, after) in enumerate(left):  # grows by the folders that differ
+            was = self._whole(before) if before else {}
+            now = self._whole(after) if after else {}
+            if was is None or now is None or count >= _FEW:
+                return None
+            for name in was.keys() | now.keys():
+                one, other = was.get(name), now.get(name)
+                if one == other:
+                    continue
+                trees = [e.oid if e is not None and e.is_tree else None for e in (one, other)]
+                if trees != [None, None]:
+                    left.append((f"{folder}{name}/", trees[0], trees[1]))
+                if any(e is not None and not e.is_tree for e in (one, other)):
+                    found.append(folder + name)
+        return sorted(found, key=os.fsencode)
 
     def code_tree(self, commit: Oid) -> Oid:
         """A commit's (or tree's) root tree without `.workstreams/`: what state commits leave alone."""

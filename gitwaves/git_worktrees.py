@@ -119,7 +119,9 @@ class Checkouts(History):
         if first:
             note.unlink(missing_ok=True)
 
-    def _holding(self, *args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
+    def _holding(
+        self, *args: str, cwd: Path | None = None, stdin: bytes | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
         """Runs git as `try_git` does; it holds the lock to its end even if we are killed before.
 
         So the next command finds it done, or cut short, but never under way. It starts nothing
@@ -127,7 +129,7 @@ class Checkouts(History):
         """
         quiet = ("-c", "gc.auto=0", "-c", "maintenance.auto=false")
         argv = [*quiet, *self._argv(args, cwd)]
-        return run_git(argv, check=False, keep=self._lock.descriptors())
+        return run_git(argv, check=False, keep=self._lock.descriptors(), stdin=stdin)
 
     def worktrees(self) -> list[Worktree]:
         """All checkouts of this repository that are really there, the main one first.

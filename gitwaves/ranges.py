@@ -21,10 +21,15 @@ from gitwaves.rulebook import Rules, is_card, tracking_in
 from gitwaves.store import Store
 
 
+_FEW = 20  # commits that are looked at one by one; more are asked of git in one go
+
+
 def own_changes(repo: Repo, commits: Sequence[Oid]) -> dict[Oid, tuple[str, ...]]:
     """Of each commit the paths that it changed itself: those that differ from every parent."""
-    if not commits:
-        return {}
+    parents = {oid: repo.require_commit(oid).parents for oid in commits}
+    # where history is cut off, a parent that is named need not be here
+    if len(commits) <= _FEW and all(parents.values()) and not repo.is_shallow():
+        return {oid: _unlike_all(repo, above, oid) for oid, above in parents.items()}
     args = ("diff-tree", "--stdin", "--always", "--root", "-r", "-c", "-z", "--name-only")
     given = "".join(f"{oid}\n" for oid in commits).encode()
     parts = repo.git(*args, "--no-renames", stdin=given).split("\0")
@@ -36,6 +41,12 @@ def own_changes(repo: Repo, commits: Sequence[Oid]) -> dict[Oid, tuple[str, ...]
         found[oid] = tuple(sorted(p for p in parts[at:end] if p and p != oid))
         at = end
     return found
+
+
+def _unlike_all(repo: Repo, parents: Iterable[Oid], commit: Oid) -> tuple[str, ...]:
+    """The paths in which a tree or commit differs from every one of its parents."""
+    differing = [set(repo.changed(parent, commit)) for parent in parents]
+    return tuple(sorted(set.intersection(*differing)))
 
 
 class Ahead:
