@@ -24,6 +24,7 @@ from gitwaves.model import (
     natural,
     noted,
 )
+from gitwaves.patterns import regex
 from gitwaves.receipts import all_for, find
 from gitwaves.record import Record, replace
 from gitwaves.store import Snapshot, Store, startable
@@ -40,7 +41,7 @@ from gitwaves.writing import (
 )
 
 _MOST_NOTED = 20_000  # characters that one task's commits may add to its card
-_TRAILER = re.compile(r"^(Learned|Spec-gap|Task):[ \t]*(.+)$", re.IGNORECASE)
+_TRAILER = regex(r"^(Learned|Spec-gap|Task):[ \t]*(.+)$", re.IGNORECASE)
 
 
 class Advanced(Record):

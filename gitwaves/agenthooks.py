@@ -25,13 +25,14 @@ from gitwaves.errors import ExitCode, GitwavesError, NotReady, Untrusted, UsageE
 from gitwaves.git import Repo, Worktree
 from gitwaves.guards import trespasses
 from gitwaves.model import Branch, State, TaskId
+from gitwaves.patterns import regex
 from gitwaves.rulebook import Rules
 from gitwaves.store import Snapshot, Store
 from gitwaves.verifying import verify
 from gitwaves.worktrees import place_for
 
 MOST_RETURNS = 5  # times that one session is sent back to work
-_PATCHED = re.compile(r"^\*\*\* (?:(?:Add|Update|Delete) File|Move to): (.+)$", re.MULTILINE)
+_PATCHED = regex(r"^\*\*\* (?:(?:Add|Update|Delete) File|Move to): (.+)$", re.MULTILINE)
 
 
 def answer(text: str) -> str:

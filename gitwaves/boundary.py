@@ -17,6 +17,7 @@ from functools import cached_property, lru_cache
 from itertools import chain, product
 from typing import TypeVar
 
+from gitwaves.patterns import regex
 from gitwaves.record import Record
 
 
@@ -133,8 +134,8 @@ _Row = tuple[_Segment | None, ...]
 _ANY: _Char = (False, frozenset("/"))
 _ANYTHING: _Segment = (_ANY, STAR)  # a segment holds at least one character
 _FILL = ("x", "y", "z")  # stands where anything may: the next one in case that path is shared
-_FILE_NAME = re.compile(r".+\.\w+|[A-Z]\w*file|[A-Z_]+")
-_CHAR = re.compile(
+_FILE_NAME = regex(r".+\.\w+|[A-Z]\w*file|[A-Z_]+")
+_CHAR = regex(
     r"\\(?P<escaped>.?)|\[(?P<set>[!^]?\]?[^]]*)(?P<end>\]?)|(?P<star>\*+)|(?P<one>.)", re.DOTALL
 )
 _T = TypeVar("_T")

@@ -20,6 +20,7 @@ from gitwaves.model import (
     natural,
     printable,
 )
+from gitwaves.patterns import regex
 from gitwaves.words import require_node, titled
 
 BUDGET = 24_000  # characters
@@ -27,8 +28,8 @@ LOG_LEAST, SPEC_LEAST = 1_500, 1_000  # what a cut leaves, if there was so much
 NEIGHBOURS = 600  # characters for the boundaries of others
 BUILT = 40  # lines for what the tasks before it built
 
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
-_FENCE = re.compile(r"( {0,3})(`{3,}|~{3,})(.*)")
+_ANSI = regex(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
+_FENCE = regex(r"( {0,3})(`{3,}|~{3,})(.*)")
 
 
 def brief(

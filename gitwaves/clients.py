@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gitwaves.model import Profile
+from gitwaves.patterns import regex
 from gitwaves.record import Record, replace
 
 # Git, as far as an agent needs it: nothing that moves another branch, rewrites or pushes.
@@ -78,7 +79,7 @@ BUILT_IN: Mapping[str, Profile] = {
 # only that it is there, and is to be asked for its sessions.
 SHOWS = ("CLAUDE_CODE_SESSION_ID", "CODEX_THREAD_ID", "OPENCODE")
 ASKED = ("opencode", "session", "list", "--format", "json", "--max-count", "100")
-SESSION = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)  # the id of one
+SESSION = regex(r"[A-Za-z0-9._-]{1,100}", re.ASCII)  # the id of one
 
 # The file that each reads of a repository by itself, wherever it is opened.
 MEMORY: Mapping[str, str] = {
@@ -91,7 +92,7 @@ MEMORY: Mapping[str, str] = {
 
 _LISTS = ("path", "step", "git_dir", "setting")
 _WORDS = ("brief", "settings", "session", "task", "worktree")
-_NAMED = re.compile(r"\{(" + "|".join((*_LISTS, *_WORDS)) + r")\}")
+_NAMED = regex(r"\{(" + "|".join((*_LISTS, *_WORDS)) + r")\}")
 
 
 def filled(
@@ -141,8 +142,8 @@ class Said(Record):
         return {name: value for name, value in known.items() if value}
 
 
-_LIMIT = re.compile(r"usage limit|rate.?limit|\b429\b|quota|too many requests", re.IGNORECASE)
-_UNTIL = re.compile(r"limit reached\|(\d{9,11})\b")
+_LIMIT = regex(r"usage limit|rate.?limit|\b429\b|quota|too many requests", re.IGNORECASE)
+_UNTIL = regex(r"limit reached\|(\d{9,11})\b")
 
 
 def read(client: str, output: str) -> Said:

@@ -28,11 +28,12 @@ from gitwaves.design_outline import (
 )
 from gitwaves.design_tables import columns
 from gitwaves.model import Finding, Severity, is_id
+from gitwaves.patterns import regex
 from gitwaves.record import Record, field
 
-_STRICT = re.compile(r"[A-Z]{1,3}-?\d+(?:\.\d+)*")
-_SPEC_KIT = re.compile(r"T\d{3,}")
-_WORKSTREAMS = re.compile(r"\bwork ?streams?\b|\bservice boundar", re.IGNORECASE)
+_STRICT = regex(r"[A-Z]{1,3}-?\d+(?:\.\d+)*")
+_SPEC_KIT = regex(r"T\d{3,}")
+_WORKSTREAMS = regex(r"\bwork ?streams?\b|\bservice boundar", re.IGNORECASE)
 _SUMS = frozenset({"total", "totals", "sum", "all"})
 _BAD_ID = "cannot be an id: a letter, then letters and digits, single . _ or - between them"
 

@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 from markdown_it.tree import SyntaxTreeNode
 
 from gitwaves import design_text as words
+from gitwaves.patterns import regex
 from gitwaves.record import Record, field
 
 Node = SyntaxTreeNode
@@ -37,16 +38,16 @@ KEYS = {alias: key for key, aliases in _ALIASES.items() for alias in aliases.spl
 TELLING = {"depends", "batch", "estimate", "verify", "paths", "produces", "acceptance"}
 LISTED = {"depends", "verify", "paths", "produces", "acceptance"}
 
-_KEY = re.compile(
+_KEY = regex(
     r"(?:\*\*|__|\*)?\s*([A-Za-z][A-Za-z -]{1,24}?)\s*(?:\*\*|__|\*)?\s*:\s*(?:\*\*|__|\*)?(.*)"
 )
-_GENERIC = re.compile(r"(?:task )?dependenc(?:y|ies)", re.IGNORECASE)  # of the batch above
-_TASKS = re.compile(
+_GENERIC = regex(r"(?:task )?dependenc(?:y|ies)", re.IGNORECASE)  # of the batch above
+_TASKS = regex(
     r"(?:all |the )?(?:tasks?(?: (?:lists?|table|breakdown|details|overview|summary|dependencies|"
     r"decomposition|extraction))?|work items|backlog)|implementation plan",
     re.IGNORECASE,
 )
-_OTHER = re.compile(
+_OTHER = regex(
     r"\b(?:risks?|goals?|non-goals?|requirements?|questions?|faq|alternatives?|options?|decisions?|"
     r"stor(?:y|ies)|glossary|references?|appendix|metrics?|success|summary|critical path|personas?|"
     r"use cases?|assumptions?|constraints?|changelog|history|examples?)\b",

@@ -9,55 +9,56 @@ import re
 import unicodedata
 
 from gitwaves.model import Branch, Step, seconds
+from gitwaves.patterns import regex
 from gitwaves.record import Record
 
 _NAME = r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*"
-_LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
-_SPAN = re.compile(r"(`+)[ ]?(.+?)[ ]?\1(?!`)")
-_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
-_BOX = re.compile(r"\[[ xX~-]\]\s*")
-_ASIDE = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
-_NONE = re.compile(r"(?:none|n/?a|nil|nothing|no dependenc(?:y|ies))\b.*|[-–—_\s]*", re.I | re.S)
+_LINK = regex(r"!?\[([^\]]*)\]\([^)]*\)")
+_SPAN = regex(r"(`+)[ ]?(.+?)[ ]?\1(?!`)")
+_BREAK = regex(r"<br\s*/?>", re.IGNORECASE)
+_BOX = regex(r"\[[ xX~-]\]\s*")
+_ASIDE = regex(r"\([^()]*\)|\[[^\[\]]*\]")
+_NONE = regex(r"(?:none|n/?a|nil|nothing|no dependenc(?:y|ies))\b.*|[-–—_\s]*", re.I | re.S)
 
-_NAMED = re.compile(
+_NAMED = regex(
     rf"(?P<word>(?:task|story|ticket)\s+)?(?P<id>{_NAME})"
     r"(?P<sep>\s*:\s*|\s+[-–—]+\s+|\s*[–—]\s*|[.)]\s+|\s+|$)(?P<title>.*)",
     re.IGNORECASE | re.DOTALL,
 )
-_FILE = re.compile(r"\.(?:md|py|ya?ml|json|toml|txt|[jt]sx?|sh|go|rs)$", re.IGNORECASE)
-_WORKSTREAM = re.compile(
+_FILE = regex(r"\.(?:md|py|ya?ml|json|toml|txt|[jt]sx?|sh|go|rs)$", re.IGNORECASE)
+_WORKSTREAM = regex(
     r"(?:WS-(?P<ws>[A-Za-z]+(?:[._-][A-Za-z]+)*|\d+)"
     r"|(?i:work[ -]?stream|stream)\s+(?:WS-)?"
     rf"(?:(?P<word>{_NAME})(?=\s*[:–—]|\s+-\s)|(?P<letter>[A-Z]{{1,2}}|\d+)))"
     r"(?:\s*[:–—]\s*|\s+[-–—]+\s+|\s+|$)(?P<title>.*)"
 )
-_BATCH = re.compile(rf"batch\s+(?P<name>{_NAME})(?=$|[\s:(–—-])(?P<rest>.*)", re.I | re.S)
-_POINT = re.compile(
+_BATCH = regex(rf"batch\s+(?P<name>{_NAME})(?=$|[\s:(–—-])(?P<rest>.*)", re.I | re.S)
+_POINT = regex(
     rf"(?:merge[ -]?point\s+(?P<name>{_NAME})|(?P<id>MP[._-]?\d+(?:[._-]?[A-Za-z0-9]+)*))"
     r"(?:\s*[:–—]\s*|\s+-\s+|\s+|$|(?=\())(?P<title>.*)",
     re.IGNORECASE | re.DOTALL,
 )
-_ARROW = re.compile(r"\s*(?:-+>|=+>|→|⇒|➜|\b(?=(?:unlocks|enables|unblocks)\b))\s*", re.IGNORECASE)
-_UNLOCKS = re.compile(r"(?:will\s+)?(?:unlocks?|enables?|unblocks?|opens?)\s*:?\s*", re.IGNORECASE)
+_ARROW = regex(r"\s*(?:-+>|=+>|→|⇒|➜|\b(?=(?:unlocks|enables|unblocks)\b))\s*", re.IGNORECASE)
+_UNLOCKS = regex(r"(?:will\s+)?(?:unlocks?|enables?|unblocks?|opens?)\s*:?\s*", re.IGNORECASE)
 
-_LEAD = re.compile(r"(?:tasks?|story|stories|needs|requires|after|depends on|blocked by)\s+", re.I)
-_TAIL = re.compile(r"\s+(?:is\s+)?(?:done|completed?|finished|merged|landed|ready)[.!]*", re.I)
-_RANGE = re.compile(
+_LEAD = regex(r"(?:tasks?|story|stories|needs|requires|after|depends on|blocked by)\s+", re.I)
+_TAIL = regex(r"\s+(?:is\s+)?(?:done|completed?|finished|merged|landed|ready)[.!]*", re.I)
+_RANGE = regex(
     r"(?P<a>[A-Za-z][A-Za-z0-9._-]*?)(?P<i>\d+)\s*(?:[-–—…]|\.\.+|to)\s*(?P=a)(?P<j>\d+)"
 )
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_LENGTH = re.compile(
+_LENGTH = regex(
     r"(\d{1,6}(?:\.\d{1,3})?)\s*(s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?|d(?:ays?)?|w(?:ee)?ks?|w)"
     r"(?=[\s,\d]|$)(?:\s*(?:,|and))?\s*",
     re.IGNORECASE,
 )
-_NEEDS = re.compile(
+_NEEDS = regex(
     r"\s*[(\[](?:depend(?:s|encies)(?: on)?|deps|needs|requires|after|blocked (?:on|by))\b"
     r":?\s*([^()\[\]]*)[)\]]",
     re.IGNORECASE,
 )
-_TIME = re.compile(r"\s*\((?:est(?:imated?)?\.?:?\s*)?([~≈]?\s*\d[^()]*)\)", re.IGNORECASE)
+_TIME = regex(r"\s*\((?:est(?:imated?)?\.?:?\s*)?([~≈]?\s*\d[^()]*)\)", re.IGNORECASE)
 
 _TOOLS = frozenset(
     "bash bazel bun bundle cargo cmake composer ctest curl deno diff docker dotnet echo eslint "
@@ -66,7 +67,7 @@ _TOOLS = frozenset(
     "true tsc uv vitest yarn zig".split()
 )
 _PROSE = frozenset("sure that the a an all and any it if whether through each every".split())
-_BRANCH = re.compile(r"(?![/.-])(?!.*(?:\.\.|//|/\.|@\{|\.lock(?:/|$)))[\w./+@-]+(?<![/.])")
+_BRANCH = regex(r"(?![/.-])(?!.*(?:\.\.|//|/\.|@\{|\.lock(?:/|$)))[\w./+@-]+(?<![/.])")
 
 
 def plain(text: str) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,10 +21,11 @@ from gitwaves.clients import SESSION
 from gitwaves.errors import NotReady
 from gitwaves.exporting import members
 from gitwaves.model import Cards, State, TaskId, Workstream, natural
+from gitwaves.patterns import regex
 from gitwaves.store import Snapshot, Store
 
 PATIENCE = 120.0  # seconds that a worktree may take to be asked for
-_WORD = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*")
+_WORD = regex(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*")
 
 
 def stream_of(cards: Cards, agent: str) -> Workstream | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from gitwaves.errors import Refused
 from gitwaves.git import Repo
 from gitwaves.model import CONFIG_PATH, DASHBOARD_BRANCH, Branch, Oid, Severity
+from gitwaves.patterns import regex
 from gitwaves.processes import git_processes
 from gitwaves.troubles import Clone, Trouble
 
@@ -19,12 +20,10 @@ OLDEST_GIT = (2, 39)
 _PATIENCE = 0.5  # seconds that a lock of Git's may take in the course of things
 _RESCUED = "gitwaves/rescued/"
 # Domains that nobody has mail in (RFC 2606, RFC 6762), and names that only tests go by.
-_NO_DOMAIN = re.compile(
+_NO_DOMAIN = regex(
     r"(^|\.)(example\.(com|net|org)|example|test|invalid|localhost|local|localdomain)$|^[^.]*$"
 )
-_NO_NAME = re.compile(
-    r"(?i)[a-z]|tests?|testers?|test[ -_]?user|ci|bot|user|foo|temp|you|your name"
-)
+_NO_NAME = regex(r"(?i)[a-z]|tests?|testers?|test[ -_]?user|ci|bot|user|foo|temp|you|your name")
 
 
 def version(clone: Clone) -> Iterator[Trouble]:

@@ -13,6 +13,7 @@ from gitwaves.errors import Refused
 from gitwaves.halves import needs_quotes
 from gitwaves.layout import cut, fit, oneline
 from gitwaves.model import Cards, Workstream, WorkstreamId, natural
+from gitwaves.patterns import regex
 from gitwaves.planning import write_in
 from gitwaves.record import Record, field
 from gitwaves.store import Store
@@ -26,7 +27,7 @@ _MARK = "# Written by `gitwaves export claude-agents`"
 _MARKED = f"{_MARK}, and again by the next; take this line out to keep a file of your own."
 _LOOP_STARTS = "<!-- gitwaves: how tasks are done here -->"
 _LOOP_ENDS = "<!-- gitwaves: end of how tasks are done here -->"
-_PLAIN = re.compile(r"[A-Za-z][A-Za-z-]*(?:, [A-Za-z][A-Za-z-]*)*")
+_PLAIN = regex(r"[A-Za-z][A-Za-z-]*(?:, [A-Za-z][A-Za-z-]*)*")
 _TITLES = 40  # tasks that an agent's file lists
 
 

@@ -23,6 +23,7 @@ from gitwaves.gitcall import BARE_OK, GIT_HOOK_INDEX, clean_env, failed, run_git
 from gitwaves.gitplace import SEARCH, is_odd, is_own, place_of
 from gitwaves.model import Branch, Oid
 from gitwaves.objects import Commit, Entry
+from gitwaves.patterns import regex
 
 __all__ = [
     "GIT_HOOK_INDEX",
@@ -36,7 +37,7 @@ __all__ = [
     "clean_env",
 ]
 
-_PLAIN_PATH = re.compile(r"[\w./-]+", re.ASCII)  # which a patch names as it is
+_PLAIN_PATH = regex(r"[\w./-]+", re.ASCII)  # which a patch names as it is
 _FEW_FILES = 20
 
 
@@ -272,8 +273,9 @@ class Repo(Checkouts):
         lines = []
         for path in self.changed(old, new):
             before, after = self.at(old, path), self.at(new, path)
-            plain = before is not None and after is not None and before.mode == after.mode
-            if not plain or not before.mode.startswith("100") or not _PLAIN_PATH.fullmatch(path):
+            if before is None or after is None or before.mode != after.mode:
+                return False
+            if not before.mode.startswith("100") or not _PLAIN_PATH.fullmatch(path):
                 return False
             lines += [
                 f"diff --git a/{path} b/{path}",

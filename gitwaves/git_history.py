@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from gitwaves.gitenv import REFERENCES, at_once, packs
 from gitwaves.gitplace import content
 from gitwaves.model import Branch, Oid
 from gitwaves.objects import Entry, object_id, tree_data
+from gitwaves.patterns import regex
 from gitwaves.record import Record
 
 
@@ -26,7 +26,7 @@ class Merged(Record):
     conflicts: tuple[str, ...] = ()
 
 
-_OID = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+_OID = regex("[0-9a-f]{40}|[0-9a-f]{64}")
 _CODE = "code 1"  # an answer of ours, not of Git's: another way to walk is another number
 _MODES = {"100644", "100755", "120000", "160000", "40000"}
 _NEAR = 20  # commits that are looked at before git is asked

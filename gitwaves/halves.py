@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 
+from gitwaves.patterns import regex
+
 SEPARATOR = b"# --- tracking: written by gitwaves on the worktree's branch ---\n"
 
-_LINE = re.compile(rb"^" + re.escape(SEPARATOR[:-1]) + rb"[ \t]*(?:\r?\n|\r?\Z)", re.MULTILINE)
+_LINE = regex(rb"^" + re.escape(SEPARATOR[:-1]) + rb"[ \t]*(?:\r?\n|\r?\Z)", re.MULTILINE)
 _WORDS = frozenset({"", "~", "null", "true", "false", "yes", "no", "on", "off", "y", "n"})
-_NUMBER = re.compile(
+_NUMBER = regex(
     r"[-+]?(?:0x[0-9a-f_]+|0[ob][0-7_]+|[0-9.][0-9_:.]*(?:e[-+]?[0-9]*)?|\.inf|\.nan)"
     r"|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}.*",
     re.IGNORECASE | re.ASCII,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gitwaves.errors import GitwavesError, Refused
 from gitwaves.git import Repo
+from gitwaves.patterns import regex
 from gitwaves.resources import hook_text
 
 HOOKS = ("commit-msg", "post-commit", "post-merge", "post-rewrite")
@@ -30,7 +31,7 @@ _LEGACY = ".legacy"
 _MOVED = (_LEGACY, ".old")
 # Programs that write hooks, by what stands in each of them.
 _MANAGERS = {"pre-commit": b"https://pre-commit.com", "lefthook": b"call_lefthook"}
-_LEFTHOOK = re.compile(r"\.?lefthook(-local)?\.(ya?ml|toml|json)")
+_LEFTHOOK = regex(r"\.?lefthook(-local)?\.(ya?ml|toml|json)")
 # lefthook moves other hooks aside whenever it installs itself, which it does when its file changes.
 _IN_LEFTHOOK = (
     "lefthook moves it aside again when it next installs itself; to have both for good, add to "

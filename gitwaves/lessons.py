@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from gitwaves.layout import cut, oneline
 from gitwaves.model import Cards, Fact, Gap, Tracking, natural
+from gitwaves.patterns import regex
 from gitwaves.record import replace
 from gitwaves.state import Facts
 
@@ -21,12 +22,12 @@ MOST = 60  # of each on one card, which stays far below its 256 KiB
 SECTION = 24_000  # characters that the compiled section may have: agents read all of it
 
 _LINE = r"^{}[ \t]*(?:\r?\n|\r?\Z)"
-_STARTS = re.compile(_LINE.format(re.escape(START)), re.MULTILINE)
-_ENDS = re.compile(_LINE.format(re.escape(END)), re.MULTILINE)
-_TICKS = re.compile(r"(?<!`)(`+)(?!`)(?:.*?[^`])\1(?!`)")
-_TAG = re.compile(r"<(?=[A-Za-z/!?])")
-_BLOCK = re.compile(r"[#>+*=|~\[-]|`{3}")  # what opens something at the start of a list item
-_NUMBER = re.compile(r"^(\d{1,9})(?=[.)])")  # so does a number
+_STARTS = regex(_LINE.format(re.escape(START)), re.MULTILINE)
+_ENDS = regex(_LINE.format(re.escape(END)), re.MULTILINE)
+_TICKS = regex(r"(?<!`)(`+)(?!`)(?:.*?[^`])\1(?!`)")
+_TAG = regex(r"<(?=[A-Za-z/!?])")
+_BLOCK = regex(r"[#>+*=|~\[-]|`{3}")  # what opens something at the start of a list item
+_NUMBER = regex(r"^(\d{1,9})(?=[.)])")  # so does a number
 
 
 def lesson(text: str) -> str:

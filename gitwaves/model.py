@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any, NamedTuple, NewType, TypeVar
 
 from gitwaves.digests import sha256
+from gitwaves.patterns import regex
 from gitwaves.record import Record, field, values_of
 
 TaskId = NewType("TaskId", str)
@@ -31,9 +32,9 @@ RESERVED_IDS = frozenset({"dashboard", "rescued", "archive", "workstream"})
 DEFAULT_VERIFY_TIMEOUT = 30 * 60  # seconds
 DEFAULT_ESTIMATE = 60 * 60  # seconds
 
-_ID = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[._-][A-Za-z0-9]+)*", re.ASCII)
-_BATCH = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*", re.ASCII)
-_DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", re.ASCII)
+_ID = regex(r"[A-Za-z][A-Za-z0-9]*(?:[._-][A-Za-z0-9]+)*", re.ASCII)
+_BATCH = regex(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*", re.ASCII)
+_DURATION = regex(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", re.ASCII)
 
 
 def is_id(text: str) -> bool:

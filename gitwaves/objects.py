@@ -16,6 +16,7 @@ from gitwaves.digests import sha1, sha256
 from gitwaves.errors import GitError
 from gitwaves.gitcall import SAFE, git_env, run_git
 from gitwaves.model import Oid
+from gitwaves.patterns import regex
 
 
 class Entry(NamedTuple):
@@ -234,7 +235,7 @@ def tree_data(entries: Mapping[str, Entry]) -> bytes:
 
 
 _TREE_ENTRIES = {
-    width: re.compile(rb"([0-7]+) ([^\0]+)\0(.{%d})" % width, re.DOTALL) for width in (20, 32)
+    width: regex(rb"([0-7]+) ([^\0]+)\0(.{%d})" % width, re.DOTALL) for width in (20, 32)
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,10 +12,11 @@ from gitwaves.cards import keep_in, load_cards, load_config, save_kept
 from gitwaves.errors import GitError, GitwavesError, NotReady
 from gitwaves.git import Repo
 from gitwaves.model import CONFIG_PATH, ROOT, Branch, Cards, Config, Oid
+from gitwaves.patterns import regex
 from gitwaves.shelf import Listing, Plan, Shelf
 
 # Of `ls-files -v -s -z`: a regular file without conflict, whose changes Git looks for or that it left out.
-_PLAIN_ENTRY = re.compile(r"([HS]) 100(?:644|755) ([0-9a-f]+) 0\t([^\0]*)\0")
+_PLAIN_ENTRY = regex(r"([HS]) 100(?:644|755) ([0-9a-f]+) 0\t([^\0]*)\0")
 ODD_MODES = {"120000": "a symbolic link", "160000": "a submodule"}
 
 

@@ -20,7 +20,6 @@ from gitwaves.record import Record, field, replace
 from gitwaves.rulebook import Rules, is_card, tracking_in
 from gitwaves.store import Store
 
-
 _FEW = 20  # commits that are looked at one by one; more are asked of git in one go
 
 

@@ -13,9 +13,10 @@ from typing import Any
 from gitwaves.files import write_file
 from gitwaves.git import Repo
 from gitwaves.model import Branch, Oid, Run, TaskId
+from gitwaves.patterns import regex
 from gitwaves.record import Record
 
-_OID = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+_OID = regex("[0-9a-f]{40}|[0-9a-f]{64}")
 _MOST = 8 << 20  # bytes: more than any that we write
 
 

@@ -24,6 +24,7 @@ from gitwaves.model import (
     printable,
 )
 from gitwaves.pages import next_text, plan_text, show_text
+from gitwaves.patterns import regex
 from gitwaves.record import Record
 from gitwaves.words import (
     MARKS,
@@ -348,11 +349,9 @@ def _gaps(progress: Progress, width: int) -> list[str]:
 
 # --- colour ---
 
-_HEADING = re.compile(r"[A-Z][A-Z ]+[A-Z]\b")
-_WORD = re.compile(
-    r"(?<= )(done|landed|active|failed|reverted|runnable|ready|blocked|idle|waits)\b"
-)
-_MARKED = re.compile(r"(?<= )[^ ]+(?:[*!~?]|\(held\))(?= |$)")
+_HEADING = regex(r"[A-Z][A-Z ]+[A-Z]\b")
+_WORD = regex(r"(?<= )(done|landed|active|failed|reverted|runnable|ready|blocked|idle|waits)\b")
+_MARKED = regex(r"(?<= )[^ ]+(?:[*!~?]|\(held\))(?= |$)")
 _STYLES = {  # a word of state that has no style of its own, or the end of a marked task
     "landed": "done",
     "reverted": "failed",

@@ -6,7 +6,6 @@ found when it was read (`Cards.findings`), and is not said again here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, pairwise
 from typing import TypeVar
@@ -31,15 +30,14 @@ from gitwaves.model import (
     closest,
     natural,
 )
+from gitwaves.patterns import regex
 from gitwaves.record import replace
 
 _T = TypeVar("_T")
 _Id = TypeVar("_Id", bound=str)
 _Card = Task | MergePoint | Workstream | Config
 _TOO_COMPLICATED = "too complicated to compare with the boundary; use fewer and shorter patterns"
-_REF = re.compile(
-    r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|//|@\{|(^|/)\.|\.lock(/|$)|^[/-]|[/.]$|^@$|^HEAD$"
-)
+_REF = regex(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|//|@\{|(^|/)\.|\.lock(/|$)|^[/-]|[/.]$|^@$|^HEAD$")
 
 
 def check(cards: Cards, files: Collection[str] = ()) -> tuple[Finding, ...]:

@@ -6,9 +6,10 @@ said by it alone. `tests/test_schemas.py` holds the two together.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from gitwaves.patterns import regex
 
 Fits = Callable[[Any], bool]
 _SAYS_NOTHING = frozenset(
@@ -104,8 +105,8 @@ class _Compiler:
         if set(names) - _SAYS_NOTHING - _RULES["string"]:
             return _never
         name_fits = _string(names) if names else None
-        free = re.compile("|".join(f"(?:{pattern})" for pattern in patterns) or "(?!)").search
-        if any(map(free, properties)):
+        free = regex("|".join(f"(?:{pattern})" for pattern in patterns) or "(?!)")
+        if patterns and any(map(free.search, properties)):
             return _never
         unless: list[str] = []
         if "if" in rules:
@@ -126,7 +127,7 @@ class _Compiler:
             for name, inner in value.items():  # a loop takes half the time of a generator
                 known = properties.get(name)
                 if known is None:
-                    if not (free(name) or other(inner)):
+                    if not (free.search(name) or other(inner)):
                         return False
                 elif not known(inner):
                     return False
@@ -136,7 +137,7 @@ class _Compiler:
 
 
 def _string(rules: Mapping[str, Any]) -> Fits:
-    pattern = re.compile(rules["pattern"]).search if "pattern" in rules else None
+    pattern = regex(rules["pattern"]) if "pattern" in rules else None
     least, most = rules.get("minLength", 0), rules.get("maxLength", 1 << 62)
     words = rules.get("enum")
     if pattern is None and words is None:
@@ -145,7 +146,7 @@ def _string(rules: Mapping[str, Any]) -> Fits:
     def check(value: Any) -> bool:
         if not least <= len(value) <= most or (words is not None and value not in words):
             return False
-        return pattern is None or pattern(value) is not None
+        return pattern is None or pattern.search(value) is not None
 
     return check
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,6 +18,7 @@ from gitwaves.model import (
     TaskId,
     printable,
 )
+from gitwaves.patterns import regex
 from gitwaves.ranges import breaches, own_changes
 from gitwaves.receipts import Receipt, attempt_here, made_files, note_made, save
 from gitwaves.record import Record, replace
@@ -30,7 +30,7 @@ from gitwaves.trust import require_steps
 from gitwaves.worktrees import folder_for, place_for
 
 # What `git ls-files -v -s -z` says of an index that hides nothing and holds no submodule.
-_PLAIN_INDEX = re.compile(r"(?:H 1(?:00644|00755|20000) [0-9a-f]+ 0\t[^\0]+\0)*")
+_PLAIN_INDEX = regex(r"(?:H 1(?:00644|00755|20000) [0-9a-f]+ 0\t[^\0]+\0)*")
 
 
 class Verified(Record):

@@ -14,11 +14,12 @@ from typing import BinaryIO
 from gitwaves.errors import GitwavesError, NotReady, Refused
 from gitwaves.git import Repo, Worktree
 from gitwaves.model import ROOT, Branch, Cards, Oid, TaskId
+from gitwaves.patterns import regex
 from gitwaves.record import Record
 from gitwaves.unfinished import discard, own
 
 # `folder/**` means the same to gitignore and to a glob pathspec.
-_PLAIN = re.compile(r"(?:[A-Za-z0-9_.-]+/)+\*\*", re.ASCII)
+_PLAIN = regex(r"(?:[A-Za-z0-9_.-]+/)+\*\*", re.ASCII)
 
 
 class Place(Record):

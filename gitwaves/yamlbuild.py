@@ -23,6 +23,7 @@ from ruamel.yaml.events import (
 )
 
 from gitwaves.model import Place
+from gitwaves.patterns import regex
 
 __all__ = ["YAML", "Builder", "MarkedYAMLError", "Odd", "YAMLError"]
 
@@ -32,9 +33,9 @@ MAX_VALUES = 5000
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _TRUE = frozenset({"true", "True", "TRUE"})
 _FALSE = frozenset({"false", "False", "FALSE"})
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_INT = re.compile(r"[-+]?[0-9]{1,18}", re.ASCII)
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,3})?", re.ASCII)
+_SURROGATE = regex("[\ud800-\udfff]")
+_INT = regex(r"[-+]?[0-9]{1,18}", re.ASCII)
+_FLOAT = regex(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,3})?", re.ASCII)
 
 
 class Odd(Exception):

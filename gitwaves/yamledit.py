@@ -18,12 +18,13 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString
 
 from gitwaves.halves import needs_quotes
+from gitwaves.patterns import regex
 
 # What YAML lets stand in a block as it is: no control characters, no odd line breaks.
-_ODD = re.compile(
+_ODD = regex(
     "[^\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
-_BREAKS = re.compile("[\r\x85\u2028\u2029]")
+_BREAKS = regex("[\r\x85\u2028\u2029]")
 
 
 def dump(fields: Mapping[str, Any], flow: frozenset[str] = frozenset()) -> bytes:

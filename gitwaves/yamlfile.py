@@ -14,6 +14,7 @@ from typing import Any
 
 from gitwaves import yamlplain
 from gitwaves.model import Finding, Place, Severity
+from gitwaves.patterns import regex
 from gitwaves.record import Record, field
 
 MAX_BYTES = 256 * 1024
@@ -21,7 +22,7 @@ MAX_BYTES = 256 * 1024
 
 # Text that libyaml, which reads YAML 1.1, may read otherwise than the strict parser: it is left to
 # that one, as is everything libyaml refuses, so that there is one set of findings.
-_ODD_FORMS = re.compile(
+_ODD_FORMS = regex(
     r"^(?:%|---|\.\.\.)|^[^\n?&*!]*[?&*!][^\n]*:|[\"'\]}]:[^ \n]|[|>][-+0-9]*#", re.MULTILINE
 )
 

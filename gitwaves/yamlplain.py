@@ -12,23 +12,24 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gitwaves.model import Place
+from gitwaves.patterns import regex
 
 MAX_PLAIN_VALUES = 4000  # below the bound of the strict reader, which counts a little differently
 _MAX_KEY = 1000  # letters; YAML allows 1024
 _WORD = r"\.{0,2}[A-Za-z_/][A-Za-z0-9_./+-]*"
-_KEY = re.compile(rf"({_WORD}):(?: +(.*))?")
+_KEY = regex(rf"({_WORD}):(?: +(.*))?")
 # A plain scalar that nothing in YAML could take for anything else than text.
-_TEXT = re.compile(r"\.{0,2}[A-Za-z_/](?:(?!: | #)[ -~])*(?<![: ])")
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
-_FLOAT = re.compile(r"[0-9]{1,15}\.[0-9]{1,15}")
-_QUOTED = re.compile(r"\"[^\"\\]*\"|'[^']*'")
-_DURATION = re.compile(r"[0-9]+[dhms](?:[0-9]+[dhms])*")
+_TEXT = regex(r"\.{0,2}[A-Za-z_/](?:(?!: | #)[ -~])*(?<![: ])")
+_NUMBER = regex(r"-?(?:0|[1-9][0-9]{0,17})")
+_FLOAT = regex(r"[0-9]{1,15}\.[0-9]{1,15}")
+_QUOTED = regex(r"\"[^\"\\]*\"|'[^']*'")
+_DURATION = regex(r"[0-9]+[dhms](?:[0-9]+[dhms])*")
 _IN_FLOW = r"\.{0,2}[A-Za-z_/][A-Za-z0-9_./+*-]*"
-_FLOW = re.compile(rf"\[(?:{_IN_FLOW}(?:, ?{_IN_FLOW})*)?\]")
-_ITEM = re.compile(_IN_FLOW)
+_FLOW = regex(rf"\[(?:{_IN_FLOW}(?:, ?{_IN_FLOW})*)?\]")
+_ITEM = regex(_IN_FLOW)
 _ODD_WORDS = frozenset({"null", "Null", "NULL", "true", "True", "TRUE", "false", "False", "FALSE"})
 # Plain in every YAML that people use: 1.1 reads more words and numbers as something else.
-_PLAIN = re.compile(
+_PLAIN = regex(
     r"(?!(?:y|n|yes|no|on|off|true|false|null|nan|inf)$)[A-Za-z][A-Za-z0-9_./+@-]*(?: [A-Za-z0-9_./+@-]+)*",
     re.IGNORECASE | re.ASCII,
 )
