@@ -11,7 +11,6 @@ import contextlib
 import os
 import re
 import shlex
-import subprocess
 import time
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from gitwaves.errors import GitError, GitwavesError, NotReady, Refused
 from gitwaves.files import write_file
 from gitwaves.git_history import Merged
 from gitwaves.git_worktrees import Checkouts, Listed, Worktree, admin_dir
-from gitwaves.gitcall import BARE_OK, GIT_HOOK_INDEX, clean_env, failed, run_git
+from gitwaves.gitcall import BARE_OK, GIT_HOOK_INDEX, Done, clean_env, failed, run_git
 from gitwaves.gitplace import SEARCH, is_odd, is_own, place_of
 from gitwaves.model import Branch, Oid
 from gitwaves.objects import Commit, Entry
@@ -164,7 +163,7 @@ class Repo(Checkouts):
             write_file(path, f"{text}\n".encode())
             return text
 
-    def fetch(self, remote: str) -> subprocess.CompletedProcess[bytes]:
+    def fetch(self, remote: str) -> Done:
         """Fetches from a remote; returns how it ended.
 
         Raises:
@@ -173,7 +172,7 @@ class Repo(Checkouts):
         self._require_remote(remote)
         return self.try_git("fetch", "--quiet", remote)
 
-    def push(self, remote: str, refspec: str) -> subprocess.CompletedProcess[bytes]:
+    def push(self, remote: str, refspec: str) -> Done:
         """Pushes to a remote, never by force; returns how it ended.
 
         Raises:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import threading
 import time
+from _thread import allocate_lock
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gitwaves.errors import GitError
-from gitwaves.gitcall import run_git
+from gitwaves.gitcall import Done, run_git
 from gitwaves.model import Oid
 from gitwaves.objects import (
     Commit,
@@ -39,7 +38,7 @@ class Database:
         self._made: Oid | None = None  # a commit that git has written for us
         # What has been made here, and is written, all in one go, before git is asked for anything.
         self._unwritten: dict[Oid, tuple[str, bytes]] = {}
-        self._writing = threading.Lock()
+        self._writing = allocate_lock()
         self._listed: bytes | None = None  # what `git config --list -z` says
         self._settings: dict[str, str] | None = None
 
@@ -65,7 +64,7 @@ class Database:
 
     def try_git(
         self, *args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[bytes]:
+    ) -> Done:
         """Runs git and returns how it ended, whatever that was."""
         return run_git(self._argv(args, cwd), check=False, env=env)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from gitwaves.caches import UNKNOWN, Cache, key_of
 from gitwaves.errors import GitError
 from gitwaves.git_database import Database
-from gitwaves.gitcall import failed
-from gitwaves.gitenv import REFERENCES, at_once, packs
+from gitwaves.gitcall import at_once, failed
+from gitwaves.gitenv import REFERENCES, packs
 from gitwaves.gitplace import content
 from gitwaves.model import Branch, Oid
 from gitwaves.objects import Entry, object_id, tree_data

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +11,7 @@ from gitwaves.errors import NotReady, Refused
 from gitwaves.files import write_file
 from gitwaves.git_history import History
 from gitwaves.git_lock import Lock
-from gitwaves.gitcall import failed, run_git
-from gitwaves.gitenv import Asked
+from gitwaves.gitcall import Asked, Done, failed, run_git
 from gitwaves.gitplace import content
 from gitwaves.model import Branch, Oid
 from gitwaves.record import Record
@@ -119,9 +117,7 @@ class Checkouts(History):
         if first:
             note.unlink(missing_ok=True)
 
-    def _holding(
-        self, *args: str, cwd: Path | None = None, stdin: bytes | None = None
-    ) -> subprocess.CompletedProcess[bytes]:
+    def _holding(self, *args: str, cwd: Path | None = None, stdin: bytes | None = None) -> Done:
         """Runs git as `try_git` does; it holds the lock to its end even if we are killed before.
 
         So the next command finds it done, or cut short, but never under way. It starts nothing

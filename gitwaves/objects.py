@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import subprocess
-import threading
 import zlib
+from _thread import allocate_lock
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from gitwaves.digests import sha1, sha256
 from gitwaves.errors import GitError
-from gitwaves.gitcall import SAFE, git_env, run_git
+from gitwaves.gitcall import Piped, run_git
 from gitwaves.model import Oid
 from gitwaves.patterns import regex
 
@@ -57,11 +55,9 @@ class Objects:
 
     def __init__(self, common: Path) -> None:
         self._common = common
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Piped | None = None
         self._owner = os.getpid()
-        # of the process that this one is a fork of: held, as letting go of it would look after it
-        self._others: subprocess.Popen[bytes] | None = None
-        self._guard = threading.Lock()
+        self._guard = allocate_lock()
         self._known: dict[Oid, tuple[str, bytes]] = {}
         self._held = 0
 
@@ -101,25 +97,15 @@ class Objects:
 
     def _ask(self, oids: Sequence[Oid]) -> None:
         if self._owner != os.getpid():
-            self._others, self._process, self._owner = self._process, None, os.getpid()
-        if self._process is None or self._process.poll() is not None:
-            argv = ["git", *SAFE, f"--git-dir={self._common}", "cat-file", "--batch"]
-            self._process = subprocess.Popen(
-                argv,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=git_env(None),
-                start_new_session=True,  # Ctrl-C is ours to handle
-            )
-        assert self._process.stdin is not None
+            self._process, self._owner = None, os.getpid()
+        if self._process is None or self._process.ended():
+            self._process = Piped(f"--git-dir={self._common}", "cat-file", "--batch")
         self._process.stdin.write("".join(f"{oid}\n" for oid in oids).encode())
         self._process.stdin.flush()
 
     def _answer(self, oid: Oid) -> tuple[str, bytes] | None:
         process = self._process
         assert process is not None
-        assert process.stdout is not None
         head = process.stdout.readline().split()
         if len(head) == 2:
             return None
@@ -183,13 +169,8 @@ class Objects:
 
     def _stop(self) -> None:
         process, self._process = self._process, None
-        if process is not None:
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
-                    with contextlib.suppress(OSError):
-                        stream.close()
-            with contextlib.suppress(Exception):
-                process.wait(timeout=1)
+        if process is not None and self._owner == os.getpid():
+            process.stop()
 
 
 def _not_fetched(what: str) -> GitError:

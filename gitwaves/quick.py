@@ -13,12 +13,11 @@ import os
 import sys
 from binascii import crc32
 
+from gitwaves.gitcall import Asked, at_once
 from gitwaves.gitenv import (
     IDENTITY,
     LEAKS,
     REFERENCES,
-    Asked,
-    at_once,
     git_stamp,
     index_stamp,
     packs,
@@ -49,6 +48,14 @@ def main() -> None:
 
     if hasattr(_signal, "SIGCHLD"):  # else nobody would hear how a git has ended
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    if None in (
+        sys.stdin,
+        sys.stdout,
+        sys.stderr,
+    ):  # else a pipe could get the number of one of them
+        while (fd := os.open(os.devnull, os.O_RDWR)) < 3:
+            pass
+        os.close(fd)
     try:
         code = None if sys.stdout is None else _answer(tuple(sys.argv[1:]))
     except KeyboardInterrupt:

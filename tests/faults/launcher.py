@@ -28,14 +28,23 @@ _READS = frozenset(
     status symbolic-ref merge-tree log show-ref ls-remote""".split()
 )
 _OBJECTS = frozenset({"unpack-objects", "commit-tree", "write-tree"})
+_STARTS = {"subprocess.Popen": 3, "os.posix_spawn": 2}  # where the environment stands
 _REMOVALS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree")
 
+_TOLD = "told.json"  # what the git that is to die is told
 # Stands before git in PATH for the one command that is to die: it makes a process group of its own,
 # as `kill 0` would otherwise reach the user's git around a hook.
 _GIT = """\
 #!{python}
-import os, signal, sys
-mode, git = os.environ["FAULT_MODE"], {git!r}
+import json, os, signal, sys
+git = {git!r}
+try:
+    with open({told!r}) as file:
+        os.environ.update(json.load(file))
+    os.unlink({told!r})
+except FileNotFoundError:  # another one is to die, or was
+    os.execv(git, [git, *sys.argv[1:]])
+mode = os.environ["FAULT_MODE"]
 if mode == "orphan":
     os.kill(int(os.environ["FAULT_PID"]), signal.SIGKILL)
     os.execv(git, [git, *sys.argv[1:]])
@@ -61,7 +70,7 @@ def fault_tools(folder: Path, git: str) -> None:
     """Writes the scripts that make a git command die, into `folder`."""
     folder.mkdir()
     texts = {
-        "git": _GIT.format(python=sys.executable, git=git, here=folder),
+        "git": _GIT.format(python=sys.executable, git=git, here=folder, told=str(folder / _TOLD)),
         "reference-transaction": _TRANSACTION,
         "smudge": _SMUDGE,
     }
@@ -98,14 +107,14 @@ def describe(event: str, args: tuple[Any, ...]) -> str | None:
         if event == "os.mkdir" and os.path.exists(args[0]):
             return None
         return f"{event.split('.')[1]} {args[0]}"
-    if event == "subprocess.Popen":
+    if event in _STARTS:
         argv = [os.fsdecode(a) for a in args[1]]
         if os.path.basename(argv[0]) != "git":
             return f"spawn {argv[0]}"
         verb, reads = _git_verb(argv)
         if reads:
             return None
-        index = str((args[3] or {}).get("GIT_INDEX_FILE", ""))
+        index = str((args[_STARTS[event]] or {}).get("GIT_INDEX_FILE", ""))
         scratch = verb in {"add", "rm"} and "/gitwaves/index-" in index
         return f"object {verb}" if verb in _OBJECTS or scratch else f"git {verb}"
     return None
@@ -148,16 +157,18 @@ class Fault:
             die()
         if self._mode in {"before", "torn"} or not said_git(event, args):
             die()
-        env = args[3]  # of the git that is about to be started
         mode, _, files = self._mode.partition("-")
-        env |= {"FAULT_PID": str(self._pid), "FAULT_MODE": mode, "FAULT_FILES": files}
-        env["FAULT_COUNT"] = os.path.join(self._tools, "count")
+        told = {"FAULT_PID": str(self._pid), "FAULT_MODE": mode, "FAULT_FILES": files}
+        told["FAULT_COUNT"] = os.path.join(self._tools, "count")
+        # what `posix_spawn` gives to a process cannot be changed any more, and it looks in ours
+        Path(self._tools, _TOLD).write_text(json.dumps(told))
+        env = args[3] if event == "subprocess.Popen" else os.environ
         env["PATH"] = os.pathsep.join([self._tools, env["PATH"]])
 
 
 def said_git(event: str, args: tuple[Any, ...]) -> bool:
     """Whether a write is made by a git command."""
-    return event == "subprocess.Popen" and os.path.basename(os.fsdecode(args[1][0])) == "git"
+    return event in _STARTS and os.path.basename(os.fsdecode(args[1][0])) == "git"
 
 
 def die() -> NoReturn:

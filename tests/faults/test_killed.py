@@ -46,7 +46,7 @@ def modes_of(write: str) -> list[str]:
     found = ["before", "orphan"]
     if what in {"update-ref", "merge", "worktree add"}:
         found.append("prepared")
-    if what in {"merge", "worktree add"}:
+    if what in {"merge", "apply", "worktree add"}:
         found += ["checkout-0", "checkout-2"]
     return found
 
@@ -182,9 +182,12 @@ SHORT = {
     "a half-made worktree": ("start", "git worktree add", "checkout-2", "same"),
     "a new branch that was pushed": ("start-remote", "git update-ref", "prepared", "same"),
     "a claim that was pushed, and a commit": ("start-next-remote", "git push", "after", "commit"),
-    "done, pushed": ("verify-remote", "git merge", "before", "same"),
+    "done, pushed": ("verify-remote", "git apply", "before", "same"),
+    "done, pushed, and its card staged": ("verify-remote", "git apply", "after", "commit-a"),
     "half of trunk in a worktree": ("start-next", "git merge", "checkout-2", "commit-a"),
-    "a hook": ("post-commit", "git merge", "before", "partial"),
+    "a hook": ("post-commit", "git apply", "before", "partial"),
+    "a hook that has written its card": ("post-commit", "git apply", "checkout-1", "same"),
+    "a hook that has staged its card": ("post-commit", "git apply", "after", "partial"),
     "half of a landing on trunk": ("merge", "git merge", "checkout-2", "commit-a"),
 }
 
