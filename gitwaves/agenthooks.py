@@ -14,7 +14,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from gitwaves.advancing import advance
 from gitwaves.attempts import failure_text, news, worked_in
@@ -30,6 +29,10 @@ from gitwaves.rulebook import Rules
 from gitwaves.store import Snapshot, Store
 from gitwaves.verifying import verify
 from gitwaves.worktrees import place_for
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MOST_RETURNS = 5  # times that one session is sent back to work
 _PATCHED = regex(r"^\*\*\* (?:(?:Add|Update|Delete) File|Move to): (.+)$", re.MULTILINE)

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from gitwaves.clients import (
     ASKED,
@@ -37,6 +36,10 @@ from gitwaves.receipts import read_json
 from gitwaves.record import Record
 from gitwaves.store import Snapshot, Store
 from gitwaves.unfinished import release
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Ended(Record):

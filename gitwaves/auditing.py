@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from gitwaves.errors import GitwavesError, NotReady
 from gitwaves.model import (
@@ -32,6 +31,10 @@ from gitwaves.store import Snapshot, Store, unknown
 from gitwaves.trust import require_steps
 from gitwaves.worktrees import folder_for, scratch
 from gitwaves.writing import card_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Outcome(StrEnum):

@@ -15,10 +15,15 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property, lru_cache
 from itertools import chain, product
-from typing import TypeVar
 
 from gitwaves.patterns import regex
 from gitwaves.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _T = TypeVar("_T")
 
 
 class Boundary(Record):
@@ -138,7 +143,6 @@ _FILE_NAME = regex(r".+\.\w+|[A-Z]\w*file|[A-Z_]+")
 _CHAR = regex(
     r"\\(?P<escaped>.?)|\[(?P<set>[!^]?\]?[^]]*)(?P<end>\]?)|(?P<star>\*+)|(?P<one>.)", re.DOTALL
 )
-_T = TypeVar("_T")
 
 
 @lru_cache(maxsize=4096)

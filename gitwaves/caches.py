@@ -11,10 +11,13 @@ import marshal
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
 from zlib import crc32
 
 from gitwaves.digests import blake2b
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO
 
 MAX_BYTES = 64 << 20  # kept in one folder; beyond it only what this process used stays
 _MAX_FILES = 8

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from gitwaves import __version__, yamlfile, yamlplain
 from gitwaves.caches import Cache, key_of
@@ -50,7 +49,10 @@ from gitwaves.resources import schema_files, schema_text
 from gitwaves.schemas import Fits, fits
 from gitwaves.yamlfile import Document
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from jsonschema.protocols import Validator
 
 WORKSTREAM_FILE = "workstream.yaml"

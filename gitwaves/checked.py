@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from gitwaves.caches import keep_at, keep_newest, kept_at, key_of
 from gitwaves.cards import is_card, own_version, read_card
 from gitwaves.model import Cards, Finding, Oid, Place, Task
+from gitwaves.record import NamedTuple
 from gitwaves.rows import finding_of, plain
 from gitwaves.rules import check, place
 from gitwaves.shelf import Listing

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from gitwaves.checked import Design, Tracked, found_in
 from gitwaves.errors import UsageError
 from gitwaves.model import CONFIG_PATH, Finding, Severity, printable
 from gitwaves.store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 FORMATS = ("text", "json", "github")
 

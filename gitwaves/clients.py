@@ -12,11 +12,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from gitwaves.model import Profile
 from gitwaves.patterns import regex
 from gitwaves.record import Record, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # Git, as far as an agent needs it: nothing that moves another branch, rewrites or pushes.
 GIT = ("status", "diff", "log", "show", "add", "commit", "rm", "mv", "restore", "ls-files", "grep")

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain, combinations
 from pathlib import Path
-from typing import Any
 
 from gitwaves.caches import UNKNOWN, Cache, key_of
 from gitwaves.errors import GitError
@@ -26,6 +25,10 @@ from gitwaves.model import ROOT, Branch, Oid, PointId, Status, TaskId, Verdict, 
 from gitwaves.record import Record
 from gitwaves.state import Facts
 from gitwaves.store import Snapshot, Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 UNNAMED = "(not named by git)"
 _PER_PROCESS = 100  # pairs: fewer are not worth a process, more could fill what is written to

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from gitwaves import design_text as words
 from gitwaves import design_values as values
@@ -20,6 +19,10 @@ from gitwaves.design_refs import Known, key_of, references
 from gitwaves.errors import GitwavesError
 from gitwaves.model import Branch, Finding, Step, is_id, natural
 from gitwaves.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class DocWorkstream(Record):

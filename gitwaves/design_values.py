@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from gitwaves import design_text as words
 from gitwaves.design_drafts import Draft, Drafts
 from gitwaves.design_outline import Said
 from gitwaves.model import Step, is_batch_name, is_id
 
-Reader = Callable[[Drafts, str, list[Said]], Any]  # the owner's id, its values
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Reader = Callable[[Drafts, str, list[Said]], Any]  # the owner's id, its values
 
 
 def merged(found: Drafts, owner: str, group: Sequence[Draft], key: str, read: Reader) -> Any:

@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 __all__ = ["blake2b", "sha1", "sha256"]
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hashlib import blake2b, sha1, sha256
 else:

@@ -14,7 +14,6 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from gitwaves.claims import at_work
 from gitwaves.clients import SESSION
@@ -23,6 +22,10 @@ from gitwaves.exporting import members
 from gitwaves.model import Cards, State, TaskId, Workstream, natural
 from gitwaves.patterns import regex
 from gitwaves.store import Snapshot, Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 PATIENCE = 120.0  # seconds that a worktree may take to be asked for
 _WORD = regex(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*")

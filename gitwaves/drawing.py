@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 from gitwaves.errors import UsageError
 from gitwaves.graph import Graph, graph_of
@@ -18,6 +17,10 @@ from gitwaves.layout import fit, oneline
 from gitwaves.model import BatchId, Branch, Progress, State, TaskId, WorkstreamId, natural
 from gitwaves.record import Record
 from gitwaves.words import closing_batch, done_of, opening, points, require_node, unlocks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 FOLDS = ("workstream", "batch", "none")
 FOLD_BEYOND = 100  # nodes: what can still be taken in, and well below the limits of the forges

@@ -68,3 +68,10 @@ class CycleError(GitwavesError):
             "drop one of these `depends_on` entries, then run `gitwaves check`",
         )
         self.cycle = cycle
+
+
+def quoted(word: str) -> str:
+    """A word as a shell takes it, for a hint that can be copied."""
+    import shlex  # slow to import, and seldom needed
+
+    return shlex.quote(word)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from gitwaves.cards import (
     WORKSTREAM_FILE,
@@ -50,6 +49,7 @@ from gitwaves.readings import (
 from gitwaves.record import replace
 from gitwaves.state import Facts, Seen, judge, notes, settle, standing
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gitwaves.signing import Rule, Signatures
 

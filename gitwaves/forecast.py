@@ -12,13 +12,16 @@ from datetime import datetime
 from hashlib import blake2b
 from itertools import pairwise
 from statistics import fmean
-from typing import Any
 
 from gitwaves.batches import estimate
 from gitwaves.layout import fit, middle, table
 from gitwaves.model import Cards, Fact, Progress, State, Status, TaskId, Verdict, duration, natural
 from gitwaves.record import Record
 from gitwaves.simulation import Limit, Work, limits, play
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 FEWEST = 3  # tasks that must have been measured before anything is learnt from them
 _DRAWS, _FEWEST_DRAWS = 60, 7  # how often the plan is played to find the range

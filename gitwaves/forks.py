@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import marshal
 import os
-import threading
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+    R = TypeVar("R")
 
 _LEAST = 400  # things for each process: some tens of milliseconds
 _MOST = 4  # processes
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 def spread(work: Callable[[Sequence[T]], list[R]], things: Sequence[T]) -> list[R]:
@@ -20,6 +23,8 @@ def spread(work: Callable[[Sequence[T]], list[R]], things: Sequence[T]) -> list[
     `work` is given a part of them in each process, and uses nothing that two processes would share:
     no pipe, no file. What a process of ours does not bring home is done here.
     """
+    import threading  # slow to import, and needed for a plan that was never read alone
+
     count = min(_MOST, os.cpu_count() or 1, len(things) // _LEAST)
     # another thread might hold a lock that nobody releases in a copy of this process
     if count < 2 or not hasattr(os, "fork") or threading.active_count() > 1:

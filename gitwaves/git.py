@@ -10,11 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shlex
 import time
 from pathlib import Path
 
-from gitwaves.errors import GitError, GitwavesError, NotReady, Refused
+from gitwaves.errors import GitError, GitwavesError, NotReady, Refused, quoted
 from gitwaves.files import write_file
 from gitwaves.git_history import Merged
 from gitwaves.git_worktrees import Checkouts, Listed, Worktree, admin_dir
@@ -76,7 +75,7 @@ class Repo(Checkouts):
                 raise GitwavesError(f"not a Git repository: {start}", hint)
             hint = None
             if "dubious" in said:
-                name = shlex.quote(said.partition("repository at '")[2].partition("'\n")[0])
+                name = quoted(said.partition("repository at '")[2].partition("'\n")[0])
                 hint = f"if you trust its owner: git config --global --add safe.directory {name}"
             first = said.removeprefix("fatal: ").split("\n")[0]
             raise GitwavesError(first or "git rev-parse failed", hint)
@@ -192,7 +191,7 @@ class Repo(Checkouts):
         if not self.has_remote(remote):
             raise GitError(
                 f"the plan's remote {remote} is not set up in this clone",
-                f"run `git remote add {shlex.quote(remote)} URL`",
+                f"run `git remote add {quoted(remote)} URL`",
             )
 
     # --- landing -------------------------------------------------------------------------------

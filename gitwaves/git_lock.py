@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import threading
 import time
+from _thread import RLock
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from gitwaves.errors import NotReady
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 
 class Lock:
@@ -18,7 +21,7 @@ class Lock:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._thread = threading.RLock()
+        self._thread = RLock()
         self._depth = 0
         self._held: int | None = None
 

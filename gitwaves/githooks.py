@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from pathlib import Path
 
 from gitwaves.advancing import advance, said_in, unmatched
 from gitwaves.claims import at_work
-from gitwaves.errors import GitwavesError, Refused
+from gitwaves.errors import GitwavesError, Refused, quoted
 from gitwaves.git import GIT_HOOK_INDEX, Repo, Worktree
 from gitwaves.guards import Change, breaches_of
 from gitwaves.model import Branch, Oid, closest, printable
@@ -88,7 +87,7 @@ def _kept(file: Path) -> str:
     verbose = " -v" if _CUT in file.read_text(errors="replace") else ""
     return (
         "the message that you wrote is kept; with the options that you gave, such as --amend: "
-        f"git commit -eF {shlex.quote(str(file.absolute()))}{verbose}"
+        f"git commit -eF {quoted(str(file.absolute()))}{verbose}"
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Set
-from typing import Any
 
 from ruamel.yaml.error import YAMLError
 
@@ -20,6 +19,10 @@ from gitwaves.model import ROOT, Branch, Config, Finding, Severity, Step, second
 from gitwaves.record import Record, field
 from gitwaves.yamledit import dump, edited
 from gitwaves.yamlfile import Document, load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SOURCE = "x-source"  # where in the document a card comes from: gitwaves' own, and in no digest
 FLOW = frozenset({"depends_on", "requires", "unlocks", "paths", "produces"})  # lists on one line

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from gitwaves.graph import graph_of
 from gitwaves.model import (
@@ -32,8 +31,15 @@ from gitwaves.words import (
     work_left,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Json = dict[str, Any]
+else:
+    Json = dict
+
 VERSION = 1
-Json = dict[str, Any]
 _COUNTS = (
     *("total", "done", "active", "runnable", "blocked"),
     *("held", "failed", "stale", "unproven", "cancelled"),

@@ -7,21 +7,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from itertools import chain
-from typing import Any, NamedTuple, NewType, TypeVar
 
 from gitwaves.digests import sha256
 from gitwaves.patterns import regex
-from gitwaves.record import Record, field, values_of
+from gitwaves.record import NamedTuple, Record, field, values_of
 
-TaskId = NewType("TaskId", str)
-PointId = NewType("PointId", str)
-WorkstreamId = NewType("WorkstreamId", str)
-BatchId = NewType("BatchId", str)
-Branch = NewType("Branch", str)  # a short name: `ws/A`, never `refs/heads/ws/A`
-Oid = NewType("Oid", str)  # a full object id, hexadecimal
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NewType, TypeVar
 
-K = TypeVar("K")
-V = TypeVar("V")
+    TaskId = NewType("TaskId", str)
+    PointId = NewType("PointId", str)
+    WorkstreamId = NewType("WorkstreamId", str)
+    BatchId = NewType("BatchId", str)
+    Branch = NewType("Branch", str)  # a short name: `ws/A`, never `refs/heads/ws/A`
+    Oid = NewType("Oid", str)  # a full object id, hexadecimal
+
+    K = TypeVar("K")
+    V = TypeVar("V")
+else:  # `typing` takes as long to import as git to start
+    TaskId = PointId = WorkstreamId = BatchId = Branch = Oid = str
+    K, V = "K", "V"
 
 ROOT = ".workstreams"
 POINTS_DIR = "merge-points"

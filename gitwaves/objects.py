@@ -8,13 +8,13 @@ import zlib
 from _thread import allocate_lock
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from gitwaves.digests import sha1, sha256
 from gitwaves.errors import GitError
 from gitwaves.gitcall import Piped, run_git
 from gitwaves.model import Oid
 from gitwaves.patterns import regex
+from gitwaves.record import NamedTuple
 
 
 class Entry(NamedTuple):

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
 
 from gitwaves.batches import Columns, columns_of, crew, schedule
 from gitwaves.graph import Graph
@@ -40,7 +39,7 @@ from gitwaves.model import (
     WorktreeView,
     natural,
 )
-from gitwaves.record import Record
+from gitwaves.record import NamedTuple, Record
 from gitwaves.state import Facts
 
 __all__ = ["NOT_LEFT", "Link", "chain", "crew", "progress", "runnable", "schedule"]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from gitwaves.caches import keep_at, keep_newest, kept_at, key_of
 from gitwaves.cards import own_version
 from gitwaves.git import Repo
 from gitwaves.model import Branch, Cards, Fact, Oid, State, TaskId, Tracking, Verdict, natural
+from gitwaves.record import NamedTuple
 from gitwaves.rows import Row, tracking_of, tracking_row
 from gitwaves.state import Facts
 

@@ -8,13 +8,16 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from gitwaves.files import write_file
 from gitwaves.git import Repo
 from gitwaves.model import Branch, Oid, Run, TaskId
 from gitwaves.patterns import regex
 from gitwaves.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _OID = regex("[0-9a-f]{40}|[0-9a-f]{64}")
 _MOST = 8 << 20  # bytes: more than any that we write

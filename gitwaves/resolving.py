@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from gitwaves.errors import Conflict, NotReady
 from gitwaves.files import write_file
@@ -25,6 +24,10 @@ from gitwaves.writing import (
     Side,
     settled_cards,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Resolution(Record):

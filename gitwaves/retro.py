@@ -9,7 +9,6 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from gitwaves.graph import graph_of
 from gitwaves.layout import cut, fit, oneline, pick, table
@@ -28,6 +27,10 @@ from gitwaves.model import (
 from gitwaves.record import Record, field, replace
 from gitwaves.state import Facts
 from gitwaves.words import done_of, estimate, points
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 WIDTH = 100
 _VERIFIED = frozenset({State.DONE, State.STALE})  # their steps passed once

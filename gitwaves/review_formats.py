@@ -10,7 +10,6 @@ import html
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from gitwaves.layout import middle, oneline
 from gitwaves.model import Finding, duration, printable
@@ -25,6 +24,10 @@ from gitwaves.reviewing import (
     Part,
     Review,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 LIMIT = 65_000  # characters: forges take 65,536
 _LONG = 12  # lines: beyond it, Markdown is collapsed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
 
 from gitwaves.cards import Card
 from gitwaves.model import (
@@ -25,7 +24,13 @@ from gitwaves.model import (
 )
 from gitwaves.record import Record, values_of
 
-Row = tuple[Any, ...]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Row = tuple[Any, ...]
+else:
+    Row = tuple
 
 
 def slim_of(card: Card) -> Row:

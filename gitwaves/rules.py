@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, pairwise
-from typing import TypeVar
 
 from gitwaves.boundary import Boundary, TooComplicated, overlap, problem
 from gitwaves.graph import Graph, graph_of
@@ -33,8 +32,13 @@ from gitwaves.model import (
 from gitwaves.patterns import regex
 from gitwaves.record import replace
 
-_T = TypeVar("_T")
-_Id = TypeVar("_Id", bound=str)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _T = TypeVar("_T")
+    _Id = TypeVar("_Id", bound=str)
+
 _Card = Task | MergePoint | Workstream | Config
 _TOO_COMPLICATED = "too complicated to compare with the boundary; use fewer and shorter patterns"
 _REF = regex(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|//|@\{|(^|/)\.|\.lock(/|$)|^[/-]|[/.]$|^@$|^HEAD$")

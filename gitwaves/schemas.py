@@ -7,11 +7,17 @@ said by it alone. `tests/test_schemas.py` holds the two together.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from gitwaves.patterns import regex
 
-Fits = Callable[[Any], bool]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Fits = Callable[[Any], bool]
+else:
+    Fits = Callable
+
 _SAYS_NOTHING = frozenset(
     {"$schema", "$id", "$defs", "title", "description", "default", "examples", "format"}
 )

@@ -15,7 +15,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
 from zlib import crc32
 
 from gitwaves.batches import Columns, columns_of, schedule
@@ -46,7 +45,7 @@ from gitwaves.model import (
     Workstream,
     WorkstreamId,
 )
-from gitwaves.record import Record, replace
+from gitwaves.record import NamedTuple, Record, replace
 from gitwaves.rows import (
     Row,
     card_of,
@@ -59,6 +58,10 @@ from gitwaves.rows import (
     spec_of,
     spec_row,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _MAX_PLANS = 4
 _INDEX, _OUTLINE = "index", "outline"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gitwaves.git import Repo
 from gitwaves.git_history import references
 from gitwaves.store import Snapshot, Store
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gitwaves.model import Oid
     from gitwaves.render import Color

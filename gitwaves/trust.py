@@ -13,12 +13,15 @@ import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from gitwaves.errors import GitwavesError, Untrusted
 from gitwaves.git import Repo
 from gitwaves.model import Cards, Profile, natural, printable
 from gitwaves.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # What agents' clients set in all that they start (read off real runs).
 _AGENT_VARIABLES = (

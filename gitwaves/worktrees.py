@@ -6,17 +6,19 @@ import contextlib
 import fcntl
 import os
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
-from gitwaves.errors import GitwavesError, NotReady, Refused
+from gitwaves.errors import GitwavesError, NotReady, Refused, quoted
 from gitwaves.git import Repo, Worktree
 from gitwaves.model import ROOT, Branch, Cards, Oid, TaskId
 from gitwaves.patterns import regex
 from gitwaves.record import Record
 from gitwaves.unfinished import discard, own
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 # `folder/**` means the same to gitignore and to a glob pathspec.
 _PLAIN = regex(r"(?:[A-Za-z0-9_.-]+/)+\*\*", re.ASCII)
@@ -58,7 +60,7 @@ def place_for(repo: Repo, cards: Cards, branch: Branch) -> Place:
 def _elsewhere(repo: Repo, held: Worktree, branch: Branch) -> GitwavesError:
     """The error for a worktree that somebody switched to something else."""
     there = held.branch or "a detached HEAD"
-    path = shlex.quote(str(held.path))
+    path = quoted(str(held.path))
     if repo.branch(branch) is not None:
         hint = f"`git -C {path} switch {branch}`, then run the same command again"
     elif held.branch is not None:

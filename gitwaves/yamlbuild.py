@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -24,6 +23,10 @@ from ruamel.yaml.events import (
 
 from gitwaves.model import Place
 from gitwaves.patterns import regex
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["YAML", "Builder", "MarkedYAMLError", "Odd", "YAMLError"]
 

@@ -10,12 +10,15 @@ import contextlib
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
 
 from gitwaves import yamlplain
 from gitwaves.model import Finding, Place, Severity
 from gitwaves.patterns import regex
 from gitwaves.record import Record, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_BYTES = 256 * 1024
 

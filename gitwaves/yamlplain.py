@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from gitwaves.model import Place
 from gitwaves.patterns import regex
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_PLAIN_VALUES = 4000  # below the bound of the strict reader, which counts a little differently
 _MAX_KEY = 1000  # letters; YAML allows 1024
