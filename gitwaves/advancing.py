@@ -6,7 +6,6 @@ import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from gitwaves.claims import at_work, write
 from gitwaves.errors import NotReady, Refused
 from gitwaves.git import Repo
 from gitwaves.gitcall import failed
@@ -27,7 +26,7 @@ from gitwaves.model import (
 from gitwaves.patterns import regex
 from gitwaves.receipts import all_for, find
 from gitwaves.record import Record, replace
-from gitwaves.store import Snapshot, Store, startable
+from gitwaves.store import Snapshot, Store, at_work, startable
 from gitwaves.unfinished import finish_all
 from gitwaves.worktrees import mark, marker
 from gitwaves.writing import (
@@ -38,6 +37,7 @@ from gitwaves.writing import (
     publish,
     refresh,
     state_commit,
+    write,
 )
 
 _MOST_NOTED = 20_000  # characters that one task's commits may add to its card

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gitwaves.model import ROOT, MergePoint, Oid, Status, TaskId, Tracking, Verdict, natural
+from gitwaves.settling import Side
 from gitwaves.store import Snapshot, Store
-from gitwaves.writing import Side
 
 
 def brings(snapshot: Snapshot, task: str) -> bool:

@@ -16,17 +16,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from gitwaves.advancing import advance
-from gitwaves.attempts import failure_text, news, worked_in
-from gitwaves.claims import at_work, start
+from gitwaves.attempts import failure_text
+from gitwaves.claims import start
 from gitwaves.clients import SESSION, SPAWNS
 from gitwaves.dispatching import before_spawn, stream_of, take
 from gitwaves.errors import ExitCode, GitwavesError, NotReady, Untrusted, UsageError
 from gitwaves.git import Repo, Worktree
 from gitwaves.guards import trespasses
+from gitwaves.handing import news, worked_in
 from gitwaves.model import Branch, State, TaskId
 from gitwaves.patterns import regex
 from gitwaves.rulebook import Rules
-from gitwaves.store import Snapshot, Store
+from gitwaves.store import Snapshot, Store, at_work
 from gitwaves.verifying import verify
 from gitwaves.worktrees import place_for
 

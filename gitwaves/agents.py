@@ -14,15 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gitwaves.clients import (
-    ASKED,
     BUILT_IN,
     GIVEN,
-    SESSION,
-    SHOWS,
     Limits,
     Said,
     filled,
-    last_session,
     overrides,
     read,
     settings,
@@ -31,7 +27,7 @@ from gitwaves.errors import GitError, GitwavesError, NotReady
 from gitwaves.files import write_file
 from gitwaves.gitcall import clean_env
 from gitwaves.model import Profile, TaskId
-from gitwaves.processes import RUN, alive, marked, said_by, spawn, stop_tree
+from gitwaves.processes import alive, marked, spawn, stop_tree
 from gitwaves.receipts import read_json
 from gitwaves.record import Record
 from gitwaves.store import Snapshot, Store
@@ -244,26 +240,6 @@ def open_client(
     session = str(uuid.uuid4()) if any("{session}" in arg for arg in profile.open) else None
     argv, env = launch(store, snapshot, task, profile, profile.open, worktree, text, session)
     return argv, {**env, "GITWAVES_TASK": task, "PWD": str(worktree)}, session
-
-
-def launched_by_run() -> bool:
-    """Whether `run` launched the client that calls us: it hears the session from what that prints."""
-    return RUN in os.environ
-
-
-def session_here(worktree: Path) -> str | None:
-    """The session of a client in which this command is run in a worktree; None where nobody can tell.
-
-    Of opencode, which does not name it, it is the one that was last at work there: it waits for us.
-    """
-    shown = [name for name in SHOWS if os.environ.get(name)]
-    if launched_by_run() or len(shown) != 1:  # more: one client runs in another
-        return None
-    if shown == ["OPENCODE"]:
-        session = last_session(said_by(ASKED, worktree), str(worktree))
-    else:
-        session = os.environ[shown[0]]
-    return session if session and SESSION.fullmatch(session) else None
 
 
 class Working(Record):

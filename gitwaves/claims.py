@@ -30,24 +30,12 @@ from gitwaves.processes import alive, marked
 from gitwaves.receipts import forget_made, made_files, read_json
 from gitwaves.record import Record, replace
 from gitwaves.rules import branch_problem
+from gitwaves.settling import MergeConflict, Side, joined, settled_merge
 from gitwaves.steps import run_steps
-from gitwaves.store import Snapshot, Store
+from gitwaves.store import BEGUN, Snapshot, Store, at_work
 from gitwaves.trust import require_steps
 from gitwaves.worktrees import alone, mark, place_for, require_clean
-from gitwaves.writing import (
-    MergeConflict,
-    Side,
-    done_commit,
-    joined,
-    land,
-    needs_of,
-    now,
-    refresh,
-    settled_merge,
-    state_commit,
-)
-
-BEGUN = frozenset({Status.ACTIVE, Status.FAILED})
+from gitwaves.writing import done_commit, land, needs_of, now, refresh, state_commit, write
 
 
 class Started(Record):
@@ -57,15 +45,6 @@ class Started(Record):
     branch: Branch
     path: Path
     fresh: bool  # the worktree was made just now
-
-
-def at_work(snapshot: Snapshot, branch: Branch) -> TaskId | None:
-    """The task that is active or failed on a branch; one at a time is."""
-    for task in snapshot.cards.tasks_on(branch):
-        fact = snapshot.facts.get(task)
-        if fact and fact.tracking.status in BEGUN and not fact.misplaced:
-            return task
-    return None
 
 
 def start(
@@ -353,17 +332,6 @@ def release(store: Store, name: str) -> TaskId:
         write(store, snapshot, fact, tracking)
     refresh(store)
     return task
-
-
-def write(store: Store, snapshot: Snapshot, fact: Fact, tracking: Tracking) -> Oid:
-    """Lands a state commit for a task on its branch's tip; returns it."""
-    task = TaskId(tracking.task)
-    branch = snapshot.cards.branch_of(task)
-    assert fact.tip is not None
-    new = state_commit(store, snapshot.cards, fact.tip, task, tracking, trunk=snapshot.trunk_tip)
-    land(store, snapshot.cards, branch, new, store.repo.branch(branch))
-    mark(store.repo, snapshot.cards, branch, task if tracking.status in BEGUN else None)
-    return new
 
 
 def fail(store: Store, task: TaskId, attempts: int, evidence: Evidence | None) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from gitwaves.claims import at_work
 from gitwaves.errors import GitError
 from gitwaves.git import Repo, Worktree
 from gitwaves.model import Branch, State
 from gitwaves.receipts import forget_made, made_files
-from gitwaves.store import Store
+from gitwaves.settling import joined, only_state, says_more
+from gitwaves.store import Store, at_work
 from gitwaves.worktrees import mark
-from gitwaves.writing import joined, only_state, says_more
 
 
 def clean(store: Store, *, ignored: bool = False) -> tuple[list[str], list[str]]:

@@ -15,13 +15,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from gitwaves.claims import at_work
 from gitwaves.clients import SESSION
 from gitwaves.errors import NotReady
 from gitwaves.exporting import members
 from gitwaves.model import Cards, State, TaskId, Workstream, natural
 from gitwaves.patterns import regex
-from gitwaves.store import Snapshot, Store
+from gitwaves.store import Snapshot, Store, at_work
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

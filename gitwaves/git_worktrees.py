@@ -315,17 +315,24 @@ class Checkouts(History):
     def index_copy(self, worktree: Worktree) -> Iterator[dict[str, str]]:
         """An environment in which git works on a copy of the worktree's index."""
         self.state_dir.mkdir(parents=True, exist_ok=True)
-        import shutil  # slow to import, as the other is, and seldom needed
-        import tempfile
-
-        with tempfile.TemporaryDirectory(
-            dir=self.state_dir, prefix=f"index-{os.getpid()}-"
-        ) as folder:
-            copy = Path(folder) / "index"
-            with contextlib.suppress(FileNotFoundError):
-                # with its time, by which Git knows which entries may have changed unnoticed
-                shutil.copy2(worktree.admin / "index", copy)
+        folder = self.state_dir / f"index-{os.getpid()}-{os.urandom(4).hex()}"
+        folder.mkdir(mode=0o700)
+        copy = folder / "index"
+        try:
+            with (
+                contextlib.suppress(FileNotFoundError),
+                (worktree.admin / "index").open("rb") as file,
+            ):
+                copy.write_bytes(file.read())
+                # its time too, by which Git knows which entries may have changed unnoticed
+                seen = os.fstat(file.fileno())
+                os.utime(copy, ns=(seen.st_atime_ns, seen.st_mtime_ns))
             yield {"GIT_INDEX_FILE": str(copy)}
+        finally:
+            with contextlib.suppress(OSError):
+                for name in os.listdir(folder):  # a git that was killed leaves its lock
+                    (folder / name).unlink()
+                folder.rmdir()
 
 
 def admin_dir(path: Path) -> Path | None:

@@ -7,14 +7,13 @@ import sys
 from pathlib import Path
 
 from gitwaves.advancing import advance, said_in, unmatched
-from gitwaves.claims import at_work
 from gitwaves.errors import GitwavesError, Refused, quoted
 from gitwaves.git import GIT_HOOK_INDEX, Repo, Worktree
 from gitwaves.guards import Change, breaches_of
 from gitwaves.model import Branch, Oid, closest, printable
 from gitwaves.ranges import breaches_of_next
 from gitwaves.rulebook import Rules
-from gitwaves.store import Snapshot, Store
+from gitwaves.store import Snapshot, Store, at_work
 from gitwaves.unfinished import cut_short
 from gitwaves.worktrees import marker
 

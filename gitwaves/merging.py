@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gitwaves.again import brings, brought_before, inputs_of
-from gitwaves.claims import BEGUN, prepare
+from gitwaves.claims import prepare
 from gitwaves.errors import LostClaim, NotReady, Refused
 from gitwaves.git import Repo
 from gitwaves.model import (
@@ -31,24 +31,14 @@ from gitwaves.ranges import Ahead, Row, breaches
 from gitwaves.record import Record
 from gitwaves.resolving import Resolution, forget, left_for_a_person, resolved_merge
 from gitwaves.rulebook import Rules
+from gitwaves.settling import MergeConflict, Side, joined, settled_merge
 from gitwaves.signing import signer_for
 from gitwaves.steps import Confirm, Outcome, run_steps
-from gitwaves.store import Snapshot, Store, startable, unknown
+from gitwaves.store import BEGUN, Snapshot, Store, startable, unknown
 from gitwaves.trust import require_steps
 from gitwaves.verifying import log_path
 from gitwaves.worktrees import alone, folder_for, scratch
-from gitwaves.writing import (
-    MergeConflict,
-    Side,
-    done_commit,
-    joined,
-    land,
-    now,
-    record_on_trunk,
-    refresh,
-    settled_merge,
-    state_commit,
-)
+from gitwaves.writing import done_commit, land, now, record_on_trunk, refresh, state_commit
 
 
 class Landed(Record):

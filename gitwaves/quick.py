@@ -61,7 +61,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
-    if code is None and _hooked(sys.argv[1:]):
+    if code is None and (_hooked(sys.argv[1:]) or _verified(sys.argv[1:])):
         code = 0
     if code is not None:
         os._exit(code)  # all is said: what is taken down piece by piece goes by itself
@@ -88,6 +88,39 @@ def _hooked(argv: list[str]) -> bool:
 
         end(error)
     return True
+
+
+def _verified(argv: list[str]) -> bool:
+    """Runs `verify`, as agents call it; False where it is called otherwise."""
+    if argv[:1] != ["verify"] or len(argv) > 2 or any(arg[:1] == "-" for arg in argv):
+        return False
+
+    def confirm(text: str) -> str | None:
+        from gitwaves.cli.working import confirm as asked  # slow to import, and seldom needed
+
+        return asked(text)
+
+    prepare()
+    try:
+        from pathlib import Path
+
+        from gitwaves import judging
+        from gitwaves.git import Repo
+        from gitwaves.store import Store
+
+        judging.verify(Store(Repo.open(Path())), *argv[1:], echo=_echo, confirm=confirm)
+    except BaseException as error:  # noqa: BLE001  # all of them are told apart there
+        from gitwaves.cli import end
+
+        end(error)
+    return True
+
+
+def _echo(text: str, *, err: bool = False) -> None:
+    stream = sys.stderr if err else sys.stdout
+    if stream is not None:
+        stream.write(f"{text}\n")
+        stream.flush()
 
 
 def _answer(argv: tuple[str, ...]) -> int | None:

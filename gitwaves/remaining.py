@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 
 from gitwaves.again import brings
-from gitwaves.claims import at_work
 from gitwaves.errors import Conflict, GitwavesError, LostClaim, NotReady, Refused
 from gitwaves.graph import graph_of
 from gitwaves.merging import Landed, require_allowed, require_finished, verify_merged
@@ -18,19 +17,10 @@ from gitwaves.model import (
     natural,
 )
 from gitwaves.record import replace
+from gitwaves.settling import Side, joined, only_state, says_more, settled_merge
 from gitwaves.steps import Confirm
-from gitwaves.store import Snapshot, Store
-from gitwaves.writing import (
-    Side,
-    done_commit,
-    joined,
-    land,
-    only_state,
-    record_on_trunk,
-    refresh,
-    says_more,
-    settled_merge,
-)
+from gitwaves.store import Snapshot, Store, at_work
+from gitwaves.writing import done_commit, land, record_on_trunk, refresh
 
 
 def rest(

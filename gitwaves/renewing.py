@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gitwaves.advancing import claimed_at
-from gitwaves.claims import at_work, bring_in, prepare
+from gitwaves.claims import bring_in, prepare
 from gitwaves.errors import NotReady, Refused
 from gitwaves.model import Evidence, Status, Verdict
 from gitwaves.record import replace
 from gitwaves.signing import signer_for
 from gitwaves.steps import run_steps
-from gitwaves.store import Store
+from gitwaves.store import Store, at_work
 from gitwaves.trust import require_steps
 from gitwaves.verifying import Verified, log_path, require_inside
 from gitwaves.worktrees import folder_for, scratch

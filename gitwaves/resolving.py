@@ -16,14 +16,10 @@ from gitwaves.model import (
 )
 from gitwaves.receipts import read_json
 from gitwaves.record import Record, field
+from gitwaves.settling import MergeConflict, Side, settled_cards
 from gitwaves.store import Snapshot, Store
 from gitwaves.unfinished import discard, own
 from gitwaves.worktrees import alone, folder_for
-from gitwaves.writing import (
-    MergeConflict,
-    Side,
-    settled_cards,
-)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

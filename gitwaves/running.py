@@ -12,7 +12,6 @@ from gitwaves import merging, remaining
 from gitwaves.advancing import advance
 from gitwaves.agents import orphans, profile_for
 from gitwaves.attempts import Budget, Work, record
-from gitwaves.claims import at_work
 from gitwaves.clients import Said
 from gitwaves.errors import GitwavesError, LostClaim, Refused
 from gitwaves.events import Events
@@ -20,7 +19,7 @@ from gitwaves.graph import graph_of
 from gitwaves.model import Branch, PointState, Progress, State, Status, TaskId, natural
 from gitwaves.record import Record
 from gitwaves.signing import signer_for
-from gitwaves.store import Snapshot, Store
+from gitwaves.store import Snapshot, Store, at_work
 from gitwaves.trust import Trust, commands_of
 from gitwaves.writing import refresh
 

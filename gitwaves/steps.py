@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gitwaves.digests import sha256
 from gitwaves.errors import GitwavesError
 from gitwaves.git import clean_env
 from gitwaves.model import Run, Step, duration, printable
@@ -176,7 +176,7 @@ class _Session:
         return self._log.stat().st_size if self._log.exists() else 0
 
     def _digest(self, start: int, end: int) -> str:
-        digest = hashlib.sha256()
+        digest = sha256()
         with self._log.open("rb") as file:
             file.seek(start)
             while start < end and (chunk := file.read(min(1 << 20, end - start))):

@@ -18,6 +18,7 @@ from gitwaves.model import (
     MergePoint,
     Oid,
     Progress,
+    Status,
     TaskId,
     Verdict,
     closest,
@@ -25,6 +26,8 @@ from gitwaves.model import (
 )
 from gitwaves.plan import progress, runnable, schedule
 from gitwaves.record import Record, field, replace
+
+BEGUN = frozenset({Status.ACTIVE, Status.FAILED})
 
 
 class Snapshot(Record):
@@ -220,6 +223,15 @@ class Store(Witness):
         paths = {w.branch: str(w.path) for w in self.repo.worktrees() if w.branch}
         here = [replace(w, path=paths.get(w.branch)) for w in shown.worktrees]
         return replace(shown, worktrees=tuple(here))
+
+
+def at_work(snapshot: Snapshot, branch: Branch) -> TaskId | None:
+    """The task that is active or failed on a branch; one at a time is."""
+    for task in snapshot.cards.tasks_on(branch):
+        fact = snapshot.facts.get(task)
+        if fact and fact.tracking.status in BEGUN and not fact.misplaced:
+            return task
+    return None
 
 
 def startable(snapshot: Snapshot) -> frozenset[TaskId]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cached_property
 
-from gitwaves.claims import at_work
 from gitwaves.git import Listed, Repo, Worktree
 from gitwaves.model import Branch, Severity, TaskId
 from gitwaves.record import Record
-from gitwaves.store import Snapshot, Store
+from gitwaves.store import Snapshot, Store, at_work
 
 
 class Trouble(Record):

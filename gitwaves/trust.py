@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from gitwaves.digests import sha256
 from gitwaves.errors import GitwavesError, Untrusted
 from gitwaves.git import Repo
 from gitwaves.model import Cards, Profile, natural, printable
@@ -83,7 +83,7 @@ class Trust:
 
     def __init__(self, common: Path, clone: str = "") -> None:
         self._common = common.resolve()
-        name = hashlib.sha256(os.fsencode(self._common) + b"\0" + clone.encode()).hexdigest()
+        name = sha256(os.fsencode(self._common) + b"\0" + clone.encode()).hexdigest()
         self.path = _data_home() / "gitwaves" / "trust" / f"{name}.json"
 
     def missing(self, commands: Iterable[str]) -> list[str]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from gitwaves.advancing import advance, claimed_at, code_paths
-from gitwaves.claims import at_work
 from gitwaves.errors import NotReady, Refused
 from gitwaves.git import Repo, Worktree
 from gitwaves.guards import Change, breaches_of
@@ -25,7 +24,7 @@ from gitwaves.record import Record, replace
 from gitwaves.rulebook import Rules
 from gitwaves.signing import signer_for
 from gitwaves.steps import Outcome, run_steps
-from gitwaves.store import Snapshot, Store
+from gitwaves.store import Snapshot, Store, at_work
 from gitwaves.trust import require_steps
 from gitwaves.worktrees import folder_for, place_for
 

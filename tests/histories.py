@@ -24,7 +24,7 @@ from gitwaves.git import Repo
 from gitwaves.jsonout import status_json
 from gitwaves.model import Gap, TaskId, Tracking
 from gitwaves.record import replace
-from gitwaves.store import Store
+from gitwaves.store import BEGUN, Store
 from tests import naive
 
 EXPECTED = (NotReady, Refused, Conflict, LostClaim)
@@ -240,7 +240,7 @@ class World:
     def start(self, task: str) -> None:
         before = self.store().snapshot()
         plain = self.plain().states
-        fresh = before.facts[task].tracking.status not in claims.BEGUN
+        fresh = before.facts[task].tracking.status not in BEGUN
         done = self.ours(
             f"start {task}", lambda: claims.start(self.store(), task, trust_trunk=True)
         )

@@ -16,8 +16,9 @@ from gitwaves.lessons import START as LEARNINGS_START
 from gitwaves.model import Oid, PointId, Status, Tracking, Verdict
 from gitwaves.ranges import Row
 from gitwaves.record import replace
+from gitwaves.settling import joined
 from gitwaves.store import Store
-from gitwaves.writing import joined, state_commit
+from gitwaves.writing import state_commit
 from tests.landing import DONE, Plan, planned
 from tests.repo import Repo
 

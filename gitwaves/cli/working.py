@@ -10,10 +10,9 @@ from typing import NoReturn
 import click
 
 from gitwaves.cli import App, echo, pass_app
-from gitwaves.errors import ExitCode, GitwavesError, Refused, UsageError
+from gitwaves.errors import ExitCode, UsageError
 from gitwaves.model import NOTE_LENGTH, Gap, TaskId, noted, printable
 from gitwaves.record import replace
-from gitwaves.store import Snapshot
 
 _MONEY = click.FloatRange(min=0, min_open=True)
 _MINUTES = click.FloatRange(min=0, min_open=True)
@@ -43,7 +42,7 @@ def start(
     """
     from gitwaves import claims
     from gitwaves.advancing import advance
-    from gitwaves.attempts import hand_over
+    from gitwaves.handing import hand_over
 
     if release and (agent or takeover or open_):
         raise UsageError("--release goes with no other option")
@@ -98,80 +97,28 @@ def verify(app: App, id: str | None, commit_: bool, message: str | None, unchang
       gitwaves verify
       gitwaves verify A1 --commit -m "Add the ledger schema"
     """
-    from gitwaves.advancing import advance
-    from gitwaves.attempts import commit_all, news, note_session
-    from gitwaves.renewing import renew
-    from gitwaves.verifying import task_here
-    from gitwaves.verifying import verify as run
+    from gitwaves import judging
 
     if message is not None and not commit_:
         raise UsageError("-m goes with --commit")
-    advance(app.store)
-    if commit_:
-        snapshot = app.store.snapshot()
-        task = snapshot.require_task(id) if id else task_here(app.store, snapshot)
-        commit_all(app.store, task, message or f"{task}: {noted(snapshot.cards.tasks[task].title)}")
-    note_session(app.store)
-    now = app.store.snapshot()
-    if here := _at_work(app, now, id):  # who works there may have no hooks that tell
-        for line in news(app.store, app.store.progress(now, local=False), here):
-            echo(printable(line), err=True)
-    if id and not commit_ and not here:
-        result = renew(app.store, id, trust_trunk=app.trust_trunk, confirm=_confirm)
-    else:
-        result = run(
-            app.store, id, unchanged=unchanged, trust_trunk=app.trust_trunk, confirm=_confirm
-        )
-    if not result.passed:
-        if result.changed:
-            raise Refused(
-                f"{result.task}: the steps changed {', '.join(result.changed[:5])}",
-                "steps must leave the content that they verify as it is",
-            )
-        outcome = result.outcome
-        echo(outcome.tail, err=True)
-        ended = "timed out" if outcome.timed_out else f"exit {outcome.exit}"
-        raise GitwavesError(
-            f"{result.task} does not pass: step {outcome.failed}, {ended}",
-            f"the whole log is in {outcome.log}",
-        )
-    if result.made:
-        made = printable(", ".join(result.made[:5]))
-        echo(f"not counted, made by the steps: {made}", err=True)
-    if result.done:
-        echo(f"{result.task} is done")
-        _say_open(app)
-    else:
-        echo(f"{result.task} passes; it is done once this content is committed")
-        if result.differs:
-            echo("not committed yet: " + printable(", ".join(result.differs[:10])))
+    judging.verify(
+        app.store,
+        id,
+        commit=commit_,
+        message=message,
+        unchanged=unchanged,
+        trust_trunk=app.trust_trunk,
+        echo=echo,
+        confirm=confirm,
+    )
 
 
-def _at_work(app: App, snapshot: Snapshot, name: str | None) -> TaskId | None:
-    """The task that is named, or at work where the command was called, if it is at work at all."""
-    from gitwaves.claims import at_work
-
-    if name is None:
-        here = app.repo.here()
-        return at_work(snapshot, here.branch) if here and here.branch else None
-    task = snapshot.require_task(name)
-    return task if at_work(snapshot, snapshot.cards.branch_of(task)) == task else None
-
-
-def _confirm(text: str) -> str | None:
+def confirm(text: str) -> str | None:
+    """Who says that a manual step passes; None where nobody can be asked, or says no."""
     if not sys.stdin.isatty():
         return None
     name = os.environ.get("USER") or "a person"
     return name if click.confirm(f"Confirm: {printable(text)}", err=True) else None
-
-
-def _say_open(app: App) -> None:
-    shown = app.store.progress(local=False)
-    if shown.runnable:
-        echo("runnable now: " + " ".join(shown.runnable))
-    ready = [p.id for p in shown.merge_points.values() if p.state == "ready"]
-    for point in ready:
-        echo(f"{point} can land: gitwaves merge {point}")
 
 
 @click.command()
@@ -196,7 +143,7 @@ def merge(app: App, id: str | None, resume: bool, again: bool, rest_: bool) -> N
         raise UsageError("name one merge point, or say --rest", "gitwaves merge MP1")
     advance(app.store)
     if rest_:
-        landed, failed = remaining.rest(app.store, trust_trunk=app.trust_trunk, confirm=_confirm)
+        landed, failed = remaining.rest(app.store, trust_trunk=app.trust_trunk, confirm=confirm)
         for one in landed:
             echo(f"landed {' '.join(one.tasks)} from {one.node} as {one.commit[:10]}")
             if one.note:
@@ -214,7 +161,7 @@ def merge(app: App, id: str | None, resume: bool, again: bool, rest_: bool) -> N
         again=again,
         resume=resume,
         trust_trunk=app.trust_trunk,
-        confirm=_confirm,
+        confirm=confirm,
     )
     echo(f"landed {done.node} ({' '.join(done.tasks)}) as {done.commit[:10]}")
     if done.note:
