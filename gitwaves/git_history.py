@@ -18,6 +18,10 @@ from gitwaves.objects import Entry, object_id, tree_data
 from gitwaves.patterns import regex
 from gitwaves.record import Record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 class Merged(Record):
     """The outcome of a merge in memory; `conflicts` are the paths that need a person."""
@@ -122,9 +126,6 @@ class History(Database):
         if one == other:
             return (one,)
 
-        def key(a: str, b: str) -> bytes:
-            return self._key("bases", *sorted((a, b)))
-
         def ask() -> tuple[str, ...]:
             for child, rest in ((one, other), (other, one)) if not self.is_shallow() else ():
                 above = child
@@ -136,7 +137,7 @@ class History(Database):
                     if above == rest:
                         return (rest,)
                     # What has one parent, which the other side lacks, has the bases of that parent.
-                    known = self._told.known(key(above, rest))
+                    known = self._told.known(self._bases_key(above, rest))
                     if known is not UNKNOWN:
                         if above not in known:
                             return tuple(known)
@@ -147,10 +148,13 @@ class History(Database):
             return tuple(done.stdout.decode().split())
 
         try:
-            return tuple(map(Oid, self._told.value(key(one, other), ask)))
+            return tuple(map(Oid, self._told.value(self._bases_key(one, other), ask)))
         except _Untold:
             self.doubts += 1
             return ()
+
+    def _bases_key(self, one: Oid, other: Oid) -> bytes:
+        return self._key("bases", *sorted((one, other)))
 
     def stock(self) -> tuple[bytes, bytes]:
         """The packs that are here, and where history is cut off: a fetch may change either."""
@@ -180,6 +184,24 @@ class History(Database):
                     self._told.add(key, told)
             known = self._lists[key] = told
         return known
+
+    def beyond(self, tip: Oid, known: Sequence[Oid]) -> tuple[Oid, ...]:
+        """The commits that `tip` has and none of `known` has, the oldest first."""
+        bases = [self.merge_bases(oid, tip) for oid in known]
+        plain = bool(known) and all(bases) and not self.is_shallow()
+        found: list[Oid] = []
+        oid = tip
+        while plain and len(found) < _NEAR:
+            if any(
+                oid in some for some in bases
+            ):  # on a line, what is below one is known, and nothing above is
+                return tuple(reversed(found))
+            held = self.commit(oid)
+            if held is None or len(held.parents) != 1:
+                break
+            found.append(oid)
+            oid = held.parents[0]
+        return self.rev_list("--topo-order", "--reverse", tip, *(f"^{oid}" for oid in known))
 
     def line(self, since: Oid, tip: Oid) -> tuple[Oid, ...]:
         """The first parents of `tip`, itself first, down to what the line of `since` has."""
@@ -218,9 +240,12 @@ class History(Database):
         keys = {oid: self._key("reached", oid, *heads) for oid in here}
         reached = {oid: self._told.known(key) for oid, key in keys.items()}
         for oid in [oid for oid, known in reached.items() if known is UNKNOWN]:
-            if self._above_unreached(oid, heads):
-                reached[oid] = False
-                self._told.add(keys[oid], False)
+            bases: Any = UNKNOWN
+            if len(heads) == 1:
+                bases = self._told.known(self._bases_key(oid, heads[0]))
+            if bases is not UNKNOWN or self._above_unreached(oid, heads):
+                reached[oid] = bases is not UNKNOWN and oid in bases
+                self._told.add(keys[oid], reached[oid])
         if asked := [oid for oid, known in reached.items() if known is UNKNOWN]:
             given = "\n".join([*asked, *(f"^{tip}" for tip in heads)]) + "\n"
             out = set(self.git("rev-list", "--stdin", stdin=given.encode()).splitlines())

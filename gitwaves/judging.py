@@ -48,7 +48,7 @@ def verify(
         task = snapshot.require_task(name) if name else task_here(store, snapshot)
         commit_all(store, task, message or f"{task}: {noted(snapshot.cards.tasks[task].title)}")
     note_session(store)
-    now = store.snapshot()
+    now = store.latest()
     if here := _at_work(store, now, name):  # who works there may have no hooks that tell
         for line in news(store, store.progress(now, local=False), here):
             echo(printable(line), err=True)
@@ -57,7 +57,9 @@ def verify(
 
         result = renew(store, name, trust_trunk=trust_trunk, confirm=confirm)
     else:
-        result = run(store, name, unchanged=unchanged, trust_trunk=trust_trunk, confirm=confirm)
+        result = run(
+            store, name, now, unchanged=unchanged, trust_trunk=trust_trunk, confirm=confirm
+        )
     _say_how_it_ended(store, result, echo)
 
 
@@ -93,7 +95,7 @@ def _say_how_it_ended(store: Store, result: Verified, echo: Echo) -> None:
             echo("not committed yet: " + printable(", ".join(result.differs[:10])))
         return
     echo(f"{result.task} is done")
-    shown = store.progress(local=False)
+    shown = store.progress(store.latest(), local=False)
     if shown.runnable:
         echo("runnable now: " + " ".join(shown.runnable))
     for point in (p.id for p in shown.merge_points.values() if p.state == "ready"):

@@ -148,8 +148,7 @@ def breaches(
         order = ahead.reach(tip)
         own = {oid: ahead.own[oid] for oid in order}
     else:
-        args = [tip, *(f"^{oid}" for oid in known)]
-        order = rules.repo.rev_list("--topo-order", "--reverse", *args)
+        order = rules.repo.beyond(tip, known)
         own = own_changes(rules.repo, order)
     walk = _Walk(rules, landed, lands, set(order), own)
     walk.lines.append((tip, branch))

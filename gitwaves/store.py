@@ -108,6 +108,10 @@ class Store(Witness):
         self._latest = (now, snapshot) if self.repo.doubts == doubts else None
         return snapshot
 
+    def latest(self) -> Snapshot:
+        """The snapshot that was taken last, for what follows at once; one of now where there is none."""
+        return self._latest[1] if self._latest is not None else self.snapshot()
+
     def _snapshot_at(self, rev: str) -> Snapshot:
         tip = self.repo.resolve(rev)
         if tip is None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from gitwaves.advancing import advance, claimed_at, code_paths
-from gitwaves.errors import NotReady, Refused
+from gitwaves.errors import GitError, NotReady, Refused
 from gitwaves.git import Repo, Worktree
 from gitwaves.guards import Change, breaches_of
 from gitwaves.model import (
@@ -29,7 +29,7 @@ from gitwaves.trust import require_steps
 from gitwaves.worktrees import folder_for, place_for
 
 # What `git ls-files -v -s -z` says of an index that hides nothing and holds no submodule.
-_PLAIN_INDEX = regex(r"(?:H 1(?:00644|00755|20000) [0-9a-f]+ 0\t[^\0]+\0)*")
+_PLAIN_INDEX = regex(rb"(?:H 1(?:00644|00755|20000) [0-9a-f]+ 0\t[^\0]+\0)*")
 
 
 class Verified(Record):
@@ -64,19 +64,24 @@ def candidate(repo: Repo, worktree: Worktree, made: Iterable[str] = ()) -> Oid:
         return Oid(repo.git("write-tree", cwd=worktree.path, env=env))
 
 
-def require_plain_index(repo: Repo, worktree: Worktree) -> None:
+def _require_plain(repo: Repo, worktree: Worktree, listed: bytes | None) -> None:
     """Raises where the index would hide something from the verification.
 
+    Args:
+        listed: what `Repo.list_index` said.
+
     Raises:
+        GitError: it said nothing.
         Refused: unmerged entries, assume-unchanged, skip-worktree outside a sparse checkout, or a
             submodule with changes of its own.
     """
-    listed = repo.git("ls-files", "-v", "-s", "-z", cwd=worktree.path)
+    if listed is None:
+        raise GitError(f"the index of {worktree.path} cannot be read", "see `git status` there")
     if _PLAIN_INDEX.fullmatch(listed):
         return
     unmerged, hidden, submodules = set(), [], False
     sparse = repo.is_sparse(worktree.path)
-    for line in filter(None, listed.split("\0")):
+    for line in filter(None, listed.decode(errors="surrogateescape").split("\0")):
         head, path = line.split("\t", 1)
         flag, mode, _, stage = head.split(" ")
         if stage != "0":
@@ -176,6 +181,7 @@ def _way_back(store: Store, snapshot: Snapshot, here: Worktree | None) -> str:
 def verify(
     store: Store,
     name: str | None,
+    snapshot: Snapshot | None = None,
     *,
     unchanged: bool = False,
     attempts: int | None = None,
@@ -189,6 +195,7 @@ def verify(
     failure changes no card.
 
     Args:
+        snapshot: of this moment, where that was taken.
         attempts: of its agent, this one included; None: as `run` said to the agent that calls.
 
     Raises:
@@ -197,7 +204,7 @@ def verify(
         Untrusted: the steps are not trusted in this clone.
     """
     repo = store.repo
-    snapshot = store.snapshot()
+    snapshot = snapshot or store.snapshot()
     task = snapshot.require_task(name) if name else task_here(store, snapshot)
     cards = snapshot.cards
     branch = cards.branch_of(task)
@@ -213,10 +220,14 @@ def verify(
         )
     steps = cards.tasks[task].verify
     require_steps(repo, cards, [task], trust_trunk=trust_trunk)
-    require_plain_index(repo, worktree)
     tip = repo.branch(branch)
     assert tip is not None
-    content = candidate(repo, worktree, made_files(repo, branch))
+    listing = repo.list_index(worktree)  # while the content is looked at
+    try:
+        content = candidate(repo, worktree, made_files(repo, branch))
+    finally:
+        listed = listing.said()
+    _require_plain(repo, worktree, listed)
     code = repo.code_tree(content)
     _require_work(store, snapshot, task, tip, content, unchanged=unchanged)
     signer = signer_for(repo, cards.config, snapshot.trunk_tip)
