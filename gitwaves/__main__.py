@@ -1,4 +1,4 @@
-"""Runs `python -m gitwaves` as the console script does."""
+"""Runs `python -m gitwaves` as the console script does; what the hooks run, too."""
 
 from gitwaves.quick import main
 

@@ -9,10 +9,7 @@ from pathlib import Path
 from gitwaves.advancing import advance, said_in, unmatched
 from gitwaves.errors import GitwavesError, Refused, quoted
 from gitwaves.git import GIT_HOOK_INDEX, Repo, Worktree
-from gitwaves.guards import Change, breaches_of
 from gitwaves.model import Branch, Oid, closest, printable
-from gitwaves.ranges import breaches_of_next
-from gitwaves.rulebook import Rules
 from gitwaves.store import Snapshot, Store, at_work
 from gitwaves.unfinished import cut_short
 from gitwaves.worktrees import marker
@@ -92,6 +89,10 @@ def _kept(file: Path) -> str:
 
 def _require_allowed(store: Store, here: Worktree, branch: Branch) -> None:
     """Raises for paths outside the boundary, a changed spec half, and another worktree's card."""
+    from gitwaves.guards import Change, breaches_of  # slow to import, and no other hook's
+    from gitwaves.ranges import breaches_of_next
+    from gitwaves.rulebook import Rules
+
     repo = store.repo
     if cut_short(repo, branch):
         raise Refused(

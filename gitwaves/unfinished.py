@@ -19,7 +19,6 @@ from gitwaves.errors import Conflict, GitError, GitwavesError, NotReady
 from gitwaves.files import write_file
 from gitwaves.git import Entry, Repo, Worktree
 from gitwaves.model import Branch, Oid
-from gitwaves.processes import git_processes, holds_open, sees_processes
 
 _MOMENT = 2.0  # seconds; what holds a reference for longer is dead
 
@@ -106,6 +105,8 @@ def release(repo: Repo, path: Path, since: float) -> None:
     1970), and only where `/proc` shows that nobody has one open, and that no git process is at work
     there or in the main checkout but our own, which wait for the lock that is held here.
     """
+    from gitwaves.processes import git_processes, holds_open, sees_processes  # slow to import
+
     tree = next((t for t in repo.worktrees() if t.path == path), None)
     if tree is None or tree.path == repo.top or not sees_processes():
         return

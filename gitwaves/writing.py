@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 
 from gitwaves.cards import point_path, task_path, with_tracking
 from gitwaves.errors import GitError, LostClaim, NotReady, Refused
@@ -33,7 +33,7 @@ from gitwaves.yamlfile import MAX_BYTES
 
 def now() -> str:
     """This moment, as cards say it: RFC 3339, UTC, whole seconds."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def card_path(cards: Cards, node: str) -> str:

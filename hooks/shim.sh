@@ -141,7 +141,7 @@ run() {
 		;;
 	esac
 
-	feed "$python" -P -m gitwaves hook "$hook" "$@"
+	feed "$python" -P "$package" hook "$hook" "$@"
 	status=$?
 	case $hook in
 	post-*) return 0 ;;

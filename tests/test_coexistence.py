@@ -28,8 +28,8 @@ CHAINED = ("pre-commit", "lefthook", "git-lfs")  # whose hooks lie in Git's own 
 FAKE = """\
 #!/bin/sh
 [ "$2" != -c ] || exit 0
-[ "$1 $2 $3 $4" = "-P -m gitwaves hook" ] || exit 99
-echo "gitwaves $5" >> "$CALLS"
+case "$1 $2 $3" in "-P "*"/gitwaves/__main__.py hook") ;; *) exit 99 ;; esac
+echo "gitwaves $4" >> "$CALLS"
 """
 # The same, as other programs' hooks call it.
 FAKE_COMMAND = '#!/bin/sh\necho "gitwaves $2" >> "$CALLS"\n'

@@ -272,7 +272,7 @@ def test_a_breach_is_seen(module: str, source: str, said: str) -> None:
     ("module", "source"),
     [
         ("graph", "import gitwaves\nfrom gitwaves.model import TaskId\nimport graphlib"),
-        ("git", "import subprocess\nfrom gitwaves import __version__, errors"),
+        ("processes", "import subprocess\nfrom gitwaves import __version__, errors"),
         ("cli", "import click\nfrom gitwaves.git import run\nimport os"),
     ],
 )

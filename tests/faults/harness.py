@@ -177,7 +177,8 @@ class Lab:
     def hooks_through(self, launcher: Path) -> None:
         """Lets the hooks' shims start gitwaves through the launcher, which can kill it."""
         launcher.write_text(
-            f'#!/bin/sh\nshift 3\nPYTHONPATH={ROOT} exec {sys.executable} {LAUNCHER} "$@"\n'
+            '#!/bin/sh\n[ "$2" != -c ] || exit 0\nshift 2\n'
+            f'PYTHONPATH={ROOT} exec {sys.executable} {LAUNCHER} "$@"\n'
         )
         launcher.chmod(0o755)
         for hook in (self.repo.path / ".git/hooks").iterdir():
