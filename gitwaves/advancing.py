@@ -115,8 +115,9 @@ def advance(store: Store, branch: Branch | None = None) -> list[Advanced]:
                 mark(repo, snapshot.cards, name, task)
         publish(store, snapshot)
     if done:
-        before = startable(snapshot)
-        opened = tuple(t for t in refresh(store)[1].runnable if t not in before)
+        now = refresh(store)[1].runnable
+        before = startable(snapshot, now)
+        opened = tuple(t for t in now if t not in before)
         done[-1] = replace(done[-1], opened=opened)
     return done
 

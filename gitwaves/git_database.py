@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from _thread import allocate_lock
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +22,11 @@ from gitwaves.objects import (
     parse_tree,
     tree_data,
 )
+from gitwaves.patterns import regex
+
+# Of which Git strips nothing.
+_PLAIN_NAME = regex(r"\w(?:[\w .'-]*\w)?")
+_PLAIN_MAIL = regex(r"\w(?:[\w.+@-]*\w)?", re.ASCII)
 
 
 class Database:
@@ -323,15 +330,13 @@ class Database:
         parents = tuple(parents)
         if self._signs is None:
             self._signs = self.config("commit.gpgsign", "--type=bool") == "true"
-        like = self.commit(self._made) if self._made is not None else None
         plain = not self._signs and self.config("i18n.commitEncoding") is None
         text = message.encode()  # which fails where it is no text
-        if plain and like is not None and "\0" not in message:
-            idents = {
-                role: f"{who.rsplit(' ', 2)[0]} {int(time.time())} {who.rsplit(' ', 1)[1]}"
-                for role, who in (("author", like.author), ("committer", like.committer))
-            }
-            return self.commit_tree(tree, parents, message, **idents)
+        if plain and "\0" not in message and (who := self._identity()) is not None:
+            moment = time.time()
+            zone = time.strftime("%z", time.localtime(moment))
+            names = [f"{name} {int(moment)} {zone}" for name in who]
+            return self.commit_tree(tree, parents, message, author=names[0], committer=names[1])
         args = [arg for parent in parents for arg in ("-p", parent)]
         if self._signs:
             args.append("-S")
@@ -346,3 +351,22 @@ class Database:
             raise
         self._made = Oid(made)
         return self._made
+
+    def _identity(self) -> tuple[str, str] | None:
+        """The author and the committer of commits here, without dates; None where Git has to tell."""
+        made = self.commit(self._made) if self._made is not None else None
+        if made is not None:
+            return made.author.rsplit(" ", 2)[0], made.committer.rsplit(" ", 2)[0]
+        if any(key.startswith(("author.", "committer.")) for key in self.settings()):
+            return None
+        found = []
+        for role in (
+            "GIT_AUTHOR",
+            "GIT_COMMITTER",
+        ):  # `git commit` tells its hooks of its author so
+            name = os.environ.get(f"{role}_NAME", self.config("user.name") or "")
+            mail = os.environ.get(f"{role}_EMAIL", self.config("user.email") or "")
+            if not _PLAIN_NAME.fullmatch(name) or not _PLAIN_MAIL.fullmatch(mail):
+                return None
+            found.append(f"{name} <{mail}>")
+        return found[0], found[1]

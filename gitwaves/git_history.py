@@ -239,6 +239,9 @@ class History(Database):
         heads = sorted(set(tips))
         keys = {oid: self._key("reached", oid, *heads) for oid in here}
         reached = {oid: self._told.known(key) for oid, key in keys.items()}
+        if UNKNOWN in reached.values() and not self.is_shallow():
+            for oid in here.intersection(self._just_below(heads)):
+                reached[oid] = True
         for oid in [oid for oid, known in reached.items() if known is UNKNOWN]:
             bases: Any = UNKNOWN
             if len(heads) == 1:
@@ -253,6 +256,14 @@ class History(Database):
                 reached[oid] = oid not in out
                 self._told.add(keys[oid], reached[oid])
         return (wanted - here) | {oid for oid in here if not reached[oid]}
+
+    def _just_below(self, heads: Iterable[Oid]) -> set[Oid]:
+        """These commits, their parents, and the parents of those."""
+        found = set(heads)
+        for _ in range(2):
+            held = (self.commit(oid) for oid in found)
+            found = found.union(*(commit.parents for commit in held if commit is not None))
+        return found
 
     def _above_unreached(self, oid: Oid, heads: Sequence[Oid]) -> bool:
         """Whether a commit stands on one that is known to be in none of the histories of `heads`."""

@@ -149,8 +149,8 @@ def _merge(
                 commit = _land_point(store, snapshot, point, merged, tracking)
             except LostClaim:
                 continue  # it moved on the remote, and was fetched
-        before = startable(snapshot)
         note, shown = _follow_up(store, name, resumed=resume)
+        before = startable(snapshot, shown.runnable)
         opened = tuple(t for t in shown.runnable if t not in before)
         return Landed(point.id, commit, point.requires, opened, note)
     raise NotReady(f"{store.trunk()[0]} keeps moving", "run the same command again")

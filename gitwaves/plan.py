@@ -139,18 +139,26 @@ def progress(
 
 
 def runnable(
-    cards: Cards, graph: Graph, plan: Schedule, facts: Mapping[str, Fact]
+    cards: Cards,
+    graph: Graph,
+    plan: Schedule,
+    facts: Mapping[str, Fact],
+    among: Iterable[TaskId],
 ) -> frozenset[TaskId]:
-    """The tasks that can start now: those of `progress`, for a fraction of its time."""
-    known, states = _settled(cards, graph, plan, facts)
-    tasks = known.columns.tasks
-    return frozenset(TaskId(graph.nodes[n]) for n in tasks if states[n] is State.RUNNABLE)
+    """Those of some tasks that can start now, as `progress` has them, for a fraction of its time."""
+    asked = [graph.number[task] for task in among if task in graph.number]
+    _, states = _settled(cards, graph, plan, facts, asked)
+    return frozenset(TaskId(graph.nodes[n]) for n in asked if states[n] is State.RUNNABLE)
 
 
 def _settled(
-    cards: Cards, graph: Graph, plan: Schedule, facts: Mapping[str, Fact]
+    cards: Cards,
+    graph: Graph,
+    plan: Schedule,
+    facts: Mapping[str, Fact],
+    asked: Sequence[int] | None = None,
 ) -> tuple[_Known, list[State | None]]:
-    """What is settled, and with it the states as `_states` gives them."""
+    """What is settled, and with it the states as `_states` gives them; `asked`: of which tasks."""
     facts = Facts.of(facts)
     columns = columns_of(cards, graph)
     number = graph.number
@@ -161,7 +169,7 @@ def _settled(
     for point in cards.merge_points:
         met[number[point]] = begun[number[point]] in _LANDED
     known = _Known(cards, graph, plan, facts, columns, met, gates, gaps, _holders(gaps))
-    return known, _states(known, begun)
+    return known, _states(known, begun, columns.tasks if asked is None else asked)
 
 
 def _begun(facts: Facts, graph: Graph, columns: Columns) -> list[State | None]:
@@ -176,8 +184,10 @@ def _begun(facts: Facts, graph: Graph, columns: Columns) -> list[State | None]:
     return begun
 
 
-def _states(known: _Known, begun: Sequence[State | None]) -> list[State | None]:
-    """By number, the state of each task; of a merge point, `DONE` where it has landed."""
+def _states(
+    known: _Known, begun: Sequence[State | None], tasks: Iterable[int]
+) -> list[State | None]:
+    """By number, the state of each of some tasks; of a merge point, `DONE` where it has landed."""
     graph, columns, met = known.graph, known.columns, known.met
     number, needed = graph.number, graph.needed
     states: list[State | None] = [None] * len(begun)
@@ -191,7 +201,7 @@ def _states(known: _Known, begun: Sequence[State | None]) -> list[State | None]:
     }
     held = {number[task] for task in known.holders}
     waiting = gated.union(columns.unknown)
-    for n in columns.tasks:
+    for n in tasks:
         state = begun[n]
         if state is None:
             state = State.RUNNABLE

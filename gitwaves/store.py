@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from gitwaves.errors import GitwavesError, NotReady, UsageError
 from gitwaves.facts import Witness
@@ -238,15 +238,15 @@ def at_work(snapshot: Snapshot, branch: Branch) -> TaskId | None:
     return None
 
 
-def startable(snapshot: Snapshot) -> frozenset[TaskId]:
-    """The tasks that can start now.
+def startable(snapshot: Snapshot, among: Iterable[TaskId]) -> frozenset[TaskId]:
+    """Those of some tasks that can start now.
 
     Raises:
         CycleError: the plan cannot be put in order.
     """
     cards = snapshot.cards
     graph = graph_of(cards)
-    return runnable(cards, graph, schedule(cards, graph), snapshot.facts)
+    return runnable(cards, graph, schedule(cards, graph), snapshot.facts, among)
 
 
 def done_tasks(snapshot: Snapshot) -> list[TaskId]:
