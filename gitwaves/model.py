@@ -162,7 +162,13 @@ class Lazy(Mapping[K, V]):
         return len(self._keys)
 
 
-class Severity(StrEnum):
+class Word(StrEnum):
+    """One of a few words; hashed as the text that it equals, which `Enum` does in Python."""
+
+    __hash__ = str.__hash__
+
+
+class Severity(Word):
     ERROR = "error"
     WARNING = "warning"
 
@@ -342,7 +348,7 @@ class Config(Record):
     places: Places = Places()
 
 
-class Status(StrEnum):
+class Status(Word):
     """What a card's tracking half says."""
 
     PLANNED = "planned"
@@ -541,7 +547,7 @@ def point_digest(point: MergePoint, steps: tuple[Step, ...]) -> str:
     )
 
 
-class Verdict(StrEnum):
+class Verdict(Word):
     """What a task's evidence is worth, read against history."""
 
     NONE = "none"  # nothing claims to be done
@@ -569,7 +575,7 @@ class Fact(Record):
     signer: str | None = None  # who signed its evidence, where trunk asks for that
 
 
-class State(StrEnum):
+class State(Word):
     """The one state that is shown of a task; in order of precedence."""
 
     CANCELLED = "cancelled"
@@ -583,14 +589,14 @@ class State(StrEnum):
     RUNNABLE = "runnable"
 
 
-class PointState(StrEnum):
+class PointState(Word):
     DONE = "done"
     READY = "ready"
     REVERTED = "reverted"
     BLOCKED = "blocked"
 
 
-class BatchState(StrEnum):
+class BatchState(Word):
     DONE = "done"
     ACTIVE = "active"
     RUNNABLE = "runnable"

@@ -116,7 +116,8 @@ def progress(
 
     by_task = {TaskId(nodes[n]): state for n in tasks if (state := states[n])}
     views = Lazy(by_task, view)
-    runnable = [n for n in tasks if states[n] is State.RUNNABLE]
+    can_start = State.RUNNABLE  # looking a member up costs more than all else in such a loop
+    runnable = [n for n in tasks if states[n] is can_start]
     runnable.sort(key=lambda n: (slack(n), -behind[n], n))
     counted = Counter(by_task.values())
     points = [PointId(node) for node in nodes if node in cards.merge_points]
@@ -128,7 +129,7 @@ def progress(
         tasks=views,
         merge_points={p: _point_view(known, cards.merge_points[p]) for p in points},
         batches=tuple(_batch_view(known, batch, by_task, views) for batch in plan.batches),
-        worktrees=_worktrees(cards, by_task, number, facts.begun, worktree_paths),
+        worktrees=_worktrees(known, by_task, worktree_paths),
         gaps=gaps,
         critical_path=critical,
         counts={"total": len(by_task)} | {str(state): counted[state] for state in _COUNTED},
@@ -165,7 +166,8 @@ def _settled(
     begun = _begun(facts, graph, columns)
     gaps = _open_gaps(cards, facts, number)
     gates = _gates(plan, number, begun)
-    met = [state is State.DONE for state in begun]
+    done = State.DONE
+    met = [state is done for state in begun]
     for point in cards.merge_points:
         met[number[point]] = begun[number[point]] in _LANDED
     known = _Known(cards, graph, plan, facts, columns, met, gates, gaps, _holders(gaps))
@@ -201,18 +203,19 @@ def _states(
     }
     held = {number[task] for task in known.holders}
     waiting = gated.union(columns.unknown)
+    can_start, blocked = State.RUNNABLE, State.BLOCKED
     for n in tasks:
         state = begun[n]
         if state is None:
-            state = State.RUNNABLE
+            state = can_start
             if n in held:
                 state = State.HELD
             elif n in waiting:
-                state = State.BLOCKED
+                state = blocked
             else:
                 for need in needed[n]:
                     if not met[need]:
-                        state = State.BLOCKED
+                        state = blocked
                         break
         states[n] = state
     return states
@@ -367,22 +370,20 @@ def _batch_waits(
 
 
 def _worktrees(
-    cards: Cards,
-    states: Mapping[TaskId, State],
-    number: Mapping[str, int],
-    begun: Iterable[str],
-    paths: Mapping[str, str],
+    known: _Known, states: Mapping[TaskId, State], paths: Mapping[str, str]
 ) -> tuple[WorktreeView, ...]:
+    cards, graph = known.cards, known.graph
     workstreams: defaultdict[Branch, list[WorkstreamId]] = defaultdict(list)
     for workstream in sorted(cards.workstreams.values(), key=lambda w: natural(w.id)):
         workstreams[workstream.branch].append(workstream.id)
     at_work: dict[Branch, tuple[bool, int, TaskId]] = {}  # what is active before what failed
-    for node in map(TaskId, begun):
-        if (state := states.get(node)) in (State.ACTIVE, State.FAILED):
-            found = (state is State.FAILED, number[node], node)
-            branch = cards.branch_of(node)
+    busy_states = {State.ACTIVE, State.FAILED}
+    for node, begun in known.facts.begun.items():
+        if begun in busy_states and (state := states.get(TaskId(node))) in busy_states:
+            found = (state is State.FAILED, graph.number[node], TaskId(node))
+            branch = cards.branch_of(TaskId(node))
             at_work[branch] = min(found, at_work.get(branch, found))
-    cancelled = {task for task, state in states.items() if state is State.CANCELLED}
+    cancelled = {graph.nodes[n] for n in known.columns.cancelled}
     views = []
     for branch in sorted({*workstreams, *cards.by_branch}, key=natural):
         tasks = cards.tasks_on(branch)
