@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gitwaves.errors import GitError
-from gitwaves.gitcall import Done, run_git
+from gitwaves.gitcall import Asked, Done, run_git
 from gitwaves.model import Oid
 from gitwaves.objects import (
     Commit,
@@ -74,6 +74,12 @@ class Database:
     ) -> Done:
         """Runs git and returns how it ended, whatever that was."""
         return run_git(self._argv(args, cwd), check=False, env=env)
+
+    def begun(
+        self, *args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> Asked:
+        """Begins what runs while we go on."""
+        return Asked(*self._argv(args, cwd), env=env)
 
     def _argv(self, args: Sequence[str], cwd: Path | None) -> list[str]:
         self._write_all()

@@ -280,16 +280,12 @@ class Checkouts(History):
         args.append("--untracked-files=" + ("all" if untracked else "no"))
         return [entry[3:] for entry in self.paths(*args, cwd=worktree)]
 
-    def list_index(self, worktree: Worktree) -> Asked:
-        """What `git ls-files -v -s -z` says of the index of a worktree; it is begun."""
-        return Asked(*self._argv(("ls-files", "-v", "-s", "-z"), worktree.path))
-
     def look_below(self, worktree: Path, folder: str) -> tuple[Asked, Asked]:
         """What the index holds below a folder, with flags, and what differs there; both are begun."""
         status = ("status", "--porcelain", "-z", "--no-renames", "-uall", "--ignored", "--", folder)
         listing = ("ls-files", "-v", "-s", "-z", "--", folder)
-        differing = Asked(*self._argv(status, worktree))  # the longer one first
-        return Asked(*self._argv(listing, worktree)), differing
+        differing = self.begun(*status, cwd=worktree)  # the longer one first
+        return self.begun(*listing, cwd=worktree), differing
 
     def dirty_submodules(self, worktree: Path) -> list[str]:
         """The submodules that hold changed or untracked files of their own."""

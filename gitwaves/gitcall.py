@@ -232,11 +232,12 @@ class Piped:
 class Asked:
     """A git command that runs while we go on; what it has against it goes nowhere."""
 
-    def __init__(self, *command: str) -> None:
+    def __init__(self, *command: str, env: Mapping[str, str] | None = None) -> None:
         out, into = os.pipe()
         self._process = 0
+        actions = [_NOTHING, (os.POSIX_SPAWN_DUP2, into, 1), _NOWHERE]
         try:
-            self._process = _spawned(command, [_NOTHING, (os.POSIX_SPAWN_DUP2, into, 1), _NOWHERE])
+            self._process = _spawned(command, actions, env)
         except OSError:
             os.close(out)
         os.close(into)

@@ -39,6 +39,7 @@ SAFE = (
     "-c", "merge.renames=true",
 )  # fmt: skip
 
+RUN = "GITWAVES_RUN"  # the mark of an agent's run, in its environment
 # How `git for-each-ref` is asked for what references hold.
 REFERENCES = "--format=%(refname)%00%(objectname)%00%(objecttype)"
 # Only to find the repository: what is found is then named with --git-dir.

@@ -11,8 +11,8 @@ from gitwaves.advancing import note
 from gitwaves.clients import ASKED, SESSION, SHOWS, last_session
 from gitwaves.errors import GitwavesError
 from gitwaves.files import write_file
+from gitwaves.gitenv import RUN
 from gitwaves.model import Progress, TaskId, noted, printable
-from gitwaves.processes import RUN, said_by
 from gitwaves.record import replace
 from gitwaves.store import Snapshot, Store, at_work
 
@@ -31,6 +31,8 @@ def session_here(worktree: Path) -> str | None:
     if launched_by_run() or len(shown) != 1:  # more: one client runs in another
         return None
     if shown == ["OPENCODE"]:
+        from gitwaves.processes import said_by  # slow to import
+
         session = last_session(said_by(ASKED, worktree), str(worktree))
     else:
         session = os.environ[shown[0]]

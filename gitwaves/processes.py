@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gitwaves.errors import GitwavesError
+from gitwaves.gitenv import RUN
 
-RUN = "GITWAVES_RUN"  # the mark of an agent's run, which gitwaves itself reads
 # All the marks that a process stands under, outermost first: stopping an agent also stops the
 # steps of a `gitwaves verify` that it called, which do not see GITWAVES_RUN.
 _TREE = "_GITWAVES_TREE"

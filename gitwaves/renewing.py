@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gitwaves.advancing import claimed_at
 from gitwaves.claims import bring_in, prepare
 from gitwaves.errors import NotReady, Refused
 from gitwaves.model import Evidence, Status, Verdict
@@ -13,7 +12,7 @@ from gitwaves.signing import signer_for
 from gitwaves.steps import run_steps
 from gitwaves.store import Store, at_work
 from gitwaves.trust import require_steps
-from gitwaves.verifying import Verified, log_path, require_inside
+from gitwaves.verifying import Committed, Verified, log_path, require_inside
 from gitwaves.worktrees import folder_for, scratch
 from gitwaves.writing import land, now, refresh, state_commit
 
@@ -49,8 +48,7 @@ def renew(
     require_steps(repo, cards, [task], setup=True, trust_trunk=trust_trunk)
     tip = snapshot.tips.get(branch)
     if tip is not None and not fact.landed:
-        since = claimed_at(store, snapshot, task, tip)
-        require_inside(store, snapshot, task, since, tip, tip, tracking=False)
+        require_inside(snapshot, Committed.of(store, snapshot, task, tip), tip, tracking=False)
     commit = bring_in(store, snapshot, task, tip) if fact.landed or tip is None else tip
     absent = [p for p in cards.tasks[task].produces if repo.at(commit, p.rstrip("/")) is None]
     if absent:

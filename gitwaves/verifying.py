@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from gitwaves.advancing import advance, claimed_at, code_paths
 from gitwaves.errors import GitError, NotReady, Refused
 from gitwaves.git import Repo, Worktree
-from gitwaves.guards import Change, breaches_of
+from gitwaves.guards import Breach, Change, breaches_of
 from gitwaves.model import (
+    Branch,
     Claim,
     Oid,
     Status,
@@ -23,10 +23,16 @@ from gitwaves.receipts import Receipt, attempt_here, made_files, note_made, save
 from gitwaves.record import Record, replace
 from gitwaves.rulebook import Rules
 from gitwaves.signing import signer_for
-from gitwaves.steps import Outcome, run_steps
 from gitwaves.store import Snapshot, Store, at_work
 from gitwaves.trust import require_steps
 from gitwaves.worktrees import folder_for, place_for
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import threading
+
+    from gitwaves.gitcall import Asked
+    from gitwaves.steps import Outcome
 
 # What `git ls-files -v -s -z` says of an index that hides nothing and holds no submodule.
 _PLAIN_INDEX = regex(rb"(?:H 1(?:00644|00755|20000) [0-9a-f]+ 0\t[^\0]+\0)*")
@@ -47,21 +53,46 @@ class Verified(Record):
         return self.outcome.failed is None and not self.changed
 
 
-def candidate(repo: Repo, worktree: Worktree, made: Iterable[str] = ()) -> Oid:
-    """The tree that `git add -A` would commit, less untracked files in `made`.
+class Candidate:
+    """The tree that `git add -A` would commit, being found out while we go on.
 
     The worktree's own index is not touched, and each time looked at anew: it knows best which files
     may have changed unnoticed.
     """
-    with repo.index_copy(worktree) as env:
-        repo.git("add", "-A", cwd=worktree.path, env=env)
+
+    def __init__(self, repo: Repo, worktree: Worktree) -> None:
+        self._repo = repo
+        self._path = worktree.path
+        self._copy = repo.index_copy(worktree)
+
+    def __enter__(self) -> Candidate:
+        self._env = self._copy.__enter__()
+        self._adding: Asked | None = self._repo.begun("add", "-A", cwd=self._path, env=self._env)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._adding is not None:
+            self._adding.said()
+        self._copy.__exit__(None, None, None)
+
+    def tree(self, made: Iterable[str] = ()) -> Oid:
+        """The tree, less untracked files in `made`. To be called once.
+
+        Raises:
+            GitError: it cannot be told.
+        """
+        repo, cwd, env = self._repo, self._path, self._env
+        added = self._adding.said() if self._adding is not None else None
+        self._adding = None
+        if added is None:
+            repo.git("add", "-A", cwd=cwd, env=env)  # says why
         if made:
             listing = ("ls-tree", "-r", "-z", "--name-only", "HEAD")
-            tracked = set(repo.paths(*listing, cwd=worktree.path))
+            tracked = set(repo.paths(*listing, cwd=cwd))
             if extra := [p for p in made if p not in tracked]:
                 remove = ("rm", "-q", "--cached", "--ignore-unmatch", "-r", "--", *extra)
-                repo.git(*remove, cwd=worktree.path, env=env)
-        return Oid(repo.git("write-tree", cwd=worktree.path, env=env))
+                repo.git(*remove, cwd=cwd, env=env)
+        return Oid(repo.git("write-tree", cwd=cwd, env=env))
 
 
 def _require_plain(repo: Repo, worktree: Worktree, listed: bytes | None) -> None:
@@ -107,17 +138,29 @@ def _require_plain(repo: Repo, worktree: Worktree, listed: bytes | None) -> None
         )
 
 
+class Committed(Record):
+    """What a task's branch did since its claim, as far as it is committed."""
+
+    rules: Rules
+    branch: Branch
+    since: Oid
+    tip: Oid
+    breaches: tuple[Breach, ...]
+
+    @staticmethod
+    def of(store: Store, snapshot: Snapshot, task: TaskId, tip: Oid) -> Committed:
+        since = claimed_at(store, snapshot, task, tip)
+        rules = Rules(store.repo, snapshot.trunk, snapshot.trunk_tip)
+        branch = snapshot.cards.branch_of(task)
+        known = [since, snapshot.trunk_tip]
+        said = breaches(rules, branch, tip, known, snapshot.trunk_tip)
+        return Committed(rules, branch, since, tip, tuple(said))
+
+
 def require_inside(
-    store: Store,
-    snapshot: Snapshot,
-    task: TaskId,
-    since: Oid,
-    tip: Oid,
-    content: Oid,
-    *,
-    tracking: bool = True,
+    snapshot: Snapshot, committed: Committed, content: Oid, *, tracking: bool = True
 ) -> None:
-    """Raises unless the guards pass all that the branch did since its claim, and the content.
+    """Raises unless the guards pass what is committed since a claim, and the content.
 
     Args:
         tracking: whether the branch's own cards are judged too; not where what is stale or unproven
@@ -126,20 +169,17 @@ def require_inside(
     Raises:
         Refused: each path with its owner.
     """
-    rules = Rules(store.repo, snapshot.trunk, snapshot.trunk_tip)
-    branch = snapshot.cards.branch_of(task)
-    known = [since, snapshot.trunk_tip]
-    said = breaches(rules, branch, tip, known, snapshot.trunk_tip)
-    committed = bool(said)
-    said += breaches_of(rules, branch, Change.of(store.repo, content, [tip]))
+    rules, branch = committed.rules, committed.branch
+    change = Change.of(rules.repo, content, [committed.tip])
+    said = [*committed.breaches, *breaches_of(rules, branch, change)]
     if not tracking:
         own = {snapshot.cards.tasks[t].path for t in snapshot.cards.tasks_on(branch)}
         said = [breach for breach in said if breach.path not in own]
     if said:
         # A revert would be one more commit outside the boundary.
         undo = (
-            f"take them out of these commits (git rebase -i {since[:10]})"
-            if committed
+            f"take them out of these commits (git rebase -i {committed.since[:10]})"
+            if committed.breaches
             else ("undo these changes (git restore FILE, git clean)")
         )
         raise Refused(
@@ -222,14 +262,18 @@ def verify(
     require_steps(repo, cards, [task], trust_trunk=trust_trunk)
     tip = repo.branch(branch)
     assert tip is not None
-    listing = repo.list_index(worktree)  # while the content is looked at
-    try:
-        content = candidate(repo, worktree, made_files(repo, branch))
-    finally:
-        listed = listing.said()
+    with Candidate(repo, worktree) as candidate:  # while git looks at the files:
+        listing = repo.begun("ls-files", "-v", "-s", "-z", cwd=worktree.path)
+        try:
+            from gitwaves.steps import run_steps  # slow to import
+
+            committed = Committed.of(store, snapshot, task, tip)
+        finally:
+            listed = listing.said()
+        content = candidate.tree(made_files(repo, branch))
     _require_plain(repo, worktree, listed)
     code = repo.code_tree(content)
-    _require_work(store, snapshot, task, tip, content, unchanged=unchanged)
+    _require_work(snapshot, task, committed, content, unchanged=unchanged)
     signer = signer_for(repo, cards.config, snapshot.trunk_tip)
     outcome = run_steps(steps, worktree.path, log_path(repo, task), cancel=cancel, confirm=confirm)
     changed, made = _aftermath(repo, worktree, content)
@@ -255,15 +299,14 @@ def verify(
 
 
 def _require_work(
-    store: Store, snapshot: Snapshot, task: TaskId, tip: Oid, content: Oid, *, unchanged: bool
+    snapshot: Snapshot, task: TaskId, committed: Committed, content: Oid, *, unchanged: bool
 ) -> None:
     """Raises unless the content is a task's work: inside its boundary, changed, and all there."""
-    repo, cards = store.repo, snapshot.cards
-    since = claimed_at(store, snapshot, task, tip)
-    require_inside(store, snapshot, task, since, tip, content)
+    repo, cards = committed.rules.repo, snapshot.cards
+    require_inside(snapshot, committed, content)
     claim = snapshot.facts[task].tracking.claim
     code = repo.code_tree(content)
-    if claim and not unchanged and not _worked(repo, claim, since, tip, code):
+    if claim and not unchanged and not _worked(repo, claim, committed, code):
         raise Refused(
             f"nothing changed since {task} was claimed",
             "if nothing has to change, say so with `gitwaves verify --unchanged`",
@@ -273,18 +316,20 @@ def _require_work(
         raise Refused(f"{task} must produce {', '.join(absent)}", "make it, then verify again")
 
 
-def _worked(repo: Repo, claim: Claim, since: Oid, tip: Oid, code: Oid) -> bool:
+def _worked(repo: Repo, claim: Claim, committed: Committed, code: Oid) -> bool:
     """Whether a branch changed anything itself since a claim: bringing in trunk is no work."""
     if code == claim.tree:
         return False
-    if code != repo.code_tree(tip):
+    if code != repo.code_tree(committed.tip):
         return True
-    return any(map(code_paths, own_changes(repo, repo.line(since, tip)).values()))
+    line = repo.line(committed.since, committed.tip)
+    return any(map(code_paths, own_changes(repo, line).values()))
 
 
 def _aftermath(repo: Repo, worktree: Worktree, content: Oid) -> tuple[list[str], list[str]]:
     """Which files of the verified content the steps changed, and which they made."""
-    differing = repo.changed(content, candidate(repo, worktree))
+    with Candidate(repo, worktree) as candidate:
+        differing = repo.changed(content, candidate.tree())
     before = {p for p in differing if (e := repo.at(content, p)) is not None and not e.is_tree}
     return [p for p in differing if p in before], [p for p in differing if p not in before]
 

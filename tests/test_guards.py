@@ -95,6 +95,9 @@ def record(plan: Plan, task: str, tracking: Tracking, on: str | None = None) -> 
     tree = worktree(plan, task[0])
     parent = Oid(on or tree.oid())
     new = state_commit(store, snapshot.cards, parent, task, tracking, trunk=snapshot.trunk_tip)
+    store.repo.git(
+        "cat-file", "-e", new
+    )  # what was made is written before git is asked for anything
     tree.git("reset", "-q", "--hard", new)
     return new
 

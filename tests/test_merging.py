@@ -683,6 +683,7 @@ def test_a_done_commit_that_holds_other_work_is_refused(plan: Plan) -> None:
     assert tip is not None
     other = Tracking("A2", Status.ACTIVE, clone=store.repo.clone_id())
     sneaked = state_commit(store, snapshot.cards, tip, "A2", other, trunk=snapshot.trunk_tip)
+    store.repo.git("cat-file", "-e", sneaked)  # what was made is written before
     worktree.git("merge", "-q", "--ff-only", sneaked)
     plan.finish(worktree, "A1")
     with pytest.raises(Refused, match="the done commit of A1 holds A2, which was active there"):
