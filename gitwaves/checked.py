@@ -12,13 +12,14 @@ from pathlib import Path
 
 from gitwaves.caches import keep_at, keep_newest, kept_at, key_of
 from gitwaves.cards import is_card, own_version, read_card
-from gitwaves.model import Cards, Finding, Oid, Place, Task
-from gitwaves.record import NamedTuple
+from gitwaves.model import Cards, Finding, Oid, Place, Places, Task
+from gitwaves.record import NamedTuple, replace
 from gitwaves.rows import finding_of, plain
 from gitwaves.rules import check, place
 from gitwaves.shelf import Listing
 
 _MAX_ANSWERS = 16
+_MANY = 400  # files that are read together rather than one by one
 _TEXTS = (".yaml", ".yml")  # what else lies below `.workstreams/` is not looked at
 _LOOKED_AT = ("id", "batch", "depends_on", "cancelled", "paths", "produces")
 Design = tuple[str, str | None, str | None, Place]  # trunk; a document, its blob, where it stands
@@ -71,23 +72,25 @@ def found_in(
 
     Args:
         folder: where answers are kept.
-        cards: reads all of the files, where there is no answer yet.
+        cards: reads all of the files, where there is no answer yet; of tasks, the `shown` part is
+            enough.
     """
     files = listing.files
     known: Mapping[str, tuple[Oid, bytes]] = kept_at(folder / "shapes", _version()) or {}
-    shapes = {
-        path: before[1]
-        if (before := known.get(path)) is not None and before[0] == oid
-        else _shape(path, oid, listing.read)
-        for path, oid in files.items()
-    }
+    shapes = {path: before[1] for path, before in known.items() if files.get(path) == before[0]}
+    fresh = [path for path in files if path not in shapes]
+    read = cards() if len(fresh) >= _MANY else None
+    tasks = _tasks_in(read) if read is not None else {}
+    for file in fresh:
+        task = tasks.get(file) or _task(file, listing.read)
+        shapes[file] = _shape(task) if task is not None else _odd_shape(file, files[file])
     path = folder / f"{_key(shapes, listing.odd).hex()}.answer"
     said = kept_at(path, _version())
     if said is not None and (said[1] is None or said[1] == tracked.digest()):
         findings, tasks, points, design = said[0]
         answer = Answer(tuple(map(finding_of, findings)), tasks, points, design)
     else:
-        answer = _answer(cards(), tracked)
+        answer = _answer(read or cards(), tracked)
         rows = [plain(finding) for finding in answer.findings]
         digest = tracked.digest() if tracked.asked else None
         keep_at(path, _version(), ((rows, *answer[1:]), digest))
@@ -108,19 +111,38 @@ def _answer(cards: Cards, tracked: Tracked) -> Answer:
     return Answer(check(cards, tracked), len(cards.tasks), len(cards.merge_points), design)
 
 
-def _shape(path: str, oid: Oid, read: Callable[[str], bytes]) -> bytes:
-    """What is another where a file changed in what the rules look at."""
-    if not path.endswith(_TEXTS):
-        return b""
+def shown(task: Task) -> Task:
+    """A task as the rules see it: without the texts, which take most of the memory."""
+    places = Places((k, at) for k, at in task.places.items() if k.split("[")[0] in _LOOKED_AT)
+    if not task.verify:  # that is said where `verify` would stand
+        places = task.places
+    nothing = {"title": "", "spec": "", "acceptance": (), "agent": None, "estimate": None}
+    return replace(task, **nothing, verify=task.verify[:1], places=places)
+
+
+def _tasks_in(cards: Cards) -> dict[str, Task]:
+    """The tasks that can be read, by the path of their card."""
+    odd = {finding.path for finding in cards.findings}
+    return {task.path: task for task in cards.tasks.values() if task.path not in odd}
+
+
+def _task(path: str, read: Callable[[str], bytes]) -> Task | None:
+    """The task that a file is the card of, and says nothing wrong of itself."""
     card = read_card(read(path), path) if is_card(path) else None
-    task = card.spec if card is not None and not card.findings else None
-    if not isinstance(task, Task):
-        return oid.encode()
-    places = {key: at for key, at in task.places.items() if key.split("[")[0] in _LOOKED_AT}
+    spec = card.spec if card is not None and not card.findings else None
+    return shown(spec) if isinstance(spec, Task) else None
+
+
+def _odd_shape(path: str, oid: Oid) -> bytes:
+    """The same of what is the card of no task: any change of it counts."""
+    return oid.encode() if path.endswith(_TEXTS) else b""
+
+
+def _shape(task: Task) -> bytes:
+    """What is another where a card changed in what the rules look at."""
     stated = (task.id, task.workstream, task.depends_on, task.batch, task.cancelled)
-    more = (task.paths, task.produces, bool(task.verify))
-    # a task without steps is said where `verify` would stand
-    return key_of(repr((*stated, *more, places, bool(task.verify) or task.places)).encode())
+    more = (task.paths, task.produces, bool(task.verify), sorted(task.places.items()))
+    return key_of(repr((*stated, *more)).encode())
 
 
 def _key(shapes: Mapping[str, bytes], odd: Mapping[str, str]) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from gitwaves.checked import Design, Tracked, found_in
+from gitwaves.checked import Design, Tracked, found_in, shown
 from gitwaves.errors import UsageError
 from gitwaves.model import CONFIG_PATH, Finding, Severity, printable
 from gitwaves.store import Store
@@ -54,7 +54,7 @@ def of_plan(store: Store, rev: str | None) -> tuple[list[Finding], str]:
         return repo.paths("ls-tree", "-r", "-z", "--name-only", repo.resolve(rev) or rev)
 
     folder = repo.state_dir / "checked"
-    answer = found_in(folder, listing, lambda: store.shelf.opened(listing), Tracked(tracked))
+    answer = found_in(folder, listing, lambda: store.shelf.opened(listing, shown), Tracked(tracked))
     findings = sorted([*answer.findings, *_design_changed(store, answer.design, rev)])
     return findings, f"{answer.tasks} tasks, {answer.points} merge points"
 

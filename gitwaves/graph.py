@@ -5,9 +5,10 @@ An edge runs FROM a node TO what it needs; everything here holds to that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from heapq import heappop, heappush
+from itertools import chain
 
 from gitwaves.errors import CycleError
 from gitwaves.model import Cards, TaskId, natural
@@ -27,16 +28,15 @@ class Graph(Record):
     needed: tuple[Numbers, ...]  # by number: the numbers of what a node needs, ascending
 
     @classmethod
-    def of(cls, needs: Mapping[str, Iterable[str]]) -> Graph:
+    def of(cls, needs: Mapping[str, Collection[str]]) -> Graph:
         """The graph in which each key needs what it maps to; whatever is only needed is a node.
 
         >>> Graph.of({"ui": ["api"]}).nodes
         ('api', 'ui')
         """
-        wanted = {node: frozenset(ids) for node, ids in needs.items()}
-        nodes = tuple(sorted(frozenset(wanted).union(*wanted.values()), key=natural))
+        nodes = tuple(sorted({*needs, *chain.from_iterable(needs.values())}, key=natural))
         number = {node: n for n, node in enumerate(nodes)}
-        edges = (sorted([number[need] for need in wanted.get(node, ())]) for node in nodes)
+        edges = (sorted({number[need] for need in needs.get(node, ())}) for node in nodes)
         return cls(nodes, tuple(map(tuple, edges)))
 
     @classmethod
@@ -293,15 +293,15 @@ def graph_of(cards: Cards) -> Graph:
 
 def _graph_of(cards: Cards) -> Graph:
     known: set[str] = {*cards.tasks, *cards.merge_points}
-    needs: dict[str, set[str]] = {}
+    needs: dict[str, list[str]] = {}
     for task in cards.tasks.values():
-        needs[task.id] = known.intersection(task.depends_on)
+        needs[task.id] = [need for need in task.depends_on if need in known]
     freed = unlockable(cards) if any(p.unlocks for p in cards.merge_points.values()) else {}
     for point in cards.merge_points.values():
-        needs.setdefault(point.id, set()).update(known.intersection(point.requires))
+        needs.setdefault(point.id, []).extend(n for n in point.requires if n in known)
         for name in point.unlocks:
             for waiting in freed.get(name, ()):
-                needs[waiting].add(point.id)
+                needs[waiting].append(point.id)
     return Graph.of(needs)
 
 

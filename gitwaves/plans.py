@@ -58,7 +58,8 @@ class Plans:
         self.repo = repo
         self.shelf = Shelf(repo.state_dir / "plans")
         self._last: tuple[Oid, Cards] | None = None
-        self._unkept: tuple[Oid, Plan, Cards] | None = None
+        self._digested = 0  # spec digests that are kept
+        self._unkept: tuple[Oid, Cards, Plan] | None = None
         keep_in(repo.state_dir / "cache")
 
     # --- trunk ---------------------------------------------------------------------------------
@@ -205,11 +206,16 @@ class Plans:
             return self._last[1]
         cards = self.shelf.load(tree, lambda p: self._file(commit, p)) if tree else None
         if cards is None:
-            listing = self._listing_of(commit)
-            cards, kept = self.shelf.read(listing)
-            self.repo.forget(listing.files.values())
-            self._unkept = (tree, kept, cards) if tree is not None else None
+            cards = self._read_plan(self._listing_of(commit), tree)
+        self._digested = len(cards.memo.get("digest", ()))
         self._last = (tree, cards) if tree is not None else None
+        return cards
+
+    def _read_plan(self, listing: Listing, tree: Oid | None) -> Cards:
+        """The cards of a tree that are not kept: they will be."""
+        cards, plan = self.shelf.read(listing, tree)
+        self.repo.forget(listing.files.values())
+        self._unkept = (tree, cards, plan) if tree is not None and plan is not None else None
         return cards
 
     def _keep(self) -> None:
@@ -219,6 +225,10 @@ class Plans:
         if self._unkept is not None:
             self.shelf.keep(*self._unkept)
             self._unkept = None
+        elif self._last is not None and len(self._last[1].memo["digest"]) > self._digested:
+            self.shelf.keep_digests(*self._last)
+        if self._last is not None:
+            self._digested = len(self._last[1].memo["digest"])
 
     def listed_at(self, rev: str | None) -> Listing:
         """The files under `.workstreams/` of a revision; without one, those of the worktree we are in.

@@ -29,7 +29,7 @@ from gitwaves.cards import (
     task_path,
 )
 from gitwaves.errors import CycleError
-from gitwaves.forks import spread
+from gitwaves.forks import apart, spread
 from gitwaves.graph import Graph, graph_of
 from gitwaves.model import (
     Batch,
@@ -64,7 +64,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 _MAX_PLANS = 4
-_INDEX, _OUTLINE = "index", "outline"
+_LARGE = 2_000  # files
+# Of a plan three files are kept under the id of its tree, and one, of rows, that the first two name.
+_INDEX, _OUTLINE, _DIGESTS = "index", "outline", "digests"
 Read = Callable[[str], bytes]  # gives the content of a file
 
 
@@ -91,9 +93,8 @@ class Plan(Record):
     files: Mapping[str, Oid]
     odd: Mapping[str, str]
     entries: Mapping[str, _Entry]
-    digests: Mapping[str, str]  # spec digests by the path of a card, those that were asked for
     rows: _Rows | None = None  # what entries were taken over from
-    tree: Oid | None = None  # of which all of it is kept
+    tree: Oid | None = None  # under which all of it is kept
 
     def row(self, path: str) -> bytes:
         """The row of a card as it is kept."""
@@ -103,13 +104,14 @@ class Plan(Record):
         return self.rows.at(*where) if self.rows is not None else b""
 
 
-_NONE = Plan({}, {}, {}, {})
+_NONE = Plan({}, {}, {})
 
 
 class _Rows:
     """An open file of rows; it stays readable when its name goes."""
 
     def __init__(self, path: Path) -> None:
+        self.name = path.name
         self._file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
 
     def __del__(self) -> None:
@@ -152,8 +154,15 @@ class Shelf:
             said = self._said(f"{tree}.{_OUTLINE}")
             if said is not None:
                 name, outline = said
-                return _cards_of(outline, _Rows(self._folder / name), read)
+                cards = _cards_of(outline, _Rows(self._folder / name), read)
+                cards.memo["digest"] = self._digests(tree)
+                return cards
         return None
+
+    def _digests(self, tree: Oid) -> dict[str, str]:
+        """The spec digests of a tree's tasks, those that somebody has asked for."""
+        said = self._said(f"{tree}.{_DIGESTS}")
+        return said if isinstance(said, dict) else {}
 
     def newest(self) -> Plan:
         """The plan that was kept last."""
@@ -166,19 +175,49 @@ class Shelf:
             with contextlib.suppress(OSError, ValueError, TypeError):
                 said = self._said(f"{tree}.{_INDEX}")
                 if said is not None:
-                    name, files, odd, entries, digests = said
+                    name, files, odd, entries = said
                     made = {p: _Entry(files[p], *entry) for p, entry in entries.items()}
-                    return Plan(files, odd, made, digests, _Rows(self._folder / name), Oid(tree))
+                    return Plan(files, odd, made, _Rows(self._folder / name), Oid(tree))
         return _NONE
 
-    def read(self, listing: Listing) -> tuple[Cards, Plan]:
-        """The cards of some files, and the plan to `keep`; what the newest one had is not read again."""
-        files, odd, read, ahead = listing
+    def read(self, listing: Listing, tree: Oid | None = None) -> tuple[Cards, Plan | None]:
+        """The cards of some files, and the plan, where it is to be kept.
+
+        What the newest plan had is not read again. A large one that nobody has read yet is read, and
+        kept, in processes that end with it: thousands of cards take more memory to read than all that
+        is done with them.
+
+        Args:
+            tree: that holds the files, where one does.
+        """
+        if len(listing.files) >= _LARGE and self.newest() is _NONE:
+            self._newest = None  # it is another one then
+            name = tree or _name_of(listing)
+            if apart(lambda: self._put_up(name, self._taken_down(listing))):
+                apart(lambda: self.keep(name, *self._joined(listing)))
+            if (cards := self.load(name, listing.read)) is not None:
+                return cards, None
+        return self._joined(listing)
+
+    def _joined(self, listing: Listing) -> tuple[Cards, Plan]:
+        files, odd, read, _ = listing
         known = self.newest()
-        if known.tree is not None and files == known.files and odd == known.odd:
+        same = known.tree is not None and files == known.files and odd == known.odd
+        if same and known.tree is not None:
             cards = self.load(known.tree, read)
             if cards is not None:
                 return cards, known
+        plan = known if same else self._taken_down(listing)
+        outline = joined_cards(files, odd, read, lambda p: outlined(plan.entries[p].slim, p))
+        specs: list[Task | MergePoint] = [*outline.tasks.values(), *outline.merge_points.values()]
+        began = {str(s.id): plan.entries[s.path].slim[2] for s in specs if s.id in outline.tracking}
+        cards = _lazy(outline, began, plan.row, read)
+        cards.memo.setdefault("digest", {}).update(self._still(files, cards))
+        return cards, plan
+
+    def _taken_down(self, listing: Listing) -> Plan:
+        files, odd, read, ahead = listing
+        known = self.newest()
         entries = {
             path: entry
             for path, oid in files.items()
@@ -192,18 +231,26 @@ class Shelf:
         new = [path for path in files if path not in entries and is_card(path)]
         for path, (slim, row) in zip(new, spread(taken_down, new), strict=True):
             entries[path] = _Entry(files[path], slim, row)
-        outline = joined_cards(files, odd, read, lambda p: outlined(entries[p].slim, p))
-        specs: list[Task | MergePoint] = [*outline.tasks.values(), *outline.merge_points.values()]
-        began = {str(s.id): entries[s.path].slim[2] for s in specs if s.id in outline.tracking}
-        plan = Plan(files, odd, entries, {}, known.rows)
-        cards = _lazy(outline, began, plan.row, read)
-        cards.memo.setdefault("digest", {}).update(_still(known, files, cards))
-        return cards, plan
+        return Plan(files, odd, entries, known.rows)
 
-    def opened(self, listing: Listing) -> Cards:
-        """The cards of some files, each of them opened."""
+    def _still(self, files: Mapping[str, Oid], cards: Cards) -> dict[str, str]:
+        """The digests of what has not changed: neither the card nor its workstream."""
+        known, found = self.newest(), {}
+        digests = self._digests(known.tree) if known.tree is not None else {}
+        for node in cards.tasks if digests else ():
+            path = cards.path_of(node)  # a card of that id may have stood elsewhere
+            paths = (path, f"{path.rpartition('/')[0]}/{WORKSTREAM_FILE}")
+            if node in digests and all(
+                known.files.get(p) == files.get(p) is not None for p in paths
+            ):
+                found[str(node)] = digests[node]
+        return found
+
+    def opened(self, listing: Listing, part: Callable[[Task], Task] = lambda task: task) -> Cards:
+        """The cards of some files, each opened: of tasks what `part` gives of them."""
         cards = self.read(listing)[0]
-        opened = replace(cards, tasks=dict(cards.tasks))  # they will be looked at again and again
+        # they will be looked at again and again
+        opened = replace(cards, tasks={node: part(task) for node, task in cards.tasks.items()})
         opened.memo.update(cards.memo)
         return opened
 
@@ -219,43 +266,59 @@ class Shelf:
 
     # --- putting up ------------------------------------------------------------------------------
 
-    def keep(self, tree: Oid, plan: Plan, cards: Cards) -> None:
+    def keep(self, tree: Oid, cards: Cards, plan: Plan) -> None:
         """Keeps the plan of a tree; does nothing where that cannot be done."""
-        digests = {cards.path_of(TaskId(t)): d for t, d in cards.memo.get("digest", {}).items()}
-        self._newest = replace(plan, digests=digests)
-        name = f"{tree}.{os.urandom(8).hex()}"  # another writer may have another order of rows
+        self._newest = plan
         with contextlib.suppress(OSError, ValueError):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            at: dict[str, tuple[int, int]] = {}
-            start = 0
-            with draft(self._folder / name) as file:
-                for path in plan.entries:
-                    at[path] = start, file.write(plan.row(path))
-                    start += at[path][1]
-            entries = {path: (e.slim, at[path]) for path, e in plan.entries.items()}
-            key, index = key_of(own_version()), (dict(plan.files), dict(plan.odd), entries, digests)
-            keep_at(self._folder / f"{tree}.{_INDEX}", key, (name, *index))
+            if plan.tree != tree:
+                self._newest = plan = self._put_up(tree, plan)
+            at = {
+                path: span for path, e in plan.entries.items() if isinstance(span := e.row, tuple)
+            }
+            name = plan.rows.name if plan.rows is not None else ""
+            key = key_of(own_version())
             keep_at(self._folder / f"{tree}.{_OUTLINE}", key, (name, _outline_of(cards, at)))
-            keep_newest(self._folder, 3 * _MAX_PLANS)
+            self.keep_digests(tree, cards)
+            keep_newest(self._folder, 4 * _MAX_PLANS)
+
+    def keep_digests(self, tree: Oid, cards: Cards) -> None:
+        """Keeps the spec digests that were asked for."""
+        key, digests = key_of(own_version()), dict(cards.memo.get("digest", {}))
+        if digests:
+            keep_at(self._folder / f"{tree}.{_DIGESTS}", key, digests)
+
+    def _put_up(self, tree: Oid, plan: Plan) -> Plan:
+        """Keeps what cards were read as; the plan, of which all rows lie in one file then.
+
+        Raises:
+            OSError, ValueError: it cannot be kept.
+        """
+        name = f"{tree}.{os.urandom(8).hex()}"  # another writer may have another order of rows
+        self._folder.mkdir(parents=True, exist_ok=True)
+        entries: dict[str, _Entry] = {}
+        start = 0
+        with draft(self._folder / name) as file:
+            for path, entry in plan.entries.items():
+                length = file.write(plan.row(path))
+                entries[path] = _Entry(entry.oid, entry.slim, (start, length))
+                start += length
+        index = {path: entry[1:] for path, entry in entries.items()}
+        said = (name, dict(plan.files), dict(plan.odd), index)
+        keep_at(self._folder / f"{tree}.{_INDEX}", key_of(own_version()), said)
+        return Plan(plan.files, plan.odd, entries, _Rows(self._folder / name), tree)
+
+
+def _name_of(listing: Listing) -> Oid:
+    """What a plan is kept under that is in no tree."""
+    said = [f"{path}\0{oid}" for path, oid in sorted(listing.files.items())]
+    said += ["", *(f"{path}\0{what}" for path, what in sorted(listing.odd.items()))]
+    return Oid(key_of("\0".join(said).encode(errors="surrogateescape")).hex())
 
 
 def _taken_down(path: str, data: bytes) -> tuple[Row, bytes]:
     """What an outline needs of a card, and its row."""
     card = read_card(data, path)
     return slim_of(card), _sealed(row_of(card))
-
-
-def _still(known: Plan, files: Mapping[str, Oid], cards: Cards) -> dict[str, str]:
-    """The digests of what has not changed: neither the card nor its workstream."""
-    found = {}
-    for path, digest in known.digests.items():
-        folder, _, name = path.rpartition("/")
-        node = TaskId(name.removesuffix(".yaml"))
-        if node in cards.tasks and cards.path_of(node) == path:  # its id may stand elsewhere now
-            paths = (path, f"{folder}/{WORKSTREAM_FILE}")
-            if all(known.files.get(p) == files.get(p) for p in paths):
-                found[str(node)] = digest
-    return found
 
 
 # --- cards that are opened when they are asked for -------------------------------------------------
@@ -328,13 +391,12 @@ def _outline_of(cards: Cards, at: Mapping[str, tuple[int, int]]) -> Row:
         (graph.nodes, graph.needed, graph.dependent, graph.in_order),
         plan and ([(b.id, b.waves) for b in plan.batches], plan.barrier, plan.authored),
         (columns.tasks, tuple(columns.cancelled), columns.estimates, dict(columns.unknown)),
-        dict(cards.memo.get("digest", {})),
     )
 
 
 def _cards_of(said: Row, rows: _Rows, read: Read) -> Cards:
     """The cards that `_outline_of` was given."""
-    config, streams, points, findings, tasks, began, branches, graph, plan, columns, digests = said
+    config, streams, points, findings, tasks, began, branches, graph, plan, columns = said
     ids, folders, spans = tasks
     at = dict(zip(ids, spans, strict=True))
     merges = {}
@@ -363,5 +425,4 @@ def _cards_of(said: Row, rows: _Rows, read: Read) -> Cards:
         cards.memo["schedule"] = Schedule(batches, plan[1], plan[2])
     numbers, cancelled, estimates, unknown = columns
     cards.memo["columns"] = Columns(numbers, frozenset(cancelled), estimates, unknown)
-    cards.memo["digest"] = digests
     return cards

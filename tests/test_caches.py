@@ -185,13 +185,13 @@ def test_two_writers_of_one_plan_do_not_mix_their_rows(repo: Repo) -> None:
     one, other = (Store(GitRepo.open(repo.path)) for _ in range(2))
     cards = one.plan_at(oid)
     assert one._unkept is not None
-    tree, kept, _ = one._unkept
+    tree, _, kept = one._unkept
     one._keep()
     backwards = replace(kept, entries=dict(reversed(list(kept.entries.items()))))
-    other.shelf.keep(tree, backwards, cards)
+    other.shelf.keep(tree, cards, backwards)
     outline = repo.path / f".git/gitwaves/plans/{tree}.outline"
     mine = outline.read_bytes()
-    one.shelf.keep(tree, kept, cards)
+    one.shelf.keep(tree, cards, kept)
     outline.write_bytes(mine)
     again = Store(GitRepo.open(repo.path)).plan_at(oid)
     for task in ("A1", "A2", "B1", "B2"):
