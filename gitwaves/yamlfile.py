@@ -6,6 +6,7 @@ them read alike: no anchors, aliases, tags or duplicate keys, one document, boun
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import re
 from collections.abc import Mapping
@@ -66,7 +67,7 @@ def load(data: bytes, path: str, *, first_line: int = 1) -> Document:
     if len(data) > MAX_BYTES:
         return refuse(f"{len(data) // 1024} KiB, more than the {MAX_BYTES // 1024} KiB of a card")
     try:
-        text = data.decode("utf-8-sig")
+        text = data.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         return refuse("not UTF-8", (line, 1))
@@ -78,8 +79,7 @@ def load(data: bytes, path: str, *, first_line: int = 1) -> Document:
     odd = _has_odd_letters(text)
     if not odd:
         with contextlib.suppress(yamlplain.NotPlain):
-            value, places = yamlplain.read(text)
-            return Document(value, _moved(places, first_line))
+            return Document(*yamlplain.read(text, first_line))
     # slow to import, and not needed where a cache knows what was read
     from gitwaves.yamlbuild import YAML, Builder, MarkedYAMLError, Odd, YAMLError
 

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 MAX_PLAIN_VALUES = 4000  # below the bound of the strict reader, which counts a little differently
 _MAX_KEY = 1000  # letters; YAML allows 1024
 _WORD = r"\.{0,2}[A-Za-z_/][A-Za-z0-9_./+-]*"
-_KEY = regex(rf"({_WORD}):(?: +(.*))?")
 # A plain scalar that nothing in YAML could take for anything else than text.
-_TEXT = regex(r"\.{0,2}[A-Za-z_/](?:(?!: | #)[ -~])*(?<![: ])")
+_WORDS = r"\.{0,2}[A-Za-z_/](?:(?!: | #)[ -~])*(?<![: ])"
+_TEXT = regex(_WORDS)
+_PARTS = regex(rf"^( *)(- )?(?:({_WORD}):(?: +(?:({_WORDS})|(.*)))?|(.*))$", re.MULTILINE)
 _NUMBER = regex(r"-?(?:0|[1-9][0-9]{0,17})")
 _FLOAT = regex(r"[0-9]{1,15}\.[0-9]{1,15}")
 _QUOTED = regex(r"\"[^\"\\]*\"|'[^']*'")
@@ -96,137 +97,142 @@ def _written(value: Any) -> str:
     raise NotPlain
 
 
-def read(text: str) -> tuple[Any, dict[str, Place]]:
+def read(text: str, first_line: int = 1) -> tuple[Any, dict[str, Place]]:
     """The value of a document and the place of each part of it, as the strict reader gives them.
+
+    Args:
+        first_line: what its first line is counted as.
 
     Raises:
         NotPlain: it is not all of the few forms.
     """
-    reader = _Reader(text)
+    if not text.endswith("\n"):
+        raise NotPlain
+    reader = _Reader(text[:-1], first_line)
     value = reader.mapping(0, "")
-    if reader.line < len(reader.lines) or len(reader.places) > MAX_PLAIN_VALUES:
+    if reader.at < len(reader.parts) or len(reader.places) > MAX_PLAIN_VALUES:
         raise NotPlain
     return value, reader.places
 
 
 class _Reader:
-    def __init__(self, text: str) -> None:
-        if not text.endswith("\n"):
-            raise NotPlain
-        self.lines = text[:-1].split("\n")
-        self.line = 0
+    """Goes over lines that one expression has taken apart, which is most of the work."""
+
+    def __init__(self, text: str, first_line: int) -> None:
+        self.lines = text.split("\n")
+        # of each line: its margin, `- `, a key, plain text or what else is behind it; or what is no key
+        self.parts: list[tuple[str, str, str, str, str, str]] = _PARTS.findall(text)
+        self.at = 0  # the number of the line that comes next
+        self.first = first_line
         self.places: dict[str, Place] = {}
 
-    def mapping(self, indent: int, path: str, first: str | None = None, depth: int = 0) -> Any:
-        """A block mapping whose keys stand at `indent`; `first` is the rest of a `- ` line."""
+    def mapping(self, indent: int, path: str, depth: int = 0, *, dashed: bool = False) -> Any:
+        """A block mapping whose keys stand at `indent`; `dashed`: the first one behind a `- `."""
         if depth > 6:
             raise NotPlain
         found: dict[str, Any] = {}
-        lines, places = self.lines, self.places
-        while self.line < len(lines):
-            line = lines[self.line]
-            if first is None:
-                if not line.startswith(" " * indent) or line[indent : indent + 1] in ("", "-", "#"):
-                    break
-                body = line[indent:]
-                if body[0] == " ":
+        parts, places, column = self.parts, self.places, indent + 1
+        above = f"{path}." if path else ""
+        while self.at < len(parts):
+            margin, dash, key, text, rest, other = parts[self.at]
+            if dashed:
+                dashed = False
+            elif len(margin) != indent or dash:
+                if len(margin) > indent:
                     raise NotPlain
-            else:
-                body, first = first, None
-            match = _KEY.fullmatch(body)
-            if match is None:
+                break
+            if not key:
+                if not other or other[0] in "-#":
+                    break
                 raise NotPlain
-            key, rest = match.groups()
-            number = self.line + 1
-            if path == "" and not found:
-                places[""] = (number, indent + 1)
-            elif not found:
-                places.setdefault(path, (number, indent + 1))
+            place = (self.first + self.at, column)
+            if not found:
+                places.setdefault(path, place)
             if key in found or key in _ODD_WORDS or len(key) > _MAX_KEY:
                 raise NotPlain
-            inner = f"{path}.{key}" if path else key
-            places[inner] = (number, indent + 1)
-            found[key] = self._value(key, rest, inner, indent, depth)
+            inner = above + key
+            places[inner] = place
+            self.at += 1
+            if text:
+                if text in _ODD_WORDS:
+                    raise NotPlain
+                found[key] = text
+            elif not rest:
+                found[key] = self._below(inner, indent, depth)
+            elif rest == "|":
+                found[key] = self._literal(indent)
+            elif rest[0] == "[":
+                found[key] = self._flow(rest, inner)
+            else:
+                found[key] = _scalar(rest)
         if not found:
             raise NotPlain
         return found
 
-    def _value(self, key: str, rest: str | None, path: str, indent: int, depth: int) -> Any:
-        """What follows a key; leaves the reader at the line behind it."""
-        if rest == "|":
-            self.line += 1
-            return self._literal(indent)
-        if rest:
-            self.line += 1
-            if rest[0] == "[":
-                return self._flow(rest, path, self.line)
-            return _scalar(rest)
-        self.line += 1
-        if self.line == len(self.lines):
+    def _below(self, path: str, indent: int, depth: int) -> Any:
+        """What stands below a key at `indent`."""
+        if self.at == len(self.parts):
             raise NotPlain
-        below = self.lines[self.line]
-        at = len(below) - len(below.lstrip(" "))
-        if below[at : at + 2] == "- " and at >= indent:
-            return self._items(at, path, depth)
-        if at > indent:
-            return self.mapping(at, path, depth=depth + 1)
+        margin, dash, *_ = self.parts[self.at]
+        if dash and len(margin) >= indent:
+            return self._items(len(margin), path, depth)
+        if len(margin) > indent:
+            return self.mapping(len(margin), path, depth + 1)
         raise NotPlain
 
-    def _flow(self, rest: str, path: str, number: int) -> Any:
-        if _FLOW.fullmatch(rest) is None or self.lines[number - 1].endswith(" "):
+    def _flow(self, rest: str, path: str) -> Any:
+        if _FLOW.fullmatch(rest) is None:
             raise NotPlain
-        column = self.lines[number - 1].index(rest)
+        number = self.first + self.at - 1
+        column = self.lines[self.at - 1].index(rest) + 1
         items: list[Any] = []
         for match in _ITEM.finditer(rest):
             item = match.group()
             if item in _ODD_WORDS:
                 raise NotPlain
-            self.places[f"{path}[{len(items)}]"] = (number, column + match.start() + 1)
+            self.places[f"{path}[{len(items)}]"] = (number, column + match.start())
             items.append(_scalar(item))
         return items
 
     def _items(self, at: int, path: str, depth: int) -> Any:
         """A block list whose dashes stand at `at`."""
         items: list[Any] = []
-        dash = " " * at + "- "
-        while self.line < len(self.lines):
-            line = self.lines[self.line]
-            if not line.startswith(dash):
-                if line.startswith(" " * at + "-"):
+        while self.at < len(self.parts):
+            margin, dash, key, _, _, other = self.parts[self.at]
+            if not dash or len(margin) != at:
+                if len(margin) == at and other[:1] == "-":
                     raise NotPlain
                 break
-            body = line[at + 2 :]
             inner = f"{path}[{len(items)}]"
-            if _KEY.fullmatch(body):
-                items.append(self.mapping(at + 2, inner, body, depth + 1))
+            if key:
+                items.append(self.mapping(at + 2, inner, depth + 1, dashed=True))
             else:
-                self.places[inner] = (self.line + 1, at + 3)
-                self.line += 1
-                items.append(_scalar(body))
+                self.places[inner] = (self.first + self.at, at + 3)
+                self.at += 1
+                items.append(_scalar(other))
         return items
 
     def _literal(self, indent: int) -> str:
         """The text of a `|` block below a key at `indent`."""
         lines = self.lines
-        start = self.line
-        if start == len(lines):
+        if self.at == len(lines):
             raise NotPlain
-        first = lines[start]
+        first = lines[self.at]
         width = len(first) - len(first.lstrip(" "))
         if width <= indent or not first.strip(" "):
             raise NotPlain
         margin = " " * width
         found = []
-        while self.line < len(lines):
-            line = lines[self.line]
+        while self.at < len(lines):
+            line = lines[self.at]
             if line.startswith(margin):
                 found.append(line[width:])
             elif not line:
                 found.append("")
             else:
                 break
-            self.line += 1
-        if self.line < len(lines) and lines[self.line].startswith(" " * (indent + 1)):
+            self.at += 1
+        if self.at < len(lines) and lines[self.at].startswith(" " * (indent + 1)):
             raise NotPlain  # less than the text, more than the key
         while found and not found[-1]:
             found.pop()
