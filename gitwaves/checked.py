@@ -7,12 +7,13 @@ one file read. As all that is kept it is right or absent.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from gitwaves.caches import keep_at, keep_newest, kept_at, key_of
 from gitwaves.cards import is_card, own_version, read_card
-from gitwaves.model import Cards, Finding, Oid, Place, Places, Task
+from gitwaves.model import Cards, Finding, Oid, Place, Places, Step, Task
 from gitwaves.record import NamedTuple, replace
 from gitwaves.rows import finding_of, plain
 from gitwaves.rules import check, place
@@ -22,6 +23,7 @@ _MAX_ANSWERS = 16
 _MANY = 400  # files that are read together rather than one by one
 _TEXTS = (".yaml", ".yml")  # what else lies below `.workstreams/` is not looked at
 _LOOKED_AT = ("id", "batch", "depends_on", "cancelled", "paths", "produces")
+_STEPS = (Step(run="true"),)  # stand for whatever steps a task has
 Design = tuple[str, str | None, str | None, Place]  # trunk; a document, its blob, where it stands
 
 
@@ -113,11 +115,11 @@ def _answer(cards: Cards, tracked: Tracked) -> Answer:
 
 def shown(task: Task) -> Task:
     """A task as the rules see it: without the texts, which take most of the memory."""
-    places = Places((k, at) for k, at in task.places.items() if k.split("[")[0] in _LOOKED_AT)
-    if not task.verify:  # that is said where `verify` would stand
-        places = task.places
+    keys = (key for key in task.places if not task.verify or key.split("[")[0] in _LOOKED_AT)
+    # a task without steps is said where `verify` would stand; thousands of cards have the same keys
+    places = Places({sys.intern(key): task.places[key] for key in keys})
     nothing = {"title": "", "spec": "", "acceptance": (), "agent": None, "estimate": None}
-    return replace(task, **nothing, verify=task.verify[:1], places=places)
+    return replace(task, **nothing, verify=_STEPS if task.verify else (), places=places)
 
 
 def _tasks_in(cards: Cards) -> dict[str, Task]:
