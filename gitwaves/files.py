@@ -7,6 +7,10 @@ import errno
 import os
 from pathlib import Path
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 def write_file(path: Path, data: bytes, *, scratch: Path | None = None) -> None:
     """Writes a file whole or not at all: in `scratch`, flushed to the disk, then renamed.
@@ -33,3 +37,17 @@ def write_file(path: Path, data: bytes, *, scratch: Path | None = None) -> None:
 
 def _private(name: str, flags: int) -> int:
     return os.open(name, flags, 0o600)
+
+
+def loads(data: str | bytes) -> Any:
+    """What JSON says; as `json.loads`, which is slow to import, and here only where it is called."""
+    import json
+
+    return json.loads(data)
+
+
+def dumps(value: Any, **how: Any) -> str:
+    """A value as JSON; as `json.dumps`, likewise."""
+    import json
+
+    return json.dumps(value, **how)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gitwaves.errors import NotReady, Refused
-from gitwaves.files import write_file
+from gitwaves.files import dumps, write_file
 from gitwaves.git_history import History
 from gitwaves.git_lock import Lock
 from gitwaves.gitcall import Asked, Done, failed, run_git
@@ -103,11 +103,9 @@ class Checkouts(History):
         note = self.unfinished(branch)
         first = not note.exists()  # else what it tells of is being finished
         if first:
-            import json  # as others below: slow to import, and seldom needed
-
             note.parent.mkdir(parents=True, exist_ok=True)
             said = {"worktree": str(path), "old": old, "new": new}
-            write_file(note, json.dumps(said).encode())
+            write_file(note, dumps(said).encode())
         try:
             yield
         except (Refused, NotReady):  # nothing was touched

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from pathlib import Path
 
 from gitwaves.advancing import note
 from gitwaves.clients import ASKED, SESSION, SHOWS, last_session
 from gitwaves.errors import GitwavesError
-from gitwaves.files import write_file
+from gitwaves.files import dumps, loads, write_file
 from gitwaves.gitenv import RUN
 from gitwaves.model import Progress, TaskId, noted, printable
 from gitwaves.record import replace
@@ -108,7 +107,7 @@ def told_by_brief(store: Store, progress: Progress, task: TaskId) -> None:
 
 def _told(store: Store, task: TaskId) -> set[str]:
     try:
-        return set(map(str, json.loads(_told_path(store, task).read_bytes())))
+        return set(map(str, loads(_told_path(store, task).read_bytes())))
     except (OSError, ValueError, TypeError):
         return set()
 
@@ -116,4 +115,4 @@ def _told(store: Store, task: TaskId) -> set[str]:
 def _tell(store: Store, task: TaskId, keys: set[str]) -> None:
     path = _told_path(store, task)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, json.dumps(sorted(keys)).encode())
+    write_file(path, dumps(sorted(keys)).encode())

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from gitwaves.files import write_file
+from gitwaves.files import dumps, loads, write_file
 from gitwaves.git import Repo
 from gitwaves.model import Branch, Oid, Run, TaskId
 from gitwaves.patterns import regex
@@ -52,7 +51,7 @@ def save(repo: Repo, receipt: Receipt) -> None:
     folder = _folder(repo, receipt.task)
     folder.mkdir(parents=True, exist_ok=True)
     write_file(
-        folder / f"{receipt.tree}.json", json.dumps(vars(receipt), indent=1, default=vars).encode()
+        folder / f"{receipt.tree}.json", dumps(vars(receipt), indent=1, default=vars).encode()
     )
 
 
@@ -117,7 +116,7 @@ def read_json(path: Path) -> Any:
     try:
         if not path.is_file() or path.stat().st_size > _MOST:
             return None
-        return json.loads(path.read_bytes())
+        return loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
 

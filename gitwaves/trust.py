@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
-import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from gitwaves.digests import sha256
 from gitwaves.errors import GitwavesError, Untrusted
+from gitwaves.files import dumps, loads
 from gitwaves.git import Repo
 from gitwaves.model import Cards, Profile, natural, printable
 from gitwaves.record import Record
@@ -153,7 +152,7 @@ class Trust:
 
     def _held(self) -> dict[str, Any]:
         try:
-            held = json.loads(self.path.read_text(encoding="ascii"))
+            held = loads(self.path.read_text(encoding="ascii"))
         except FileNotFoundError:
             return {}
         except PermissionError as error:
@@ -180,8 +179,7 @@ class Trust:
         handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".trust-")
         try:
             with open(handle, "w", encoding="ascii") as file:
-                json.dump(held, file, indent=2)
-                file.write("\n")
+                file.write(dumps(held, indent=2) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(name, self.path)
@@ -242,6 +240,8 @@ def profile_command(profile: Profile) -> str:
     >>> profile_command(Profile(("claude", "-p"), {"MODEL": "a b"}))
     "MODEL='a b' claude -p"
     """
+    import shlex  # slow to import, and needed only where there are profiles
+
     sets = [f"{name}={shlex.quote(value)}" for name, value in sorted(profile.env.items())]
     commands = [profile.command, profile.resume, profile.open]
     return "; ".join(" ".join([*sets, shlex.join(c)]) for c in commands if c)

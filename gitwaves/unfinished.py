@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gitwaves.errors import Conflict, GitError, GitwavesError, NotReady
-from gitwaves.files import write_file
+from gitwaves.files import loads, write_file
 from gitwaves.git import Entry, Repo, Worktree
 from gitwaves.model import Branch, Oid
 
@@ -56,7 +55,7 @@ def finish(repo: Repo, branch: Branch) -> None:
     """
     note = repo.unfinished(branch)
     try:
-        said = json.loads(note.read_bytes())
+        said = loads(note.read_bytes())
         path, old, new = Path(said["worktree"]), said["old"], Oid(said["new"])
     except FileNotFoundError:
         return

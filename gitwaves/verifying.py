@@ -22,7 +22,6 @@ from gitwaves.ranges import breaches, own_changes
 from gitwaves.receipts import Receipt, attempt_here, made_files, note_made, save
 from gitwaves.record import Record, replace
 from gitwaves.rulebook import Rules
-from gitwaves.signing import signer_for
 from gitwaves.store import Snapshot, Store, at_work
 from gitwaves.trust import require_steps
 from gitwaves.worktrees import folder_for, place_for
@@ -259,14 +258,15 @@ def verify(
             "finish or abort it first",
         )
     steps = cards.tasks[task].verify
-    require_steps(repo, cards, [task], trust_trunk=trust_trunk)
     tip = repo.branch(branch)
     assert tip is not None
     with Candidate(repo, worktree) as candidate:  # while git looks at the files:
         listing = repo.begun("ls-files", "-v", "-s", "-z", cwd=worktree.path)
         try:
-            from gitwaves.steps import run_steps  # slow to import
+            from gitwaves.signing import signer_for  # both are slow to import
+            from gitwaves.steps import run_steps
 
+            require_steps(repo, cards, [task], trust_trunk=trust_trunk)
             committed = Committed.of(store, snapshot, task, tip)
         finally:
             listed = listing.said()
