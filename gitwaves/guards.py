@@ -80,15 +80,16 @@ def trespasses(
     for path in sorted(paths):
         if path.startswith(ROOT + "/") or rules.shared(path):
             continue
-        owner = rules.owner(path)
-        if not rules.covers(branch, path):
-            inside = " + ".join(w.id for w in rules.streams if w.branch == branch)
-            whose = f"belongs to {owner.id}" if owner else "belongs to no workstream"
-            message = f"{printable(path)} {whose}, outside the boundary of {inside}"
-        elif task and own is not None and not own.covers(path):
+        inside = rules.covers(branch, path)
+        if inside and (own is None or own.covers(path)):
+            continue
+        owner = rules.owner(path)  # which looks at all boundaries
+        if inside and task:
             message = f"{printable(path)} is outside the paths of {id_of(task)}"
         else:
-            continue
+            names = " + ".join(w.id for w in rules.streams if w.branch == branch)
+            whose = f"belongs to {owner.id}" if owner else "belongs to no workstream"
+            message = f"{printable(path)} {whose}, outside the boundary of {names}"
         remedy = (
             f"take it out of the commit; {owner.id if owner else 'who reviews'} changes it, "
             f"or a review on {rules.trunk} widens the boundary"

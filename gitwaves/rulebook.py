@@ -60,6 +60,9 @@ class Rules:
         root = self.repo.tree(self.tip).get(ROOT)
         folders = self.repo.tree(root.oid) if root and root.is_tree else {}
         names = [n for n, entry in folders.items() if entry.is_tree and n != POINTS_DIR]
+        self.repo.read_ahead(folders[name].oid for name in names)  # one by one they take long
+        files = (self.repo.tree(folders[name].oid).get(WORKSTREAM_FILE) for name in names)
+        self.repo.read_ahead(file.oid for file in files if file is not None)
         return tuple(stream_at(self.repo, self.tip, n) for n in sorted(names, key=natural))
 
     @cached_property
