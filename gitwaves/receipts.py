@@ -140,6 +140,7 @@ def forget_made(repo: Repo, branch: Branch) -> None:
 def note_made(repo: Repo, branch: Branch, paths: Iterable[str]) -> None:
     """Notes what the steps made, so that it never counts as uncommitted work."""
     path = repo.state_dir / "made" / branch.replace("/", "%2F")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    known = made_files(repo, branch) | set(paths)
-    write_file(path, "\0".join(sorted(known)).encode(errors="surrogateescape"))
+    known = made_files(repo, branch)
+    if new := set(paths) - known:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, "\0".join(sorted(known | new)).encode(errors="surrogateescape"))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -10,7 +13,7 @@ from typing import NoReturn
 
 import pytest
 
-from gitwaves import caches
+from gitwaves import caches, forks, shelf
 from gitwaves.caches import Cache, key_of
 from gitwaves.git import Repo as GitRepo
 from gitwaves.model import Branch, Cards, Fact, Oid, TaskId
@@ -196,3 +199,73 @@ def test_two_writers_of_one_plan_do_not_mix_their_rows(repo: Repo) -> None:
     again = Store(GitRepo.open(repo.path)).plan_at(oid)
     for task in ("A1", "A2", "B1", "B2"):
         assert again.tasks[TaskId(task)] == cards.tasks[TaskId(task)]
+
+
+@pytest.mark.parametrize("death", [None, "taking down", "joining", "no fork"])
+def test_a_large_plan_is_read_by_processes_that_end_with_it(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch, death: str | None
+) -> None:
+    plan(repo, 2, letters="AB")
+    oid = Oid(repo.oid("main"))
+    wanted = Store(GitRepo.open(repo.path)).cards(oid)
+
+    def dies(*args: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(shelf, "_LARGE", 2)
+    shelved: list[object] = []
+    if death is None:  # then nobody here has to read anything
+        monkeypatch.setattr(shelf.Shelf, "_joined", lambda *args: shelved.append(args))
+        undo = monkeypatch.undo
+
+        def apart(work: Callable[[], object]) -> bool:
+            def alone() -> None:
+                undo()
+                work()
+
+            return forks.apart(alone)
+
+        monkeypatch.setattr(shelf, "apart", apart)
+    elif death == "no fork":
+        monkeypatch.setattr(shelf, "apart", lambda work: False)
+    else:
+        pid = os.getpid()
+        name = "_put_up" if death == "taking down" else "keep"
+        keeps = getattr(shelf.Shelf, name)
+        monkeypatch.setattr(
+            shelf.Shelf,
+            name,
+            lambda self, *args: keeps(self, *args) if os.getpid() == pid else dies(),
+        )
+    store = Store(GitRepo.open(repo.path))
+    cards = store.plan_at(oid)
+    assert shelved == []
+    assert {t: cards.tasks[t] for t in cards.tasks} == dict(wanted.tasks)
+    assert (cards.workstreams, cards.merge_points) == (wanted.workstreams, wanted.merge_points)
+    assert {t: cards.digest(t) for t in cards.tasks} == {t: wanted.digest(t) for t in wanted.tasks}
+    store.snapshot()
+    store._keep()
+    again = Store(GitRepo.open(repo.path)).plan_at(oid)
+    assert again.memo["digest"] == {t: wanted.digest(t) for t in wanted.tasks}
+    assert {t: again.tasks[t] for t in again.tasks} == dict(wanted.tasks)
+    assert os.waitpid(-1, os.WNOHANG)[0] == 0  # nobody who has ended is still to be waited for
+
+
+def test_digests_of_what_has_not_changed_are_taken_over(repo: Repo) -> None:
+    plan(repo, 2, letters="AB")
+    store = Store(GitRepo.open(repo.path))
+    before = store.plan_at(Oid(repo.oid("main")))
+    told = {task: before.digest(task) for task in before.tasks}
+    store.snapshot()
+    store._keep()
+    card, stream = ".workstreams/WS-A/A1.yaml", ".workstreams/WS-B/workstream.yaml"
+    title = repo.read(card).replace("title: ", "title: Another ", 1)
+    paths = repo.read(stream).replace("paths: [", "paths: [more/**, ", 1)
+    repo.commit("Change them", **{card: title, stream: paths})
+    oid = Oid(repo.oid("main"))
+    fresh = Store(GitRepo.open(repo.path))
+    after = fresh.plan_at(oid)
+    assert dict(after.memo["digest"]) == {"A2": told[TaskId("A2")]}
+    assert {t: after.digest(t) for t in after.tasks} == {
+        t: fresh.cards(oid).digest(t) for t in after.tasks
+    }

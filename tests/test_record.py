@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import typing
 from collections.abc import Callable
 
 import pytest
 
-from gitwaves.record import Record, field, replace, values_of
+from gitwaves.record import NamedTuple, Record, field, replace, values_of
 
 
 class Point(Record):
@@ -103,3 +104,43 @@ def test_a_record_has_fields_and_no_init_of_its_own() -> None:
 
             def __init__(self) -> None:
                 pass
+
+
+class Pair(NamedTuple):
+    """Two things."""
+
+    one: str
+    other: int = 7
+
+    @property
+    def both(self) -> str:
+        return f"{self.one}{self.other}"
+
+
+class TypingsPair(typing.NamedTuple):
+    one: str
+    other: int = 7
+
+
+def test_a_named_tuple_is_what_typing_makes() -> None:
+    for kind in (Pair, TypingsPair):
+        first, second = kind("a"), kind(other=2, one="b")
+        assert (first, second) == (("a", 7), ("b", 2))
+        assert (first.one, first.other, second[1]) == ("a", 7, 2)
+        one, other = second
+        assert (one, other) == ("b", 2)
+        assert repr(second) == f"{kind.__name__}(one='b', other=2)"
+        assert hash(first) == hash(("a", 7))
+        assert not hasattr(first, "__dict__")
+        assert sorted([second, first]) == [first, second]
+        with pytest.raises(AttributeError):
+            first.one = "c"  # type: ignore[misc]  # nobody may
+        with pytest.raises(TypeError):
+            kind()  # type: ignore[call-arg]  # one value has no default
+        with pytest.raises(TypeError):
+            kind("a", 1, 2)  # type: ignore[call-arg]  # there are two values
+        match second:
+            case kind(one=found):
+                assert found == "b"
+    assert Pair("a").both == "a7"
+    assert Pair.__doc__ == "Two things."
