@@ -463,18 +463,21 @@ def _read(
 ) -> Document:
     """A file, or the part of it that starts at a line, with all that YAML and schema say of it."""
 
-    def fresh() -> tuple[Any, ...]:
+    def fresh() -> Document:
         document = yamlfile.load(data, path, first_line=first_line)
-        found = (*document.findings, *_violations(document, path, kind, part))
-        said = tuple((f.path, f.line, f.column, str(f.severity), f.message) for f in found)
-        return document.value, document.places, said
+        found = _violations(document, path, kind, part)
+        return replace(document, findings=(*document.findings, *found)) if found else document
+
+    def to_keep() -> tuple[Any, ...]:
+        document = fresh()
+        said = [(f.path, f.line, f.column, str(f.severity), f.message) for f in document.findings]
+        return document.value, document.places, tuple(said)
 
     if _kept is None or not kept or len(data) > yamlfile.MAX_BYTES:
-        value, places, said = fresh()
-    else:
-        how = f"{kind} {part} {first_line}".encode()
-        key = key_of(own_version(), how, path.encode(errors="surrogateescape"), data)
-        value, places, said = _kept.value(key, fresh)
+        return fresh()
+    how = f"{kind} {part} {first_line}".encode()
+    key = key_of(own_version(), how, path.encode(errors="surrogateescape"), data)
+    value, places, said = _kept.value(key, to_keep)
     findings = tuple(Finding(p, line, column, Severity(s), m) for p, line, column, s, m in said)
     return Document(value, places, findings)
 

@@ -33,6 +33,13 @@ else:
     Row = tuple
 
 
+# At which of the fields these two stand.
+_PLACES, _STEPS = (
+    {kind: kind.__match_args__.index(name) for kind in (Task, MergePoint)}
+    for name in ("places", "verify")
+)
+
+
 def slim_of(card: Card) -> Row:
     """What an outline needs of a card: a merge point is whole, a task has no texts."""
     spec = card.spec
@@ -83,14 +90,11 @@ def card_of(row: Row) -> Card:
 
 def spec_row(spec: Task | MergePoint) -> Row:
     """The spec half of a card in plain values."""
-    return tuple(
-        dict(value)
-        if name == "places"
-        else tuple([plain(step) for step in value])
-        if name == "verify"
-        else value
-        for name, value in zip(spec.__match_args__, values_of(spec), strict=True)
-    )
+    values = list(values_of(spec))
+    places, steps = _PLACES[type(spec)], _STEPS[type(spec)]
+    values[places] = dict(values[places])
+    values[steps] = tuple([values_of(step) for step in values[steps]])
+    return tuple(values)
 
 
 def spec_of(said: Row, *, is_task: bool) -> Task | MergePoint:
