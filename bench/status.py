@@ -17,6 +17,7 @@ from bench.measure import GITWAVES, Table, Way, in_turns
 from bench.repository import Made, Size, options, size_of, workplace
 from gitwaves.model import Oid
 
+_MEMORY = 60  # MiB that a process may take
 PARTS = ("unchanged", "changed", "warm", "cold", "straightforward")
 
 
@@ -149,8 +150,10 @@ def main() -> int:
         for part in args.only.split(","):
             getattr(parts, part)()
     missed = table.end()
-    print(f"most memory of one process: {parts.memory / 1024:.0f} MiB")
-    return missed
+    memory = parts.memory / 1024
+    beyond = memory > _MEMORY
+    print(f"most memory of one process: {memory:.0f} MiB, limit {_MEMORY}{' !' * beyond}")
+    return max(missed, int(beyond))
 
 
 if __name__ == "__main__":
