@@ -11,14 +11,15 @@ import contextlib
 import os
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from gitwaves.errors import GitError, GitwavesError, NotReady, Refused, quoted
 from gitwaves.files import write_file
 from gitwaves.git_history import Merged
 from gitwaves.git_worktrees import Checkouts, Listed, Worktree, admin_dir
-from gitwaves.gitcall import BARE_OK, GIT_HOOK_INDEX, Done, clean_env, failed, run_git
-from gitwaves.gitplace import SEARCH, is_odd, is_own, place_of
+from gitwaves.gitcall import BARE_OK, GIT_HOOK_INDEX, Asked, Done, clean_env, failed, run_git
+from gitwaves.gitplace import SEARCH, content, is_odd, is_own, place_of
 from gitwaves.model import Branch, Oid
 from gitwaves.objects import Commit, Entry
 from gitwaves.patterns import regex
@@ -37,6 +38,11 @@ __all__ = [
 
 _PLAIN_PATH = regex(r"[\w./-]+", re.ASCII)  # which a patch names as it is
 _FEW_FILES = 20
+# What `git apply` says before it has touched anything.
+_REFUSED = (
+    "does not match index", "does not exist in index", "does not match the current contents",
+    "patch does not apply", "beyond a symbolic link", "already exists in", "Unable to create",
+)  # fmt: skip
 
 
 class Repo(Checkouts):
@@ -264,30 +270,65 @@ class Repo(Checkouts):
         """Fast-forwards over what changes a few files, of which nobody has changed one there.
 
         `git merge` looks at every file of the checkout, and takes as long as a commit. False where
-        it did not come to that, and `git merge` has to tell why: it goes on from any point of this.
+        nothing was touched, and `git merge` has to do it, or to tell why it cannot be done.
+
+        Raises:
+            GitError: it was cut short in the middle.
         """
         if not self.is_ancestor(old, new) or self.is_sparse(holder.path):
             return False
+        paths = self.changed(old, new)
+        if not 0 < len(paths) <= _FEW_FILES or not self._is_plain(holder.path, old, paths):
+            return False
         lines = []
-        for path in self.changed(old, new):
+        for path in paths:
             before, after = self.at(old, path), self.at(new, path)
             if before is None or after is None or before.mode != after.mode:
                 return False
-            if not before.mode.startswith("100") or not _PLAIN_PATH.fullmatch(path):
+            if not before.mode.startswith("100"):
                 return False
             lines += [
                 f"diff --git a/{path} b/{path}",
                 f"index {before.oid}..{after.oid} {before.mode}",
                 f"Binary files a/{path} and b/{path} differ",  # whole objects: both are here
             ]
-            if len(lines) > 3 * _FEW_FILES:
-                return False
+        where = ("-C", str(holder.path), "ls-files", "-z")
+        unmerged, flags = Asked(*where, "-u"), Asked(*where, "-v", "--", *paths)
+        try:
+            self._write_all()  # meanwhile
+        finally:
+            said = unmerged.said(), flags.said()
+        if said != (b"", "".join(f"H {path}\0" for path in paths).encode()):
+            return False  # in the middle of something, or hidden from git
         patch = "\n".join([*lines, ""]).encode()
         applied = self._holding("apply", "--index", "-", cwd=holder.path, stdin=patch)
         if applied.returncode:
-            return False
+            refused = applied.stderr.decode(errors="replace")
+            if applied.returncode > 0 and any(reason in refused for reason in _REFUSED):
+                return False
+            raise failed(["apply"], applied)  # some files may have been written
         args = ("-m", "gitwaves: land", f"refs/heads/{branch}", new, old)
         return self._holding("update-ref", *args, cwd=holder.path).returncode == 0
+
+    def _is_plain(self, top: Path, commit: Oid, paths: Sequence[str]) -> bool:
+        """Whether some files are written in a checkout as `git merge` would write them.
+
+        `git apply` follows a folder that is a symbolic link by now, and goes by the attributes in the
+        checkout, which need not be those of the commit.
+        """
+        folders = {""}
+        for path in paths:
+            if path.endswith(".gitattributes") or not _PLAIN_PATH.fullmatch(path):
+                return False
+            parts = path.split("/")
+            folders.update("/".join(parts[:end]) + "/" for end in range(1, len(parts)))
+        for folder in folders:
+            if folder and os.path.islink(f"{top}/{folder[:-1]}"):
+                return False
+            there = content(f"{top}/{folder}.gitattributes")
+            if there != (self.read(commit, f"{folder}.gitattributes") or b""):
+                return False
+        return True
 
     def _merge_ff(self, holder: Worktree, branch: Branch, new: Oid) -> None:
         patience = time.monotonic() + 6

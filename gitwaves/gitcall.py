@@ -13,7 +13,7 @@ from gitwaves.gitenv import BARE_OK, GIT_HOOK_INDEX, SAFE, clean_env, git_env, s
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
     from gitwaves.errors import GitError
@@ -35,7 +35,6 @@ __all__ = [
 
 _NOTHING = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)  # to be read
 _NOWHERE = (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)
-_KEPT = 100  # the first number under which a process inherits what it is to keep open
 _CHUNK = 1 << 16  # bytes
 _GRACE = 0.25  # seconds that git has, on Ctrl-C, to take its locks away
 
@@ -101,7 +100,7 @@ def run_git(
         _NOTHING if stdin is None else (os.POSIX_SPAWN_DUP2, given, 0),
         (os.POSIX_SPAWN_DUP2, into_out, 1),
         (os.POSIX_SPAWN_DUP2, into_err, 2),
-        *((os.POSIX_SPAWN_DUP2, fd, _KEPT + n) for n, fd in enumerate(keep)),
+        *((os.POSIX_SPAWN_DUP2, fd, number) for fd, number in zip(keep, _free(keep), strict=False)),
     ]
     theirs = {into_out, into_err, given} - {-1}
     ours = {out, err, into} - {-1}
@@ -124,6 +123,11 @@ def run_git(
     if check and done.returncode:
         raise failed(args, done)
     return done
+
+
+def _free(taken: Sequence[int]) -> Iterator[int]:
+    """Numbers for files that a process inherits: there may be no large ones."""
+    return (number for number in range(3, 3 + 2 * len(taken)) if number not in taken)
 
 
 def _exchange(ends: set[int], into: int, given: bytes) -> dict[int, bytes]:

@@ -118,9 +118,13 @@ def _verified(argv: list[str]) -> bool:
 
 def _echo(text: str, *, err: bool = False) -> None:
     stream = sys.stderr if err else sys.stdout
-    if stream is not None:
+    if stream is None:
+        return
+    try:
         stream.write(f"{text}\n")
         stream.flush()
+    except BrokenPipeError:  # the reader is gone: what is to be said besides decides how it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _answer(argv: tuple[str, ...]) -> int | None:

@@ -161,6 +161,10 @@ class Shelf:
 
     def _digests(self, tree: Oid) -> dict[str, str]:
         """The spec digests of a tree's tasks, those that somebody has asked for."""
+        return {node: digest for node, (_, digest) in self._digests_at(tree).items()}
+
+    def _digests_at(self, tree: Oid) -> dict[str, tuple[str, str]]:
+        """The same, each with the path of the card that it is of."""
         said = self._said(f"{tree}.{_DIGESTS}")
         return said if isinstance(said, dict) else {}
 
@@ -236,14 +240,13 @@ class Shelf:
     def _still(self, files: Mapping[str, Oid], cards: Cards) -> dict[str, str]:
         """The digests of what has not changed: neither the card nor its workstream."""
         known, found = self.newest(), {}
-        digests = self._digests(known.tree) if known.tree is not None else {}
-        for node in cards.tasks if digests else ():
-            path = cards.path_of(node)  # a card of that id may have stood elsewhere
-            paths = (path, f"{path.rpartition('/')[0]}/{WORKSTREAM_FILE}")
-            if node in digests and all(
-                known.files.get(p) == files.get(p) is not None for p in paths
-            ):
-                found[str(node)] = digests[node]
+        digests = self._digests_at(known.tree) if known.tree is not None else {}
+        for node, (path, digest) in digests.items():
+            task = TaskId(node)
+            if task in cards.tasks and cards.path_of(task) == path:  # else it is another card now
+                paths = (path, f"{path.rpartition('/')[0]}/{WORKSTREAM_FILE}")
+                if all(known.files.get(p) == files.get(p) for p in paths):
+                    found[node] = digest
         return found
 
     def opened(self, listing: Listing, part: Callable[[Task], Task] = lambda task: task) -> Cards:
@@ -283,9 +286,12 @@ class Shelf:
 
     def keep_digests(self, tree: Oid, cards: Cards) -> None:
         """Keeps the spec digests that were asked for."""
-        key, digests = key_of(own_version()), dict(cards.memo.get("digest", {}))
+        digests = {
+            str(node): (cards.path_of(TaskId(node)), digest)
+            for node, digest in cards.memo.get("digest", {}).items()
+        }
         if digests:
-            keep_at(self._folder / f"{tree}.{_DIGESTS}", key, digests)
+            keep_at(self._folder / f"{tree}.{_DIGESTS}", key_of(own_version()), digests)
 
     def _put_up(self, tree: Oid, plan: Plan) -> Plan:
         """Keeps what cards were read as; the plan, of which all rows lie in one file then.

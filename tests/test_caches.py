@@ -251,6 +251,28 @@ def test_a_large_plan_is_read_by_processes_that_end_with_it(
     assert os.waitpid(-1, os.WNOHANG)[0] == 0  # nobody who has ended is still to be waited for
 
 
+def test_a_card_that_moves_in_two_steps_takes_no_digest_along(repo: Repo) -> None:
+    """The id stands twice for one commit; the file that stays was never changed in the second."""
+    plan(repo, 2, letters="AB")
+    first, second = ".workstreams/WS-A/A1.yaml", ".workstreams/WS-B/A1.yaml"
+
+    def digest() -> str:
+        store = Store(GitRepo.open(repo.path))
+        said = store.snapshot().cards.digest("A1")
+        store.snapshot()
+        assert said == store.cards(Oid(repo.oid("main"))).digest("A1")
+        return said
+
+    before = digest()
+    repo.commit("Twice", **{second: repo.read(first).replace("title: ", "spec: other\ntitle: ", 1)})
+    digest()
+    repo.git("rm", "-q", first)
+    repo.git("commit", "-qm", "Once")
+    assert digest() != before
+    repo.commit("Something else", **{"other.txt": "x\n"})
+    assert digest() != before
+
+
 def test_digests_of_what_has_not_changed_are_taken_over(repo: Repo) -> None:
     plan(repo, 2, letters="AB")
     store = Store(GitRepo.open(repo.path))

@@ -140,3 +140,25 @@ def test_closed_streams_are_nobody_elses(repo: Repo, closed: str) -> None:
         assert repo.read("code").strip() == ("1" if command == "verify" else "0"), done
         if command == "next" and ">&-" not in closed.replace("2>&-", ""):
             assert done.stdout.decode() == wanted
+
+
+def test_few_open_files_are_enough(repo: Repo) -> None:
+    plan(repo, 2, letters="AB")
+    repo.gw_ok("trust", "--yes")
+    line = f"ulimit -n 64; {sys.executable} -m gitwaves start A1"
+    done = subprocess.run(
+        ["sh", "-c", line], cwd=repo.path, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done
+
+
+def test_a_failure_is_one_though_nobody_reads_what_is_said(repo: Repo) -> None:
+    plan(repo, 2, letters="AB")
+    repo.gw_ok("trust", "--yes")
+    tree = Repo(Path(repo.gw_ok("start", "A1").out.strip()))
+    tree.write("made.txt", "x\n")
+    gone = "(exec <&-; sleep 2)"
+    line = f"({sys.executable} -m gitwaves verify 2>&1; echo $? >&3) 3>code | {gone}"
+    subprocess.run(["sh", "-c", line], cwd=tree.path, timeout=60, check=False)
+    # Python itself says 120 where it cannot write out what is left in the end
+    assert tree.read("code").strip() in {"1", "120"}

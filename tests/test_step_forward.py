@@ -11,6 +11,7 @@ import pytest
 from gitwaves.errors import GitError, Refused
 from gitwaves.git import Repo as Opened
 from gitwaves.model import Branch, Oid
+from gitwaves.unfinished import finish_all
 from tests.repo import Repo
 
 CARD = ".workstreams/WS-A/A1.yaml"
@@ -141,6 +142,14 @@ def test_an_edit_that_git_is_told_to_overlook_stays(tmp_path: Path, how: str) ->
     assert repo.read(CARD) == "mine\n"
 
 
+def test_what_is_hidden_stays_hidden(tmp_path: Path, merges: list[Oid]) -> None:
+    repo, opened, new = prepared(tmp_path / "repo")
+    repo.git(*HIDDEN["skip-worktree"])
+    land(repo, opened, new)
+    assert merges == [new]
+    assert repo.git("ls-files", "-v", CARD) == f"S {CARD}"
+
+
 MOVED: dict[str, Deed] = {
     "touched": lambda repo: (repo.path / CARD).touch(),
     "deleted": lambda repo: (repo.path / CARD).unlink(),
@@ -160,6 +169,72 @@ def test_it_goes_on_where_git_merge_would(tmp_path: Path, deed: str) -> None:
     assert repo.oid() == new
     assert repo.git("status", "--porcelain") == ""
     assert repo.git("show", f":{CARD}") == NEW.rstrip("\n")
+
+
+def test_a_folder_that_leads_out_of_the_checkout_is_not_written_through(tmp_path: Path) -> None:
+    repo, opened, new = prepared(tmp_path / "repo")
+    outside = tmp_path / "outside"
+    (repo.path / CARD).parent.rename(outside)
+    (repo.path / CARD).parent.symlink_to(outside)
+    try:
+        land(repo, opened, new)
+    except Refused:
+        assert repo.oid() != new
+    assert (outside / "A1.yaml").read_text() == OLD
+
+
+def test_attributes_are_those_of_the_commit(tmp_path: Path, merges: list[Oid]) -> None:
+    repo, opened, _ = prepared(tmp_path / "repo")
+    first = repo.commit("Attributes", **{".gitattributes": "src/* text eol=crlf\n", "src/c": "c\n"})
+    tree = opened.require_commit(Oid(first)).tree
+    files = {".gitattributes": b"# none\n", "src/a": b"A\n"}
+    both = opened.commit_tree(opened.with_files(tree, files), [Oid(first)], "Both\n")
+    land(repo, opened, both)
+    assert repo.read("src/a") == "A\n"
+    assert repo.git("status", "--porcelain") == ""
+    repo.write(".gitattributes", "* text eol=crlf\n")  # which nobody has committed
+    plain = opened.with_files(opened.require_commit(both).tree, {"src/b": b"B\n"})
+    land(repo, opened, opened.commit_tree(plain, [both], "Plain\n"))
+    assert len(merges) == 2
+    assert repo.read("src/b") == "B\n"
+
+
+def test_an_index_with_conflicts_is_left_alone(tmp_path: Path) -> None:
+    repo, opened, new = prepared(tmp_path / "repo")
+    repo.write("src/a", "stashed\n")
+    repo.git("stash", "-q")
+    tip = Oid(repo.commit("Another", **{"src/a": "other\n"}))
+    tree = opened.with_files(opened.require_commit(tip).tree, {CARD: NEW.encode()})
+    new = opened.commit_tree(tree, [tip], "State\n")
+    repo.git("stash", "pop", "-q", check=False)
+    before = state(repo)
+    with pytest.raises(GitError, match="unmerged"):
+        land(repo, opened, new)
+    assert (state(repo), repo.oid()) == (before, tip)
+
+
+def test_what_was_cut_short_is_finished_by_the_next_command(tmp_path: Path) -> None:
+    """As where the disk is full, or a filter needs a network that is not there."""
+    repo, opened, _ = prepared(tmp_path / "repo")
+    repo.git("config", "filter.net.clean", "cat")
+    repo.git("config", "filter.net.smudge", "cat")
+    repo.git("config", "filter.net.required", "true")
+    repo.write(".gitattributes", f"{CARD} filter=net\n")
+    tip = Oid(repo.commit("Filter it"))
+    tree = opened.with_files(opened.require_commit(tip).tree, {CARD: NEW.encode(), "src/a": b"A\n"})
+    new = opened.commit_tree(tree, [tip], "State\n")
+    repo.git("config", "filter.net.smudge", "false")
+    with pytest.raises(GitError, match="filter"):
+        land(repo, opened, new)
+    assert opened.unfinished(Branch("main")).exists()
+    repo.git("config", "filter.net.smudge", "cat")
+    finish_all(Opened.open(repo.path))
+    if repo.oid() != new:  # nothing had come to the index
+        assert repo.git("status", "--porcelain") == ""
+        land(repo, Opened.open(repo.path), new)
+    assert repo.oid() == new
+    assert repo.git("status", "--porcelain") == ""
+    assert not opened.unfinished(Branch("main")).exists()
 
 
 def test_more_than_cards_is_left_to_git_merge(tmp_path: Path, merges: list[Oid]) -> None:
