@@ -16,6 +16,15 @@ from typing import TypeAlias
 GITWAVES = str(Path(sys.executable).with_name("gitwaves"))
 
 
+# Runs a command, and prints the most memory that it took.
+_WEIGH = """
+import os, sys
+nowhere = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_WRONLY, 0) for fd in (1, 2)]
+process = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ, file_actions=nowhere)
+print(os.wait4(process, 0)[2].ru_maxrss)
+"""
+
+
 @dataclass
 class Way:
     """One way to do something: a command, and what is done before each time, unmeasured."""
@@ -24,7 +33,6 @@ class Way:
     cwd: Path
     before: Callable[[], object] | None = None
     took: list[float] = field(default_factory=list)  # seconds, each time
-    memory: int = 0  # KiB at its peak: of the process itself
 
     def once(self) -> None:
         """Runs it one time and notes what that took."""
@@ -40,13 +48,23 @@ class Way:
         )
         assert process.stderr is not None
         said = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
+        _, status = os.waitpid(process.pid, 0)
         self.took.append(time.perf_counter() - start)
         process.returncode = code = os.waitstatus_to_exitcode(status)
         process.stderr.close()
         if code:
             raise SystemExit(f"{' '.join(self.argv)}: exit {code}: {said.decode(errors='replace')}")
-        self.memory = max(self.memory, usage.ru_maxrss // (1024 if sys.platform == "darwin" else 1))
+
+    def memory(self) -> float:
+        """The most memory, in MiB, that one process of it takes; runs it one time more.
+
+        A small process starts it: one that a large process starts is counted as at least as large.
+        """
+        if self.before is not None:
+            self.before()
+        starter = [sys.executable, "-I", "-S", "-c", _WEIGH, *self.argv]
+        done = subprocess.run(starter, cwd=self.cwd, capture_output=True, check=True)
+        return int(done.stdout) / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 @dataclass

@@ -84,10 +84,10 @@ class Parts:
         self._reader = reader
         self._table = table
         self._rounds = rounds
-        self.memory = 0  # KiB: the most of one process of ours
+        self.memory: list[tuple[float, str]] = []  # MiB, and of what
 
     def _add(self, what: str, way: Way, base: Way, most: float | None = None) -> None:
-        self.memory = max(self.memory, way.memory)
+        self.memory.append((way.memory(), what))
         self._table.add(what, way, base, most)
 
     def unchanged(self) -> None:
@@ -104,6 +104,8 @@ class Parts:
         base, ours = reader.git_status(), reader.ours("status", before=reader.one_card)
         in_turns([base, ours], self._rounds)
         self._add("status, one card changed", ours, base, 3)
+        json = reader.ours("status", "--json", before=reader.one_card)
+        self.memory.append((json.memory(), "status --json, one card changed"))
 
     def warm(self) -> None:
         reader = self._reader
@@ -150,10 +152,10 @@ def main() -> int:
         for part in args.only.split(","):
             getattr(parts, part)()
     missed = table.end()
-    memory = parts.memory / 1024
-    beyond = memory > _MEMORY
-    print(f"most memory of one process: {memory:.0f} MiB, limit {_MEMORY}{' !' * beyond}")
-    return max(missed, int(beyond))
+    for memory, what in parts.memory:
+        print(f"{what}: {memory:.0f} MiB, limit {_MEMORY}{' !' * (memory > _MEMORY)}")
+        missed |= memory > _MEMORY
+    return int(missed)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from gitwaves.graph import graph_of
 from gitwaves.model import (
@@ -61,8 +61,19 @@ def minutes(seconds: int) -> int:
 
 def status_json(progress: Progress) -> Json:
     """Everything `status` shows, as `schemas/status.schema.json` documents it."""
-    config, opened = progress.cards.config, unlocks(progress)
+    return {**status_outline(progress), "tasks": list(status_tasks(progress))}
+
+
+def status_tasks(progress: Progress) -> Iterator[Json]:
+    """The tasks of `status_json`, one after the other."""
     local = {w.branch: w.path for w in progress.worktrees}
+    for task in sorted(progress.tasks, key=natural):
+        yield _task(progress, task, local.get(progress.cards.branch_of(task)))
+
+
+def status_outline(progress: Progress) -> Json:
+    """The same without them: its `tasks` are empty."""
+    config, opened = progress.cards.config, unlocks(progress)
     return {
         "version": VERSION,
         "title": config.title,
@@ -70,10 +81,7 @@ def status_json(progress: Progress) -> Json:
         "counts": {name: progress.counts.get(name, 0) for name in _COUNTS},
         "batches": _batches(progress),
         "merge_points": [_point(progress, opened, view) for view in points(progress)],
-        "tasks": [
-            _task(progress, task, local.get(progress.cards.branch_of(task)))
-            for task in sorted(progress.tasks, key=natural)
-        ],
+        "tasks": [],
         "worktrees": [_worktree(progress, view) for view in progress.worktrees],
         "gaps": [
             {"task": gap.task, "text": gap.text, "affects": list(gap.affects)}

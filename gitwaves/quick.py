@@ -303,9 +303,11 @@ class _Question:
         try:
             if not self._ask() or self._all[:-1] != before:
                 return
-            data = text.encode(sys.stdout.encoding)
             asked = b"\0\0".join(self._all)
-            body = b"".join((asked, watched, data))
+            body = asked, watched, text.encode(sys.stdout.encoding)
+            check = 0
+            for part in body:
+                check = crc32(part, check)
             folder = f"{self.common}/gitwaves/shown"
             os.makedirs(folder, exist_ok=True)
             if len(names := os.listdir(folder)) > _MAX_ENTRIES:
@@ -313,7 +315,8 @@ class _Question:
                     os.unlink(f"{folder}/{name}")
             draft = f"{self._path()}.{os.getpid()}"
             with open(draft, "wb") as file:
-                file.write(b"%d %d %d\n" % (crc32(body), len(asked), len(watched)) + body)
+                file.write(b"%d %d %d\n" % (check, len(asked), len(watched)))
+                file.writelines(body)
             os.replace(draft, self._path())
         except (OSError, ValueError):
             return

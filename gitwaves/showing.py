@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 from gitwaves.git import Repo
@@ -11,7 +12,7 @@ from gitwaves.store import Snapshot, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from gitwaves.model import Oid
+    from gitwaves.model import Oid, Progress
     from gitwaves.render import Color
 
 _SGR = {  # Select Graphic Rendition, ECMA-48 8.3.117
@@ -53,9 +54,7 @@ def status(
     shown = store.progress(snapshot, local=now)
     whole = now and lasts(snapshot)
     if as_json:
-        from gitwaves.jsonout import status_json
-
-        return dumped(status_json(shown)), whole
+        return _dumped_status(shown), whole
     from gitwaves.render import status_text
 
     text = status_text(shown, color=color)
@@ -117,4 +116,20 @@ def dumped(value: object) -> str:
         return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    return "".join(f"{escaped(line)}\n" for line in text.split("\n"))
+    return "\n".join([escaped(line) for line in text.split("\n")]) + "\n"
+
+
+def _dumped_status(shown: Progress) -> str:
+    """`dumped` of what `status` shows: of thousands of tasks, all at once take ten times its memory."""
+    from gitwaves.jsonout import status_outline, status_tasks
+
+    head, nothing, rest = dumped(status_outline(shown)).partition('\n  "tasks": [],\n')
+    tasks = (dumped(task)[:-1].replace("\n", "\n    ") for task in status_tasks(shown))
+    parts: list[str] = []
+    while part := ",\n    ".join(islice(tasks, 500)):
+        parts.append(part)
+    if not parts:
+        return head + nothing + rest
+    listed = ",\n    ".join(parts)
+    parts.clear()
+    return f'{head}\n  "tasks": [\n    {listed}\n  ],\n{rest}'

@@ -210,3 +210,17 @@ def test_the_brief_is_one_markdown_text(plan: Repo) -> None:
     assert text.startswith("# A1: Schema\n")
     for part in ("Tables.", "services/ledger/**", "gitwaves verify", "Learned:"):
         assert part in text
+
+
+def test_json_of_the_status_is_what_json_makes_of_it(plan: Repo) -> None:
+    """Its tasks are written one after the other, where they are thousands."""
+    said = plan.gw_ok("status", "--json").out
+    assert json.dumps(json.loads(said), indent=2, ensure_ascii=False) + "\n" == said
+    assert json.loads(said)["tasks"]
+    plan.git("rm", "-q", "-r", ".workstreams/merge-points", check=False)
+    cards = plan.git("ls-files", ".workstreams/*/*[0-9].yaml").splitlines()
+    plan.git("rm", "-q", *cards)
+    plan.git("commit", "-q", "-m", "Nothing is left")
+    empty = plan.gw_ok("status", "--json").out
+    assert json.dumps(json.loads(empty), indent=2, ensure_ascii=False) + "\n" == empty
+    assert json.loads(empty)["tasks"] == []
