@@ -114,11 +114,12 @@ def advance(store: Store, branch: Branch | None = None) -> list[Advanced]:
             elif not marker(repo, name).exists():
                 mark(repo, snapshot.cards, name, task)
         publish(store, snapshot)
-    if done:
-        now = refresh(store)[1].runnable
-        before = startable(snapshot, now)
-        opened = tuple(t for t in now if t not in before)
-        done[-1] = replace(done[-1], opened=opened)
+        if done:
+            moved = {snapshot.cards.branch_of(one.task) for one in done}
+            now = refresh(store, moved)[1].runnable
+            before = startable(snapshot, now)
+            opened = tuple(t for t in now if t not in before)
+            done[-1] = replace(done[-1], opened=opened)
     return done
 
 

@@ -69,6 +69,7 @@ class Store(Witness):
         super().__init__(repo)
         self.offline = offline  # a hook never uses the network
         self._latest: tuple[object, Snapshot] | None = None
+        self._refs: Mapping[str, Oid] | None = None  # of the snapshot that was taken last
         self._shown: tuple[Snapshot, Progress] | None = None
 
     def snapshot(
@@ -85,6 +86,7 @@ class Store(Witness):
         if rev is not None:
             return self._snapshot_at(rev)
         refs = refs or self.repo.branches()  # once: what is shown held at one moment
+        self._refs = refs
         now = (refs, self.repo.listed_settings(), self.repo.stock())
         latest = self._latest
         if latest is not None and latest[0] == now:
@@ -111,6 +113,24 @@ class Store(Witness):
     def latest(self) -> Snapshot:
         """The snapshot that was taken last, for what follows at once; one of now where there is none."""
         return self._latest[1] if self._latest is not None else self.snapshot()
+
+    def after(self, moved: Iterable[Branch]) -> Snapshot:
+        """The plan and its state now, where some branches moved since the last snapshot.
+
+        The caller has held the lock since then: nobody else among us moved one, and Git need not be
+        asked for all of them again.
+        """
+        latest = self._latest[1] if self._latest is not None else None
+        tips = {f"refs/heads/{branch}": self.repo.branch(branch) for branch in moved}
+        here = {ref: tip for ref, tip in tips.items() if tip is not None}
+        if (
+            latest is None
+            or self._refs is None
+            or latest.cards.config.remote
+            or len(here) < len(tips)
+        ):
+            return self.snapshot()
+        return self.snapshot(refs={**self._refs, **here})
 
     def _snapshot_at(self, rev: str) -> Snapshot:
         tip = self.repo.resolve(rev)

@@ -200,14 +200,17 @@ def publish(store: Store, snapshot: Snapshot) -> None:
 # --- what is generated -------------------------------------------------------------------------
 
 
-def refresh(store: Store) -> tuple[Snapshot, Progress]:
+def refresh(store: Store, moved: Iterable[Branch] | None = None) -> tuple[Snapshot, Progress]:
     """Brings the live dashboard branch up to date; returns what it shows.
+
+    Args:
+        moved: the branches that moved, under the lock that the caller holds, since the last snapshot.
 
     Raises:
         CycleError: the plan cannot be put in order.
     """
     with store.repo.lock():
-        snapshot = store.snapshot()
+        snapshot = store.snapshot() if moved is None else store.after(moved)
         repo = store.repo
         tip = repo.branch(DASHBOARD_BRANCH)
         shown = store.progress(snapshot, local=False)
