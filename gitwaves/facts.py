@@ -302,7 +302,7 @@ class Witness(Plans):
         """
         if said is None or said.status is not Status.DONE:
             return False
-        for oid in self.repo.rev_list("--first-parent", trunk, f"^{tip}", paths=[path]):
+        for oid in self.repo.changing_beyond(path, trunk, tip):
             was = self.tracking_of(self.repo.read(oid, path), path)
             if was and (was.status, was.evidence, was.claim) == (
                 said.status, said.evidence, said.claim,

@@ -142,6 +142,8 @@ class History(Database):
                         if above not in known:
                             return tuple(known)
                         break
+            if (met := self._met(one, other)) is not None:
+                return (met,)
             done = self.try_git("merge-base", "--all", one, other)
             if done.returncode not in {0, 1}:  # it could not tell: that is not kept
                 raise _Untold
@@ -152,6 +154,22 @@ class History(Database):
         except _Untold:
             self.doubts += 1
             return ()
+
+    def _met(self, one: Oid, other: Oid) -> Oid | None:
+        """The first commit that two lines share, where neither has a merge before that."""
+        if self.is_shallow():
+            return None
+        lines = []
+        for tip in (one, other):
+            line = [tip]
+            while len(line) < _NEAR:
+                held = self.commit(line[-1])
+                if held is None or len(held.parents) != 1:
+                    break
+                line.append(held.parents[0])
+            lines.append(line)
+        shared = set(lines[1])
+        return next((oid for oid in lines[0] if oid in shared), None)
 
     def _bases_key(self, one: Oid, other: Oid) -> bytes:
         return self._key("bases", *sorted((one, other)))
@@ -228,6 +246,22 @@ class History(Database):
                 yield oid
             oid = held.parents[0]
         yield from self.rev_list("--first-parent", oid, paths=[path])
+
+    def changing_beyond(self, path: str, tip: Oid, known: Oid) -> tuple[Oid, ...]:
+        """Those of them that are not in the history of `known`."""
+        bases = self.merge_bases(tip, known)
+        found: list[Oid] = []
+        oid = tip
+        for _ in range(0 if self.is_shallow() else _NEAR):
+            if oid in bases:
+                return tuple(found)
+            held = self.commit(oid)
+            if held is None or len(held.parents) != 1:
+                break
+            if self.at(oid, path) != self.at(held.parents[0], path):
+                found.append(oid)
+            oid = held.parents[0]
+        return self.rev_list("--first-parent", tip, f"^{known}", paths=[path])
 
     def missing_from(self, commits: Iterable[Oid], tips: Iterable[Oid]) -> set[Oid]:
         """Those of `commits` that are in none of the histories of `tips`, or not here at all."""

@@ -38,7 +38,7 @@ def edited(files: dict[str, tuple[str, str]], rng: random.Random) -> dict[str, t
     after = dict(files)
     for _ in range(rng.randrange(4)):
         path, mode = rng.choice(PATHS), rng.choice(MODES)
-        text = f"{rng.randrange(3):040x}" if mode == "160000" else f"{rng.randrange(3)}\n"
+        text = f"{rng.randrange(1, 4):040x}" if mode == "160000" else f"{rng.randrange(3)}\n"
         for other in list(after):
             if other.startswith(f"{path}/") or path.startswith(f"{other}/") or other == path:
                 del after[other]
@@ -48,11 +48,12 @@ def edited(files: dict[str, tuple[str, str]], rng: random.Random) -> dict[str, t
 
 
 def history(repo: Opened, rng: random.Random, size: int) -> list[Oid]:
-    """Commits, some of them merges, in the order in which they were made."""
+    """Commits, in some histories many of them merges, in the order in which they were made."""
+    ways = rng.choice(((1, 1, 1, 2, 3), (1,) * 12 + (2,)))
     made: list[Oid] = []
     held: dict[Oid, dict[str, tuple[str, str]]] = {}
     for n in range(size):
-        count = rng.choice((1, 1, 1, 2, 3)) if n else 0
+        count = rng.choice(ways) if n else 0
         parents = rng.sample(made[-6:], min(count, len(made[-6:])))
         files = edited(held[rng.choice(parents)] if parents else {}, rng)
         oid = repo.commit_tree(tree_of(repo, files), parents, f"{n}\n", author=WHO, committer=WHO)
@@ -77,7 +78,7 @@ def asked_git(repo: Opened, commits: list[Oid]) -> dict[Oid, tuple[str, ...]]:
     return {oid: tuple(sorted(repo.paths(*args, oid))) for oid in commits}
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(10))
 def test_histories_are_told_as_git_tells_them(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     repo = Opened.open(Repo.init(tmp_path / "repo").path)
@@ -98,6 +99,11 @@ def test_histories_are_told_as_git_tells_them(tmp_path: Path, seed: int) -> None
         place = {oid: n for n, oid in enumerate(beyond)}
         for oid in beyond:  # in any order in which nothing stands before its parents
             assert all(place.get(p, -1) < place[oid] for p in repo.require_commit(oid).parents)
+        bases = repo.try_git("merge-base", "--all", one, other).stdout.decode().split()
+        assert sorted(repo.merge_bases(one, other)) == sorted(bases)
+        path = rng.choice(PATHS)
+        touched = repo.git("rev-list", "--first-parent", one, f"^{other}", "--", path).split()
+        assert list(repo.changing_beyond(path, one, other)) == touched
         heads = rng.sample(commits, rng.randrange(1, 3))
         reached = set(repo.git("rev-list", *heads).split())
         assert repo.missing_from(commits, heads) == set(commits) - reached
