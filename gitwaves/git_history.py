@@ -157,19 +157,18 @@ class History(Database):
 
     def _met(self, one: Oid, other: Oid) -> Oid | None:
         """The first commit that two lines share, where neither has a merge before that."""
-        if self.is_shallow():
-            return None
-        lines = []
-        for tip in (one, other):
-            line = [tip]
-            while len(line) < _NEAR:
-                held = self.commit(line[-1])
-                if held is None or len(held.parents) != 1:
-                    break
-                line.append(held.parents[0])
-            lines.append(line)
-        shared = set(lines[1])
-        return next((oid for oid in lines[0] if oid in shared), None)
+        shared = set(self._straight(other))
+        return next((oid for oid in self._straight(one) if oid in shared), None)
+
+    def _straight(self, tip: Oid) -> Iterator[Oid]:
+        """A commit and those before it, a few, down to the first that has not just one parent."""
+        oid = tip
+        for _ in range(0 if self.is_shallow() else _NEAR):
+            yield oid
+            held = self.commit(oid)
+            if held is None or len(held.parents) != 1:
+                break
+            oid = held.parents[0]
 
     def _bases_key(self, one: Oid, other: Oid) -> bytes:
         return self._key("bases", *sorted((one, other)))
@@ -206,19 +205,12 @@ class History(Database):
     def beyond(self, tip: Oid, known: Sequence[Oid]) -> tuple[Oid, ...]:
         """The commits that `tip` has and none of `known` has, the oldest first."""
         bases = [self.merge_bases(oid, tip) for oid in known]
-        plain = bool(known) and all(bases) and not self.is_shallow()
         found: list[Oid] = []
-        oid = tip
-        while plain and len(found) < _NEAR:
-            if any(
-                oid in some for some in bases
-            ):  # on a line, what is below one is known, and nothing above is
+        for oid in self._straight(tip) if known and all(bases) else ():
+            if any(oid in some for some in bases):
+                # on a line, what is below one is known, and nothing above it is
                 return tuple(reversed(found))
-            held = self.commit(oid)
-            if held is None or len(held.parents) != 1:
-                break
             found.append(oid)
-            oid = held.parents[0]
         return self.rev_list("--topo-order", "--reverse", tip, *(f"^{oid}" for oid in known))
 
     def line(self, since: Oid, tip: Oid) -> tuple[Oid, ...]:
@@ -251,16 +243,13 @@ class History(Database):
         """Those of them that are not in the history of `known`."""
         bases = self.merge_bases(tip, known)
         found: list[Oid] = []
-        oid = tip
-        for _ in range(0 if self.is_shallow() else _NEAR):
+        child: Oid | None = None
+        for oid in self._straight(tip):
+            if child is not None and self.at(child, path) != self.at(oid, path):
+                found.append(child)
             if oid in bases:
                 return tuple(found)
-            held = self.commit(oid)
-            if held is None or len(held.parents) != 1:
-                break
-            if self.at(oid, path) != self.at(held.parents[0], path):
-                found.append(oid)
-            oid = held.parents[0]
+            child = oid
         return self.rev_list("--first-parent", tip, f"^{known}", paths=[path])
 
     def missing_from(self, commits: Iterable[Oid], tips: Iterable[Oid]) -> set[Oid]:

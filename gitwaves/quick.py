@@ -48,11 +48,8 @@ def main() -> None:
 
     if hasattr(_signal, "SIGCHLD"):  # else nobody would hear how a git has ended
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-    if None in (
-        sys.stdin,
-        sys.stdout,
-        sys.stderr,
-    ):  # else a pipe could get the number of one of them
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        # else a pipe could get the number of one of them
         while (fd := os.open(os.devnull, os.O_RDWR)) < 3:
             pass
         os.close(fd)

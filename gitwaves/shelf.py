@@ -197,7 +197,7 @@ class Shelf:
         if len(listing.files) >= _LARGE and self.newest() is _NONE:
             self._newest = None  # it is another one then
             name = tree or _name_of(listing)
-            if apart(lambda: self._put_up(name, self._taken_down(listing))):
+            if apart(lambda: self._put_up(name, self._read_all(listing))):
                 apart(lambda: self.keep(name, *self._joined(listing)))
             if (cards := self.load(name, listing.read)) is not None:
                 return cards, None
@@ -211,7 +211,7 @@ class Shelf:
             cards = self.load(known.tree, read)
             if cards is not None:
                 return cards, known
-        plan = known if same else self._taken_down(listing)
+        plan = known if same else self._read_all(listing)
         outline = joined_cards(files, odd, read, lambda p: outlined(plan.entries[p].slim, p))
         specs: list[Task | MergePoint] = [*outline.tasks.values(), *outline.merge_points.values()]
         began = {str(s.id): plan.entries[s.path].slim[2] for s in specs if s.id in outline.tracking}
@@ -219,7 +219,8 @@ class Shelf:
         cards.memo.setdefault("digest", {}).update(self._still(files, cards))
         return cards, plan
 
-    def _taken_down(self, listing: Listing) -> Plan:
+    def _read_all(self, listing: Listing) -> Plan:
+        """What the cards of some files are read as, each that the newest plan does not have."""
         files, odd, read, ahead = listing
         known = self.newest()
         entries = {
