@@ -18,6 +18,8 @@ from gitwaves.cards import (
     point_path,
     task_path,
 )
+from gitwaves.errors import GitError
+from gitwaves.forks import spread
 from gitwaves.git import Entry, Repo
 from gitwaves.halves import split
 from gitwaves.model import (
@@ -47,12 +49,14 @@ from gitwaves.readings import (
     points_in_order,
 )
 from gitwaves.record import replace
+from gitwaves.rows import Row
 from gitwaves.state import Facts, Seen, judge, notes, settle, standing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gitwaves.signing import Rule, Signatures
 
+_WORTH = 12  # branches that are worth a process
 _GOOD = frozenset({Verdict.HOLDS, Verdict.UNCHECKED, Verdict.STALE})
 
 
@@ -87,11 +91,8 @@ class Witness(Plans):
         known = self._known(shelf, trunk) if shelf is not None else {}
         branches = sorted({*cards.by_branch, *tips})
         fresh = [b for b in branches if not self._holds(known.get(b), tips.get(b))]
-        folders = self._read_ahead(cards, {b: tips[b] for b in fresh if b in tips})
         readings = {b: r for b, r in known.items() if b in branches and b not in fresh}
-        for branch in fresh:
-            readings[branch] = self._read(cards, branch, trunk, tips.get(branch))
-        self.repo.forget(folders)
+        readings.update(self._read_all(cards, fresh, trunk, tips))
         points = known.get(POINTS)
         if points is None or not self._holds(points, trunk):
             fresh.append(POINTS)
@@ -128,6 +129,32 @@ class Witness(Plans):
 
     def _loose(self, oid: str) -> bool:
         return os.path.exists(f"{self.repo.common}/objects/{oid[:2]}/{oid[2:]}")
+
+    def _read_all(
+        self, cards: Cards, branches: Sequence[Branch], trunk: Oid, tips: Mapping[Branch, Oid]
+    ) -> dict[Branch, Reading]:
+        """What is read of some branches; many are spread over processes."""
+        here = os.getpid()
+
+        def some(part: Sequence[Branch]) -> list[tuple[Row, dict[str, str]]]:
+            doubts = self.repo.doubts
+            folders = self._read_ahead(cards, {b: tips[b] for b in part if b in tips})
+            read = [tuple(self._read(cards, b, trunk, tips.get(b))) for b in part]
+            self.repo.forget(folders)
+            if os.getpid() != here:
+                if self.repo.doubts != doubts:
+                    raise GitError("something is not here")  # it is asked again where that counts
+                self.repo.keep_told()
+            digests = cards.digests
+            on = [{str(t): digests[t] for t in cards.tasks_on(b) if t in digests} for b in part]
+            return list(zip(read, on, strict=True))
+
+        readings = {}
+        found = spread(some, branches, least=_WORTH)
+        for branch, (row, digests) in zip(branches, found, strict=True):
+            readings[branch] = Reading(*row)
+            cards.digests.update(digests)
+        return readings
 
     def _read(self, cards: Cards, branch: Branch, trunk: Oid, tip: Oid | None) -> Reading:
         facts = self._facts_on(cards, branch, trunk, tip)

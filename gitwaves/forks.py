@@ -15,33 +15,63 @@ if TYPE_CHECKING:
 
 _LEAST = 400  # things for each process: some tens of milliseconds
 _MOST = 4  # processes
+_PARTS = 32  # that things are cut into: whichever process is free takes the next one
 
 
-def spread(work: Callable[[Sequence[T]], list[R]], things: Sequence[T]) -> list[R]:
+def spread(
+    work: Callable[[Sequence[T]], list[R]], things: Sequence[T], *, least: int | None = None
+) -> list[R]:
     """The plain values that `work` makes of things, one of each, in their order.
 
-    `work` is given a part of them in each process, and uses nothing that two processes would share:
-    no pipe, no file. What a process of ours does not bring home is done here.
+    `work` is given some of them at a time, in each process, and uses nothing that two processes would
+    share: no pipe, no file. What a process of ours does not bring home is done here.
+
+    Args:
+        least: how many things are worth a process.
     """
     import threading  # slow to import, and needed for a plan that was never read alone
 
-    count = min(_MOST, os.cpu_count() or 1, len(things) // _LEAST)
+    count = min(_MOST, os.cpu_count() or 1, len(things) // (least or _LEAST))
     # another thread might hold a lock that nobody releases in a copy of this process
     if count < 2 or not hasattr(os, "fork") or threading.active_count() > 1:
         return work(things)
-    parts = [things[k::count] for k in range(count)]
+    size = -(-len(things) // _PARTS)
+    parts = [things[start : start + size] for start in range(0, len(things), size)]
+    left, numbers = os.pipe()  # of the parts that nobody has taken; so few bytes fit in any pipe
+    os.write(numbers, bytes(range(len(parts))))
+    os.close(numbers)
     begun: list[tuple[int, int]] = []
-    for part in parts[1:]:
-        begun.append(_begin(work, part, [out for _, out in begun]))
-    found = [work(parts[0])]
-    for held, part in zip(begun, parts[1:], strict=True):
-        brought: list[R] | None = _end(*held)
-        found.append(work(part) if brought is None else brought)
-    return [found[n % count][n // count] for n in range(len(things))]
+    for _ in range(count - 1):
+        begun.append(_begin(work, parts, left, [out for _, out in begun]))
+    try:
+        found = _taken(work, parts, left)
+    except BaseException:
+        os.read(left, _PARTS)  # nothing is left to do for the others either
+        raise
+    finally:
+        os.close(left)
+    for held in begun:
+        found |= _end(*held)
+    return [
+        made for n, part in enumerate(parts) for made in (found[n] if n in found else work(part))
+    ]
+
+
+def _taken(
+    work: Callable[[Sequence[T]], list[R]], parts: Sequence[Sequence[T]], left: int
+) -> dict[int, list[R]]:
+    """Takes one part after the other, until none is left: what was made of each, by its number."""
+    found = {}
+    while number := os.read(left, 1):
+        found[number[0]] = work(parts[number[0]])
+    return found
 
 
 def _begin(
-    work: Callable[[Sequence[T]], list[R]], things: Sequence[T], others: Sequence[int]
+    work: Callable[[Sequence[T]], list[R]],
+    parts: Sequence[Sequence[T]],
+    left: int,
+    others: Sequence[int],
 ) -> tuple[int, int]:
     """Starts a process; its id, and where to read what it found; `others` are where others' is read."""
     out, into = os.pipe()
@@ -54,22 +84,22 @@ def _begin(
         for end in (out, *others):
             os.close(end)  # else it would wait for ever for a reader that was killed
         with open(into, "wb") as file:
-            file.write(marshal.dumps(work(things)))
+            file.write(marshal.dumps(_taken(work, parts, left)))
         code = 0
     finally:
         os._exit(code)
 
 
-def _end(process: int, out: int) -> list[Any] | None:
-    """What a process found; None where it came to nothing."""
+def _end(process: int, out: int) -> dict[int, list[Any]]:
+    """What a process found; nothing where it did not come to its end."""
     with open(out, "rb") as file:
         data = file.read()
     try:
         if os.waitpid(process, 0)[1]:
-            return None
+            return {}
     except ChildProcessError:  # whoever called us reaps all children
-        return None
-    found: list[Any] = marshal.loads(data)
+        return {}
+    found: dict[int, list[Any]] = marshal.loads(data)
     return found
 
 

@@ -96,6 +96,7 @@ def closest(word: str, known: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
+@lru_cache(maxsize=1 << 10)
 def seconds(text: str) -> int:
     """The length of a duration such as `90s`, `10m`, `2h`, `1h30m`, `1d`, in seconds.
 
@@ -481,6 +482,12 @@ class Cards(Record):
         listed = [b for b in dict.fromkeys(self.config.batches) if b in given]
         return (*listed, *sorted(given - set(listed), key=natural))
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """The spec digests of tasks that somebody has asked for."""
+        digests: dict[str, str] = self.memo.setdefault("digest", {})
+        return digests
+
     def digest(self, node: str) -> str:
         """The spec digest of a task or merge point.
 
@@ -488,11 +495,10 @@ class Cards(Record):
             KeyError: there is no such card.
         """
         if node in self.tasks:
-            digests: dict[str, str] = self.memo.setdefault("digest", {})
-            known = digests.get(node)
+            known = self.digests.get(node)
             if known is None:
                 task = self.tasks[TaskId(node)]
-                known = digests[node] = task_digest(task, self.workstream_of(task.id))
+                known = self.digests[node] = task_digest(task, self.workstream_of(task.id))
             return known
         point = self.merge_points[PointId(node)]
         return point_digest(point, self.steps_of(node))

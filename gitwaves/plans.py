@@ -207,7 +207,7 @@ class Plans:
         cards = self.shelf.load(tree, lambda p: self._file(commit, p)) if tree else None
         if cards is None:
             cards = self._read_plan(self._listing_of(commit), tree)
-        self._digested = len(cards.memo.get("digest", ()))
+        self._digested = len(cards.digests)
         self._last = (tree, cards) if tree is not None else None
         return cards
 
@@ -225,10 +225,10 @@ class Plans:
         if self._unkept is not None:
             self.shelf.keep(*self._unkept)
             self._unkept = None
-        elif self._last is not None and len(self._last[1].memo["digest"]) > self._digested:
+        elif self._last is not None and len(self._last[1].digests) > self._digested:
             self.shelf.keep_digests(*self._last)
         if self._last is not None:
-            self._digested = len(self._last[1].memo["digest"])
+            self._digested = len(self._last[1].digests)
 
     def listed_at(self, rev: str | None) -> Listing:
         """The files under `.workstreams/` of a revision; without one, those of the worktree we are in.

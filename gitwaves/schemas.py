@@ -59,6 +59,9 @@ class _Compiler:
             return _never
         names = [kinds] if isinstance(kinds, str) else kinds
         checks = {kind: self._of(name, rules) for name in names for kind in _KINDS[name]}
+        if len(checks) == 1:  # as for nearly all, in half the time
+            ((only, fits_it),) = checks.items()
+            return lambda value: type(value) is only and fits_it(value)
         return lambda value: (check := checks.get(type(value))) is not None and check(value)
 
     def _named(self, ref: str) -> Fits:
@@ -146,15 +149,11 @@ def _string(rules: Mapping[str, Any]) -> Fits:
     pattern = regex(rules["pattern"]) if "pattern" in rules else None
     least, most = rules.get("minLength", 0), rules.get("maxLength", 1 << 62)
     words = rules.get("enum")
-    if pattern is None and words is None:
-        return lambda v: least <= len(v) <= most
-
-    def check(value: Any) -> bool:
-        if not least <= len(value) <= most or (words is not None and value not in words):
-            return False
-        return pattern is None or pattern.search(value) is not None
-
-    return check
+    if pattern is None:
+        return lambda v: least <= len(v) <= most and (words is None or v in words)
+    return lambda v: (
+        least <= len(v) <= most and (words is None or v in words) and pattern.search(v) is not None
+    )
 
 
 _RULES: Mapping[str, frozenset[str]] = {

@@ -155,7 +155,7 @@ class Shelf:
             if said is not None:
                 name, outline = said
                 cards = _cards_of(outline, _Rows(self._folder / name), read)
-                cards.memo["digest"] = self._digests(tree)
+                cards.digests.update(self._digests(tree))
                 return cards
         return None
 
@@ -216,7 +216,7 @@ class Shelf:
         specs: list[Task | MergePoint] = [*outline.tasks.values(), *outline.merge_points.values()]
         began = {str(s.id): plan.entries[s.path].slim[2] for s in specs if s.id in outline.tracking}
         cards = _lazy(outline, began, plan.row, read)
-        cards.memo.setdefault("digest", {}).update(self._still(files, cards))
+        cards.digests.update(self._still(files, cards))
         return cards, plan
 
     def _read_all(self, listing: Listing) -> Plan:
@@ -289,7 +289,7 @@ class Shelf:
         """Keeps the spec digests that were asked for."""
         digests = {
             str(node): (cards.path_of(TaskId(node)), digest)
-            for node, digest in cards.memo.get("digest", {}).items()
+            for node, digest in cards.digests.items()
         }
         if digests:
             keep_at(self._folder / f"{tree}.{_DIGESTS}", key_of(own_version()), digests)

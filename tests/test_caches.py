@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
-from gitwaves import caches, forks, shelf
+from gitwaves import caches, facts, forks, shelf
 from gitwaves.caches import Cache, key_of
 from gitwaves.git import Repo as GitRepo
 from gitwaves.model import Branch, Cards, Fact, Oid, TaskId
 from gitwaves.record import replace
 from gitwaves.store import Store
 from tests.repo import Repo
-from tests.test_eight import plan
+from tests.test_eight import plan, work
 
 
 def never() -> NoReturn:
@@ -162,6 +164,45 @@ def test_of_many_branches_the_one_that_moved_is_read(repo: Repo) -> None:
     repo.git("update-ref", "refs/heads/ws/B", moved)
     store.snapshot()
     assert read == ["ws/B"]
+
+
+@pytest.mark.parametrize("doubtful", [False, True])
+def test_many_branches_are_read_by_several_processes(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch, doubtful: bool
+) -> None:
+    plan(repo, 2, letters="ABCDEF")
+    repo.gw_ok("trust", "--yes")
+    for letter in "ABC":
+        assert work(repo, letter, 1, []).code == 0
+    repo.commit("Trunk goes on", **{"c.txt": "1"})
+    shutil.rmtree(repo.path / ".git/gitwaves")
+    alone = Store(GitRepo.open(repo.path)).snapshot()
+    shutil.rmtree(repo.path / ".git/gitwaves")
+    monkeypatch.setattr(facts, "_WORTH", 1)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    store = Store(GitRepo.open(repo.path))
+    here, by = os.getpid(), repo.path / "by"
+    read = store._facts_on
+
+    def noting(*args: Any) -> dict[str, Fact]:
+        with by.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        if os.getpid() == here:
+            time.sleep(0.2)  # the others come to read some
+        store.repo.doubts += doubtful
+        return read(*args)
+
+    store._facts_on = noting  # type: ignore[method-assign]  # only to see who asks
+    snapshot = store.snapshot()
+    assert len(set(by.read_text().split())) == 3
+    assert dict(snapshot.facts) == dict(alone.facts)
+    assert set(snapshot.cards.digests) == {"A1", "B1", "C1"}
+    assert snapshot.cards.digests == alone.cards.digests
+    again = Store(GitRepo.open(repo.path))
+    again._facts_on = noting  # type: ignore[method-assign]  # as above
+    before = by.read_text()
+    assert dict(again.snapshot().facts) == dict(alone.facts)
+    assert (by.read_text() == before) is not doubtful  # what was doubted is not kept
 
 
 def test_a_digest_is_that_of_the_card_that_an_id_names_now(repo: Repo) -> None:

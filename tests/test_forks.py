@@ -35,6 +35,18 @@ def test_what_is_found_is_in_order(count: int) -> None:
     assert spread(all_big, range(count)) == [big(n) for n in range(count)]
 
 
+def test_whoever_is_free_takes_what_is_left() -> None:
+    here = os.getpid()
+
+    def slow_here(numbers: Sequence[int]) -> list[int]:
+        time.sleep(0.5 if os.getpid() == here else 0.02)
+        return [os.getpid()] * len(numbers)
+
+    done_by = spread(slow_here, range(320))
+    assert 0 < done_by.count(here) < 100
+    assert len(set(done_by)) == 4
+
+
 def test_what_another_process_cannot_do_is_done_here() -> None:
     here = os.getpid()
 
@@ -43,6 +55,17 @@ def test_what_another_process_cannot_do_is_done_here() -> None:
         return list(numbers)
 
     assert spread(only_here, range(100)) == list(range(100))
+
+
+def test_what_a_process_took_along_when_it_was_killed_is_done_here() -> None:
+    here = os.getpid()
+
+    def dies(numbers: Sequence[int]) -> list[int]:
+        if os.getpid() != here and 40 in numbers:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return list(numbers)
+
+    assert spread(dies, range(100)) == list(range(100))
 
 
 def test_an_error_is_raised_as_if_there_were_one_process() -> None:
