@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 
@@ -184,13 +184,13 @@ def test_many_branches_are_read_by_several_processes(
     here, by = os.getpid(), repo.path / "by"
     read = store._facts_on
 
-    def noting(*args: Any) -> dict[str, Fact]:
+    def noting(cards: Cards, branch: Branch, trunk: Oid, tip: Oid | None) -> dict[str, Fact]:
         with by.open("a") as file:
             file.write(f"{os.getpid()}\n")
         if os.getpid() == here:
             time.sleep(0.2)  # the others come to read some
         store.repo.doubts += doubtful
-        return read(*args)
+        return read(cards, branch, trunk, tip)
 
     store._facts_on = noting  # type: ignore[method-assign]  # only to see who asks
     snapshot = store.snapshot()
