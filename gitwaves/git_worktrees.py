@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gitwaves.errors import NotReady, Refused
 from gitwaves.files import dumps, write_file
+from gitwaves.git_content import Candidate, IndexCopy
 from gitwaves.git_history import History
 from gitwaves.git_lock import Lock
 from gitwaves.gitcall import Asked, Done, failed, run_git
@@ -309,28 +310,26 @@ class Checkouts(History):
             {e.split("\t", 1)[1] for e in self.paths("ls-files", "-u", "-z", cwd=worktree)}
         )
 
-    @contextlib.contextmanager
-    def index_copy(self, worktree: Worktree) -> Iterator[dict[str, str]]:
+    def index_copy(self, worktree: Worktree) -> IndexCopy:
         """An environment in which git works on a copy of the worktree's index."""
-        self.state_dir.mkdir(parents=True, exist_ok=True)
-        folder = self.state_dir / f"index-{os.getpid()}-{os.urandom(4).hex()}"
-        folder.mkdir(mode=0o700)
-        copy = folder / "index"
-        try:
-            with (
-                contextlib.suppress(FileNotFoundError),
-                (worktree.admin / "index").open("rb") as file,
-            ):
-                copy.write_bytes(file.read())
-                # its time too, by which Git knows which entries may have changed unnoticed
-                seen = os.fstat(file.fileno())
-                os.utime(copy, ns=(seen.st_atime_ns, seen.st_mtime_ns))
-            yield {"GIT_INDEX_FILE": str(copy)}
-        finally:
-            with contextlib.suppress(OSError):
-                for name in os.listdir(folder):  # a git that was killed leaves its lock
-                    (folder / name).unlink()
-                folder.rmdir()
+        return IndexCopy(str(self.common), str(worktree.admin))
+
+    def candidate(
+        self, worktree: Worktree, begun: Candidate | None = None, *, listed: bool = False
+    ) -> Candidate:
+        """The content of a worktree, being found out; what was begun before, if it is of this moment.
+
+        Args:
+            listed: whether its index is to be listed too, as it is in `begun`.
+
+        Raises:
+            OSError: its index cannot be copied.
+        """
+        self._write_all()
+        place = (str(self.common), str(worktree.path), str(worktree.admin))
+        if begun is not None and begun.is_of(*place):
+            return begun
+        return Candidate(*place, listed=listed)
 
 
 def admin_dir(path: Path) -> Path | None:

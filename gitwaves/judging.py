@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from gitwaves.git_content import Candidate
+
     class Echo(Protocol):
         def __call__(self, text: str, *, err: bool = False) -> None: ...
 
@@ -30,12 +32,14 @@ def verify(
     unchanged: bool = False,
     trust_trunk: bool = False,
     confirm: Callable[[str], str | None] | None = None,
+    begun: Candidate | None = None,
 ) -> None:
     """Verifies a task, the one at work here where none is named, and says how that ended.
 
     Args:
         echo: prints a line; with `err=True` on standard error.
         commit: everything in its worktree is committed before, with `message`.
+        begun: the content of its worktree, where that is being found out already.
 
     Raises:
         GitwavesError: it does not pass, or what `verifying.verify` raises.
@@ -58,7 +62,13 @@ def verify(
         result = renew(store, name, trust_trunk=trust_trunk, confirm=confirm)
     else:
         result = run(
-            store, name, now, unchanged=unchanged, trust_trunk=trust_trunk, confirm=confirm
+            store,
+            name,
+            now,
+            unchanged=unchanged,
+            trust_trunk=trust_trunk,
+            confirm=confirm,
+            begun=begun,
         )
     _say_how_it_ended(store, result, echo)
 

@@ -98,18 +98,27 @@ def _verified(argv: list[str]) -> bool:
         return asked(text)
 
     prepare()
+    begun = None
     try:
+        if _ODD_ENVIRONMENT.isdisjoint(os.environ):
+            from gitwaves.git_content import begun_for
+
+            begun = begun_for(os.getcwd(), argv[1] if argv[1:] else None)
         from pathlib import Path
 
         from gitwaves import judging
         from gitwaves.git import Repo
         from gitwaves.store import Store
 
-        judging.verify(Store(Repo.open(Path())), *argv[1:], echo=_echo, confirm=confirm)
+        store = Store(Repo.open(Path()))
+        judging.verify(store, *argv[1:], echo=_echo, confirm=confirm, begun=begun)
     except BaseException as error:  # noqa: BLE001  # all of them are told apart there
         from gitwaves.cli import end
 
         end(error)
+    finally:
+        if begun is not None:
+            begun.__exit__()
     return True
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from gitwaves.advancing import advance, claimed_at, code_paths
@@ -30,7 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
 
-    from gitwaves.gitcall import Asked
+    from gitwaves.git_content import Candidate
     from gitwaves.steps import Outcome
 
 # What `git ls-files -v -s -z` says of an index that hides nothing and holds no submodule.
@@ -52,53 +52,11 @@ class Verified(Record):
         return self.outcome.failed is None and not self.changed
 
 
-class Candidate:
-    """The tree that `git add -A` would commit, being found out while we go on.
-
-    The worktree's own index is not touched, and each time looked at anew: it knows best which files
-    may have changed unnoticed.
-    """
-
-    def __init__(self, repo: Repo, worktree: Worktree) -> None:
-        self._repo = repo
-        self._path = worktree.path
-        self._copy = repo.index_copy(worktree)
-
-    def __enter__(self) -> Candidate:
-        self._env = self._copy.__enter__()
-        self._adding: Asked | None = self._repo.begun("add", "-A", cwd=self._path, env=self._env)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._adding is not None:
-            self._adding.said()
-        self._copy.__exit__(None, None, None)
-
-    def tree(self, made: Iterable[str] = ()) -> Oid:
-        """The tree, less untracked files in `made`. To be called once.
-
-        Raises:
-            GitError: it cannot be told.
-        """
-        repo, cwd, env = self._repo, self._path, self._env
-        added = self._adding.said() if self._adding is not None else None
-        self._adding = None
-        if added is None:
-            repo.git("add", "-A", cwd=cwd, env=env)  # says why
-        if made:
-            listing = ("ls-tree", "-r", "-z", "--name-only", "HEAD")
-            tracked = set(repo.paths(*listing, cwd=cwd))
-            if extra := [p for p in made if p not in tracked]:
-                remove = ("rm", "-q", "--cached", "--ignore-unmatch", "-r", "--", *extra)
-                repo.git(*remove, cwd=cwd, env=env)
-        return Oid(repo.git("write-tree", cwd=cwd, env=env))
-
-
 def _require_plain(repo: Repo, worktree: Worktree, listed: bytes | None) -> None:
     """Raises where the index would hide something from the verification.
 
     Args:
-        listed: what `Repo.list_index` said.
+        listed: what `Candidate.index` said.
 
     Raises:
         GitError: it said nothing.
@@ -227,6 +185,7 @@ def verify(
     trust_trunk: bool = False,
     cancel: threading.Event | None = None,
     confirm: Callable[[str], str | None] | None = None,
+    begun: Candidate | None = None,
 ) -> Verified:
     """Runs a task's steps, trunk's copy, on the content of its worktree.
 
@@ -236,6 +195,7 @@ def verify(
     Args:
         snapshot: of this moment, where that was taken.
         attempts: of its agent, this one included; None: as `run` said to the agent that calls.
+        begun: its content, where that is being found out already.
 
     Raises:
         NotReady: the task is not at work.
@@ -260,18 +220,14 @@ def verify(
     steps = cards.tasks[task].verify
     tip = repo.branch(branch)
     assert tip is not None
-    with Candidate(repo, worktree) as candidate:  # while git looks at the files:
-        listing = repo.begun("ls-files", "-v", "-s", "-z", cwd=worktree.path)
-        try:
-            from gitwaves.signing import signer_for  # both are slow to import
-            from gitwaves.steps import run_steps
+    with repo.candidate(worktree, begun, listed=True) as candidate:  # while git looks at the files:
+        from gitwaves.signing import signer_for  # both are slow to import
+        from gitwaves.steps import run_steps
 
-            require_steps(repo, cards, [task], trust_trunk=trust_trunk)
-            committed = Committed.of(store, snapshot, task, tip)
-        finally:
-            listed = listing.said()
-        content = candidate.tree(made_files(repo, branch))
-    _require_plain(repo, worktree, listed)
+        require_steps(repo, cards, [task], trust_trunk=trust_trunk)
+        committed = Committed.of(store, snapshot, task, tip)
+        _require_plain(repo, worktree, candidate.index())
+        content = candidate.tree(repo, made_files(repo, branch))
     code = repo.code_tree(content)
     _require_work(snapshot, task, committed, content, unchanged=unchanged)
     signer = signer_for(repo, cards.config, snapshot.trunk_tip)
@@ -328,8 +284,8 @@ def _worked(repo: Repo, claim: Claim, committed: Committed, code: Oid) -> bool:
 
 def _aftermath(repo: Repo, worktree: Worktree, content: Oid) -> tuple[list[str], list[str]]:
     """Which files of the verified content the steps changed, and which they made."""
-    with Candidate(repo, worktree) as candidate:
-        differing = repo.changed(content, candidate.tree())
+    with repo.candidate(worktree) as candidate:
+        differing = repo.changed(content, candidate.tree(repo))
     before = {p for p in differing if (e := repo.at(content, p)) is not None and not e.is_tree}
     return [p for p in differing if p in before], [p for p in differing if p not in before]
 

@@ -76,6 +76,7 @@ LAYERS = {
     "events": "shell",
     "exporting": "shell",
     "git": "shell",
+    "git_content": "shell",
     "git_database": "shell",
     "git_history": "shell",
     "git_lock": "shell",

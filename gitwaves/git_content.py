@@ -1,0 +1,183 @@
+"""The content of a worktree as one tree, found out while we go on; imports next to nothing.
+
+`quick` begins it before what `verify` is made of is imported: to look at all files takes as long.
+"""
+
+from __future__ import annotations
+
+import os
+
+from gitwaves.gitcall import Asked
+from gitwaves.gitenv import index_stamp
+from gitwaves.gitplace import admin_of, content, is_own, place_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gitwaves.git import Repo
+    from gitwaves.model import Oid
+
+_HEAD = "ref: refs/heads/"
+
+
+class IndexCopy:
+    """An environment in which git works on a copy of a worktree's index.
+
+    Args:
+        common: the Git directory that all worktrees share.
+        admin: the worktree's own.
+    """
+
+    def __init__(self, common: str, admin: str) -> None:
+        self._state = f"{common}/gitwaves"
+        self._admin = admin
+        self._folder = f"{self._state}/index-{os.getpid()}-{os.urandom(4).hex()}"
+
+    def __enter__(self) -> dict[str, str]:
+        os.makedirs(self._state, exist_ok=True)
+        os.mkdir(self._folder, mode=0o700)
+        copy = f"{self._folder}/index"
+        try:
+            with open(f"{self._admin}/index", "rb") as file, open(copy, "wb") as into:
+                into.write(file.read())
+                # its time too, by which Git knows which entries may have changed unnoticed
+                seen = os.fstat(file.fileno())
+            os.utime(copy, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            self.__exit__()
+            raise
+        return {"GIT_INDEX_FILE": copy}
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            for name in os.listdir(self._folder):  # a git that was killed leaves its lock
+                os.unlink(f"{self._folder}/{name}")
+            os.rmdir(self._folder)
+        except OSError:
+            pass
+
+
+class Candidate:
+    """The tree that `git add -A` would commit, being found out while we go on.
+
+    The worktree's own index is not touched, and each time looked at anew: it knows best which files
+    may have changed unnoticed.
+
+    Args:
+        common: the Git directory that all worktrees share.
+        top: of the worktree.
+        admin: its own Git directory.
+        listed: whether its index is to be listed too.
+
+    Raises:
+        OSError: its index cannot be copied.
+    """
+
+    def __init__(self, common: str, top: str, admin: str, *, listed: bool = False) -> None:
+        self._place = (common, top, admin)
+        self._stamp = index_stamp(admin)
+        self._copy = IndexCopy(common, admin)
+        self._env = self._copy.__enter__()
+        self._adding: Asked | None = Asked("-C", top, "add", "-A", env=self._env)
+        self._listing = Asked("-C", top, "ls-files", "-v", "-s", "-z") if listed else None
+
+    def __enter__(self) -> Candidate:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Ends what was begun; a second time does nothing."""
+        for asked in (self._listing, self._adding):
+            if asked is not None:
+                asked.said()
+        self._listing = self._adding = None
+        self._copy.__exit__()
+
+    def is_of(self, common: str, top: str, admin: str) -> bool:
+        """Whether it is of that worktree, and nobody has written to its index since it was begun."""
+        return (common, top, admin) == self._place and index_stamp(admin) == self._stamp
+
+    def index(self) -> bytes | None:
+        """What `git ls-files -v -s -z` says of the worktree's own index; None where it failed.
+
+        To be called once.
+        """
+        listing, self._listing = self._listing, None
+        return listing.said() if listing is not None else None
+
+    def tree(self, repo: Repo, made: Iterable[str] = ()) -> Oid:
+        """The tree, less untracked files in `made`. To be called once.
+
+        Raises:
+            GitError: it cannot be told.
+        """
+        from pathlib import Path
+
+        from gitwaves.model import Oid
+
+        cwd, env = Path(self._place[1]), self._env
+        added = self._adding.said() if self._adding is not None else None
+        self._adding = None
+        if added is None:
+            repo.git("add", "-A", cwd=cwd, env=env)  # says why
+        if made:
+            listing = ("ls-tree", "-r", "-z", "--name-only", "HEAD")
+            tracked = set(repo.paths(*listing, cwd=cwd))
+            if extra := [p for p in made if p not in tracked]:
+                remove = ("rm", "-q", "--cached", "--ignore-unmatch", "-r", "--", *extra)
+                repo.git(*remove, cwd=cwd, env=env)
+        return Oid(repo.git("write-tree", cwd=cwd, env=env))
+
+
+def begun_for(start: str, task: str | None) -> Candidate | None:
+    """What `verify` will want to know first, if the marks of what is at work say of which worktree.
+
+    They are hints: who uses it asks `is_of` for the worktree that it finds.
+
+    Args:
+        start: the folder that the command was called in.
+        task: that is named; without one it is what is at work there.
+    """
+    try:
+        found = place_of(start)
+        if found is None or not is_own(*found):
+            return None
+        top, common = found
+        if os.path.islink(f"{common}/gitwaves"):
+            return None
+        admin = admin_of(top)
+        branch = _branch_at(admin)
+        mark = f"{common}/gitwaves/at-work/{branch.replace('/', '%2F')}"
+        here = content(mark).decode().strip() if branch else ""
+        if task is not None and here != task:
+            top, admin = _where(common, task)
+        elif not here:
+            return None
+        return Candidate(common, top, admin, listed=True) if top else None
+    except (OSError, ValueError):
+        return None
+
+
+def _branch_at(admin: str) -> str:
+    head = os.fsdecode(content(f"{admin}/HEAD"))
+    return head.removeprefix(_HEAD).removesuffix("\n") if head.startswith(_HEAD) else ""
+
+
+def _where(common: str, task: str) -> tuple[str, str]:
+    """The top and the Git directory of the linked worktree in which a task is at work, or nothing."""
+    marks = f"{common}/gitwaves/at-work"
+    said = f"{task}\n".encode()
+    branches = {
+        name.replace("%2F", "/")
+        for name in os.listdir(marks)
+        if not name.endswith(".paths") and content(f"{marks}/{name}") == said
+    }
+    linked = f"{common}/worktrees"
+    for name in os.listdir(linked) if branches else ():
+        admin = f"{linked}/{name}"
+        dot = os.fsdecode(content(f"{admin}/gitdir")).removesuffix("\n")
+        if _branch_at(admin) in branches and dot.endswith("/.git"):
+            return dot.removesuffix("/.git"), admin
+    return "", ""
