@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from gitwaves.caches import UNKNOWN, Cache, key_of
@@ -187,6 +187,15 @@ class History(Database):
     def keep_told(self) -> None:
         """Keeps what history was asked, for the processes to come."""
         self._told.save()
+
+    def told(self, question: Sequence[str], answer: Callable[[], str]) -> str:
+        """What a question about history is answered with; `answer` finds it out where nobody has yet.
+
+        Args:
+            question: all that the answer depends on, but for the objects that it names.
+        """
+        said: str = self._told.value(self._key(*question), answer)
+        return said
 
     def rev_list(self, *args: str, paths: Sequence[str] = ()) -> tuple[Oid, ...]:
         """The commits of a range given by object ids, in the order `git rev-list` gives them."""

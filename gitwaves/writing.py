@@ -30,6 +30,8 @@ from gitwaves.unfinished import finish
 from gitwaves.worktrees import mark
 from gitwaves.yamlfile import MAX_BYTES
 
+_DONE = "done 1"  # which answer is kept: one that is found in another way has another number
+
 
 def now() -> str:
     """This moment, as cards say it: RFC 3339, UTC, whole seconds."""
@@ -82,27 +84,30 @@ def done_commit(store: Store, snapshot: Snapshot, task: TaskId) -> Oid:
         GitError: it is not in this repository.
     """
     fact = snapshot.facts[task]
-    evidence = fact.tracking.evidence
-    if evidence is not None and store.repo.commit(evidence.commit) is not None:
+    evidence, tip = fact.tracking.evidence, fact.tip
+    if evidence is None or store.repo.commit(evidence.commit) is None:
+        raise GitError(f"the done commit of {task} is not in this repository", "fetch its branch")
+    if tip is None:  # a branch that landed squashed may be gone, and its commits still be here
+        return evidence.commit
+    path = snapshot.cards.tasks[task].path
 
-        def records(oid: Oid) -> bool:
-            commit = store.repo.require_commit(oid)
-            if evidence.commit not in commit.parents or store.repo.code_tree(oid) != evidence.tree:
-                return False
-            said = store.tracking_at(snapshot.cards, oid, task)
-            return said is not None and said.status is Status.DONE and said.evidence == evidence
+    def records(oid: Oid) -> bool:
+        commit = store.repo.require_commit(oid)
+        if evidence.commit not in commit.parents or store.repo.code_tree(oid) != evidence.tree:
+            return False
+        said = store.tracking_at(snapshot.cards, oid, task)
+        return said is not None and said.status is Status.DONE and said.evidence == evidence
 
-        # a branch that landed squashed may be gone, and its commits still be here
-        if fact.tip is None:
-            return evidence.commit
-        here = store.repo.commit(fact.tip)
-        if here is not None and here.parents == (evidence.commit,) and records(fact.tip):
-            return fact.tip  # it is the only commit of that range
-        path = snapshot.cards.tasks[task].path
-        args = ("--full-history", "--reverse", f"{evidence.commit}..{fact.tip}")
-        found = (oid for oid in store.repo.rev_list(*args, paths=[path]) if records(oid))
-        return next(found, evidence.commit)
-    raise GitError(f"the done commit of {task} is not in this repository", "fetch its branch")
+    def found() -> Oid:
+        here = store.repo.commit(tip)
+        if here is not None and here.parents == (evidence.commit,) and records(tip):
+            return tip  # it is the only commit of that range
+        args = ("--full-history", "--reverse", f"{evidence.commit}..{tip}")
+        recording = (oid for oid in store.repo.rev_list(*args, paths=[path]) if records(oid))
+        return next(recording, evidence.commit)
+
+    # whoever advances asks it of each task that is done
+    return Oid(store.repo.told((_DONE, path, repr(evidence), tip), found))
 
 
 def land(store: Store, cards: Cards, branch: Branch, new: Oid, old: Oid | None) -> None:
