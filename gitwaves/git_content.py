@@ -70,42 +70,31 @@ class Candidate:
         common: the Git directory that all worktrees share.
         top: of the worktree.
         admin: its own Git directory.
-        listed: whether its index is to be listed too.
 
     Raises:
         OSError: its index cannot be copied.
     """
 
-    def __init__(self, common: str, top: str, admin: str, *, listed: bool = False) -> None:
+    def __init__(self, common: str, top: str, admin: str) -> None:
         self._place = (common, top, admin)
         self._stamp = index_stamp(admin)
         self._copy = IndexCopy(common, admin)
         self._env = self._copy.__enter__()
         self._adding: Asked | None = Asked("-C", top, "add", "-A", env=self._env)
-        self._listing = Asked("-C", top, "ls-files", "-v", "-s", "-z") if listed else None
 
     def __enter__(self) -> Candidate:
         return self
 
     def __exit__(self, *error: object) -> None:
         """Ends what was begun; a second time does nothing."""
-        for asked in (self._listing, self._adding):
-            if asked is not None:
-                asked.said()
-        self._listing = self._adding = None
+        if self._adding is not None:
+            self._adding.said()
+        self._adding = None
         self._copy.__exit__()
 
     def is_of(self, common: str, top: str, admin: str) -> bool:
         """Whether it is of that worktree, and nobody has written to its index since it was begun."""
         return (common, top, admin) == self._place and index_stamp(admin) == self._stamp
-
-    def index(self) -> bytes | None:
-        """What `git ls-files -v -s -z` says of the worktree's own index; None where it failed.
-
-        To be called once.
-        """
-        listing, self._listing = self._listing, None
-        return listing.said() if listing is not None else None
 
     def tree(self, repo: Repo, made: Iterable[str] = ()) -> Oid:
         """The tree, less untracked files in `made`. To be called once.
@@ -155,7 +144,7 @@ def begun_for(start: str, task: str | None) -> Candidate | None:
             top, admin = _where(common, task)
         elif not here:
             return None
-        return Candidate(common, top, admin, listed=True) if top else None
+        return Candidate(common, top, admin) if top else None
     except (OSError, ValueError):
         return None
 

@@ -314,22 +314,15 @@ class Checkouts(History):
         """An environment in which git works on a copy of the worktree's index."""
         return IndexCopy(str(self.common), str(worktree.admin))
 
-    def candidate(
-        self, worktree: Worktree, begun: Candidate | None = None, *, listed: bool = False
-    ) -> Candidate:
+    def candidate(self, worktree: Worktree, begun: Candidate | None = None) -> Candidate:
         """The content of a worktree, being found out; what was begun before, if it is of this moment.
-
-        Args:
-            listed: whether its index is to be listed too, as it is in `begun`.
 
         Raises:
             OSError: its index cannot be copied.
         """
         self._write_all()
         place = (str(self.common), str(worktree.path), str(worktree.admin))
-        if begun is not None and begun.is_of(*place):
-            return begun
-        return Candidate(*place, listed=listed)
+        return begun if begun is not None and begun.is_of(*place) else Candidate(*place)
 
 
 def admin_dir(path: Path) -> Path | None:

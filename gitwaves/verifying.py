@@ -56,7 +56,7 @@ def _require_plain(repo: Repo, worktree: Worktree, listed: bytes | None) -> None
     """Raises where the index would hide something from the verification.
 
     Args:
-        listed: what `Candidate.index` said.
+        listed: what `git ls-files -v -s -z` said.
 
     Raises:
         GitError: it said nothing.
@@ -220,13 +220,17 @@ def verify(
     steps = cards.tasks[task].verify
     tip = repo.branch(branch)
     assert tip is not None
-    with repo.candidate(worktree, begun, listed=True) as candidate:  # while git looks at the files:
-        from gitwaves.signing import signer_for  # both are slow to import
-        from gitwaves.steps import run_steps
+    with repo.candidate(worktree, begun) as candidate:  # while git looks at the files:
+        listing = repo.begun("ls-files", "-v", "-s", "-z", cwd=worktree.path)
+        try:
+            from gitwaves.signing import signer_for  # both are slow to import
+            from gitwaves.steps import run_steps
 
-        require_steps(repo, cards, [task], trust_trunk=trust_trunk)
-        committed = Committed.of(store, snapshot, task, tip)
-        _require_plain(repo, worktree, candidate.index())
+            require_steps(repo, cards, [task], trust_trunk=trust_trunk)
+            committed = Committed.of(store, snapshot, task, tip)
+        finally:
+            listed = listing.said()
+        _require_plain(repo, worktree, listed)
         content = candidate.tree(repo, made_files(repo, branch))
     code = repo.code_tree(content)
     _require_work(snapshot, task, committed, content, unchanged=unchanged)

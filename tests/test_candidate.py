@@ -48,7 +48,6 @@ def test_it_is_begun_where_the_task_is_at_work(repo: Repo, named: str | None) ->
     assert begun is not None
     with begun:
         assert begun.is_of(*place(worktree))
-        assert (begun.index() or b"").startswith(b"H 100644 ")
         tree = begun.tree(git.Repo.open(repo.path))
     assert leftovers(repo) == []
     worktree.git("add", "-A")
