@@ -99,7 +99,7 @@ def _before_write(store: Store, here: Worktree, asked: Mapping[str, Any]) -> str
         return ""
     if fresh := news(store, store.progress(snapshot), task):
         return _denied(". ".join(fresh) + ". You are told this once; go on with it in mind.")
-    rules = Rules(store.repo, snapshot.trunk, snapshot.trunk_tip)
+    rules = Rules(store.repo, snapshot.trunk, snapshot.trunk_tip, snapshot.cards)
     said = []
     for path in _written(asked):
         full = Path(os.path.realpath(here.path / path))  # links lead elsewhere

@@ -107,7 +107,7 @@ def _require_allowed(store: Store, here: Worktree, branch: Branch) -> None:
     env = {"GIT_INDEX_FILE": GIT_HOOK_INDEX} if GIT_HOOK_INDEX else {}
     parents = [tip, *_merging(here)]
     index = Oid(repo.git("write-tree", cwd=here.path, env=env))
-    rules = Rules(repo, snapshot.trunk, snapshot.trunk_tip)
+    rules = Rules(repo, snapshot.trunk, snapshot.trunk_tip, snapshot.cards)
     bases = repo.merge_bases(snapshot.trunk_tip, tip)
     said = breaches_of_next(rules, branch, Change.of(repo, index, parents), snapshot.trunk_tip)
     for base in bases if said and len(parents) == 1 else ():

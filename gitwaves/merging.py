@@ -213,7 +213,7 @@ def require_finished(store: Store, snapshot: Snapshot, sides: Sequence[Side]) ->
         Refused: its tree shows another task at work, or it changed paths outside its boundary.
     """
     cards, trunk = snapshot.cards, snapshot.trunk_tip
-    rules = Rules(store.repo, snapshot.trunk, trunk)
+    rules = Rules(store.repo, snapshot.trunk, trunk, cards)
     ahead = Ahead(store.repo, trunk, [side.commit for side in sides])
     names = {side.name for side in sides}  # what is taken as well is not half done
     for side in sides:

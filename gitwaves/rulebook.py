@@ -42,16 +42,23 @@ AT_WORK = frozenset({Status.ACTIVE, Status.FAILED})
 
 
 class Rules:
-    """What trunk says of boundaries and cards, each file read when it is asked for."""
+    """What trunk says of boundaries and cards, each file read when it is asked for.
 
-    def __init__(self, repo: Repo, trunk: Branch, tip: Oid) -> None:
+    Args:
+        cards: those of `tip`, where they have been read.
+    """
+
+    def __init__(self, repo: Repo, trunk: Branch, tip: Oid, cards: Cards | None = None) -> None:
         self.repo = repo
         self.trunk = trunk
         self.tip = tip
+        self._cards = cards
         self._at_work: dict[tuple[Oid, Branch], tuple[tuple[str, Tracking], ...]] = {}
 
     @cached_property
     def config(self) -> Config:
+        if self._cards is not None:
+            return self._cards.config
         return load_config(self.repo.read(self.tip, CONFIG_PATH) or b"", CONFIG_PATH)[0]
 
     @cached_property
@@ -59,11 +66,16 @@ class Rules:
         """The workstreams in natural order; one without a file has no boundary."""
         root = self.repo.tree(self.tip).get(ROOT)
         folders = self.repo.tree(root.oid) if root and root.is_tree else {}
-        names = [n for n, entry in folders.items() if entry.is_tree and n != POINTS_DIR]
+        names = sorted(
+            (n for n, entry in folders.items() if entry.is_tree and n != POINTS_DIR), key=natural
+        )
+        if self._cards is not None:
+            known = self._cards.workstreams
+            return tuple(known.get(WorkstreamId(n)) or _without_file(n) for n in names)
         self.repo.read_ahead(folders[name].oid for name in names)  # one by one they take long
         files = (self.repo.tree(folders[name].oid).get(WORKSTREAM_FILE) for name in names)
         self.repo.read_ahead(file.oid for file in files if file is not None)
-        return tuple(stream_at(self.repo, self.tip, n) for n in sorted(names, key=natural))
+        return tuple(stream_at(self.repo, self.tip, n) for n in names)
 
     @cached_property
     def branches(self) -> frozenset[Branch]:
@@ -165,7 +177,11 @@ def id_of(path: str) -> str:
 def stream_at(repo: Repo, tree: Oid, folder: str) -> Workstream:
     path = f"{ROOT}/{folder}/{WORKSTREAM_FILE}"
     found = load_workstream(repo.read(tree, path) or b"", path)[0]
-    return found or Workstream(WorkstreamId(folder), folder, (), default_branch(folder))
+    return found or _without_file(folder)
+
+
+def _without_file(folder: str) -> Workstream:
+    return Workstream(WorkstreamId(folder), folder, (), default_branch(folder))
 
 
 def _digest_at(repo: Repo, tree: Oid, path: str) -> str | None:

@@ -17,7 +17,6 @@ from gitwaves.model import (
     TaskId,
     printable,
 )
-from gitwaves.patterns import regex
 from gitwaves.ranges import breaches, own_changes
 from gitwaves.receipts import Receipt, attempt_here, made_files, note_made, save
 from gitwaves.record import Record, replace
@@ -33,8 +32,9 @@ if TYPE_CHECKING:
     from gitwaves.git_content import Candidate
     from gitwaves.steps import Outcome
 
-# What `git ls-files -v -s -z` says of an index that hides nothing and holds no submodule.
-_PLAIN_INDEX = regex(rb"(?:H 1(?:00644|00755|20000) [0-9a-f]+ 0\t[^\0]+\0)*")
+# What an entry begins with, in what `git ls-files -v -s -z` says, that hides nothing: an unmerged
+# one begins with an M, and no path holds what ends the one before.
+_PLAIN_ENTRIES = tuple(f"\0H {mode} ".encode() for mode in (100644, 100755, 120000))
 
 
 class Verified(Record):
@@ -65,7 +65,8 @@ def _require_plain(repo: Repo, worktree: Worktree, listed: bytes | None) -> None
     """
     if listed is None:
         raise GitError(f"the index of {worktree.path} cannot be read", "see `git status` there")
-    if _PLAIN_INDEX.fullmatch(listed):
+    entries = b"\0" + listed
+    if sum(map(entries.count, _PLAIN_ENTRIES)) == listed.count(b"\0"):
         return
     unmerged, hidden, submodules = set(), [], False
     sparse = repo.is_sparse(worktree.path)
@@ -107,7 +108,7 @@ class Committed(Record):
     @staticmethod
     def of(store: Store, snapshot: Snapshot, task: TaskId, tip: Oid) -> Committed:
         since = claimed_at(store, snapshot, task, tip)
-        rules = Rules(store.repo, snapshot.trunk, snapshot.trunk_tip)
+        rules = Rules(store.repo, snapshot.trunk, snapshot.trunk_tip, snapshot.cards)
         branch = snapshot.cards.branch_of(task)
         known = [since, snapshot.trunk_tip]
         said = breaches(rules, branch, tip, known, snapshot.trunk_tip)

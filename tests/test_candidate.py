@@ -110,3 +110,14 @@ def test_nothing_is_left_of_what_was_begun_where_verify_refuses(repo: Repo) -> N
     worktree.write("b/foreign.txt", "x\n")
     assert "outside the boundary" in worktree.gw("verify").err
     assert leftovers(repo) == []
+
+
+def test_an_index_with_conflicts_is_refused(repo: Repo) -> None:
+    """As a stash that does not fit leaves it: there is no merge that anybody would be in the middle of."""
+    worktree = at_work(repo)
+    worktree.write("a/one.txt", "stashed\n")
+    worktree.git("stash", "push", "-q")
+    worktree.write("a/one.txt", "ok, again\n")
+    worktree.commit("Another way")
+    worktree.git("stash", "pop", "-q", check=False)
+    assert "unresolved conflicts: a/one.txt" in worktree.gw("verify").err
