@@ -272,29 +272,37 @@ def _tracking(
         return _typed(rules, path, change, f"its tracking is that of {tracking.task}")
     if branch is None and tracking == Tracking(tracking.task):
         return None  # planned, however it is written
-    if _stood_before(rules, change, path, half):
-        return None  # a revert
     if with_tracking(data, tracking) != data:
-        return _typed(
-            rules, path, change, f"`status: {tracking.status}` was not written by gitwaves"
-        )
+        unfit: str | None = f"`status: {tracking.status}` was not written by gitwaves"
+    else:
+        unfit = _unfit(rules, branch, change, path, tracking, before, others)
+    if unfit is None or _stood_before(rules, change, path, half):  # a revert, which takes long to see
+        return None
+    return _typed(rules, path, change, unfit)
+
+
+def _unfit(
+    rules: Rules,
+    branch: Branch | None,
+    change: Change,
+    path: str,
+    tracking: Tracking,
+    before: Tracking | None,
+    others: Sequence[str],
+) -> str | None:
+    """Why what gitwaves wrote has no place in a commit, or None."""
     if tracking.status is Status.DONE:
         if others and tracking.evidence is not None:
-            alone = f"`status: done` in a commit that also changes {others[0]}"
-            return _typed(rules, path, change, alone)
-        unfit = _unfitting(rules, branch, change, path, tracking, before)
-        return _typed(rules, path, change, unfit) if unfit else None
+            return f"`status: done` in a commit that also changes {others[0]}"
+        return _unfitting(rules, branch, change, path, tracking, before)
     landed_at_work = (
         branch is None
         and tracking.status in AT_WORK
         and (tracking.claim is None or change.lands)
-        and (change.tip is None or _stands(repo, change.tip, path, tracking))
+        and (change.tip is None or _stands(rules.repo, change.tip, path, tracking))
     )
-    if landed_at_work and rules.branch_of(path):
-        why = (
-            f"`status: {tracking.status}` belongs on {rules.branch_of(path)}: only done work lands"
-        )
-        return _typed(rules, path, change, why)
+    if landed_at_work and (owner := rules.branch_of(path)):
+        return f"`status: {tracking.status}` belongs on {owner}: only done work lands"
     return None
 
 
