@@ -209,8 +209,9 @@ def _carry_over(store: Store, snapshot: Snapshot, branch: Branch, tip: Oid) -> l
         evidence = fact.tracking.evidence
         if fact.landed or evidence is None:
             continue
-        if fact.verdict is Verdict.HOLDS and find(repo, task, evidence.tree, evidence.spec):
-            if done_commit(store, snapshot, task) == evidence.commit:
+        if fact.verdict is Verdict.HOLDS:
+            lost = done_commit(store, snapshot, task) == evidence.commit
+            if lost and find(repo, task, evidence.tree, evidence.spec):
                 if _busy(repo, branch):
                     return carried
                 tip = _record_done(store, snapshot, fact.tracking, evidence.commit, branch, tip)

@@ -77,8 +77,17 @@ def is_own(top: str, common: str) -> bool:
 
 def content(path: str) -> bytes:
     """The bytes of a file; none where there is none."""
+    # hundreds are looked at, and `open` takes twice as long
     try:
-        with open(path, "rb") as file:
-            return file.read()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        file = os.open(path, os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError):
         return b""
+    parts = []
+    try:
+        while part := os.read(file, 1 << 16):
+            parts.append(part)
+    except IsADirectoryError:
+        return b""
+    finally:
+        os.close(file)
+    return b"".join(parts)

@@ -276,7 +276,9 @@ def _tracking(
         unfit: str | None = f"`status: {tracking.status}` was not written by gitwaves"
     else:
         unfit = _unfit(rules, branch, change, path, tracking, before, others)
-    if unfit is None or _stood_before(rules, change, path, half):  # a revert, which takes long to see
+    if unfit is None or _stood_before(
+        rules, change, path, half
+    ):  # a revert, which takes long to see
         return None
     return _typed(rules, path, change, unfit)
 

@@ -2,9 +2,9 @@
 
 A frozen dataclass takes most of a millisecond to define, because each of its methods is compiled anew,
 and the module `dataclasses` some ten to import: together a third of what a command takes that a prompt
-or a hook calls. Here all records share one set of ordinary methods, but for an
-`__init__` that is compiled when the first record of a class is made: most classes that are imported
-are not used.
+or a hook calls. Here all records share one set of ordinary methods, but for an `__init__` that is
+compiled for a class of which many records are made: most that are imported are used a few times, or
+not at all.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
     R = TypeVar("R", bound="Record")
-else:  # `typing` takes as long to import as git to start
+
+_NEEDED = object()  # in place of a default
+_MANY = 30  # records of a class: to compile what makes them takes as long as to make these without
+_made: dict[type, int] = {}  # of each class: how many, until it is compiled
+
+
+if not TYPE_CHECKING:  # `typing` takes as long to import as git to start
 
     def dataclass_transform(**said: object) -> Callable[[type], type]:
         del said
@@ -31,21 +37,22 @@ else:  # `typing` takes as long to import as git to start
 
         def __new__(cls, name: str, bases: tuple[type, ...], inside: dict[str, Any]) -> type:
             fields = tuple(inside.get("__annotations__", ()))
-            defaults = {field: inside.pop(field) for field in fields if field in inside}
+            blank = {field: inside.pop(field, _NEEDED) for field in fields}
             getters = {field: _tuplegetter(at, "") for at, field in enumerate(fields)}
-            inside |= {"__slots__": (), "__match_args__": fields, "_defaults": defaults, **getters}
+            inside |= {"__slots__": (), "__match_args__": fields, "_blank": blank, **getters}
             return super().__new__(cls, name, bases, inside)
 
     class NamedTuple(tuple, metaclass=_Named):
         """A tuple whose values have names, as `typing` makes it; made as fast, and defined faster."""
 
         def __new__(cls, *values: Any, **named: Any) -> Any:
-            takes = [
-                f"{f}=_defaults[{f!r}]" * (f in cls._defaults) or f for f in cls.__match_args__
-            ]
-            made = "".join(f"{field}, " for field in cls.__match_args__)
+            if _seldom(cls) and (held := _bound(cls._blank, values, named)) is not None:
+                return tuple.__new__(cls, held.values())
+            defaults = {f: given for f, given in cls._blank.items() if given is not _NEEDED}
+            takes = [f"{f}=defaults[{f!r}]" * (f in defaults) or f for f in cls._blank]
+            made = "".join(f"{field}, " for field in cls._blank)
             text = f"lambda cls, {', '.join(takes)}: new(cls, ({made}))"
-            inside = {"new": tuple.__new__, "_defaults": cls._defaults}
+            inside = {"new": tuple.__new__, "defaults": defaults}
             cls.__new__ = staticmethod(eval(text, inside))  # of our own annotations alone
             return cls.__new__(cls, *values, **named)  # for all that follow
 
@@ -55,14 +62,39 @@ else:  # `typing` takes as long to import as git to start
             return f"{type(self).__name__}({said})"
 
 
+def _seldom(kind: type) -> bool:
+    """Whether few of a class have been made."""
+    made = _made[kind] = _made.get(kind, 0) + 1
+    return made < _MANY
+
+
+def _bound(
+    blank: Mapping[str, Any], values: tuple[Any, ...], named: dict[str, Any]
+) -> dict[str, Any] | None:
+    """The value of each field; None where what is given is not as it has to be.
+
+    Args:
+        blank: the default of each field, or `_NEEDED`.
+    """
+    if len(values) > len(blank):
+        return None
+    given = dict(zip(blank, values, strict=False))
+    if not named.keys().isdisjoint(given) or not named.keys() <= blank.keys():
+        return None
+    held = {**blank, **given, **named}
+    for name, value in held.items():
+        if value is _NEEDED:
+            return None
+        if isinstance(value, _Fresh):
+            held[name] = value.make()
+    return held
+
+
 class _Fresh:
     """A default that is made anew for each record."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self.make = make
-
-
-_NEEDED = object()  # in place of a default
 
 
 def field(*, default_factory: Callable[[], T]) -> T:
@@ -108,9 +140,13 @@ class Record:
             cls.__hash__ = None  # type: ignore[assignment]  # as Python itself says it
 
     def __init__(self, *values: Any, **named: Any) -> None:
-        kind = type(self)  # of which this is the first
+        kind = type(self)
+        if _seldom(kind) and (held := _bound(kind._blank, values, named)) is not None:
+            for name, value in held.items():
+                object.__setattr__(self, name, value)
+            return
         kind.__init__ = _compiled(kind)  # type: ignore[method-assign]  # for all that follow
-        kind.__init__(self, *values, **named)
+        kind.__init__(self, *values, **named)  # which says what is wrong with them
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"a {type(self).__name__} is frozen: {name} cannot be set")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from gitwaves import record
 from gitwaves.record import NamedTuple, Record, field, replace, values_of
 
 
@@ -36,6 +37,39 @@ def test_values_are_given_in_order_by_name_or_by_default() -> None:
     assert values_of(Point(1, tags=["a"])) == values_of(Point(tags=["a"], x=1)) == (1, 0, ["a"])
     assert values_of(Space(1, 2, ["a"], 3)) == (1, 2, ["a"], 3)
     assert repr(Space(1)) == "Space(x=1, y=0, tags=[], z=0)"
+
+
+@pytest.mark.parametrize("many", [0, 3, 1000])
+def test_the_first_records_of_a_class_are_as_the_many_after_them(
+    monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    monkeypatch.setattr(record, "_MANY", many)
+
+    class Spot(Record):
+        x: int
+        y: int = 0
+        tags: list[str] = field(default_factory=list)
+
+    class Triple(NamedTuple):
+        x: int
+        y: int = 0
+        z: tuple[str, ...] = ()
+
+    empty: list[str] = []
+    for _ in range(6):
+        for kind in (Spot, Triple):
+            with pytest.raises(TypeError, match="missing 1 required positional argument: 'x'"):
+                kind()  # type: ignore[call-arg]  # as below: what is refused
+        assert values_of(Spot(1, 2, ["a"])) == (1, 2, ["a"])
+        assert values_of(Spot(1, tags=["a"])) == values_of(Spot(tags=["a"], x=1)) == (1, 0, ["a"])
+        assert Spot(1, tags=empty).tags is empty
+        assert Spot(1).tags is not Spot(1).tags
+        assert Triple(1, z=("a",)) == Triple(z=("a",), x=1) == (1, 0, ("a",))
+        assert repr(Triple(1)) == "Triple(x=1, y=0, z=())"
+        with pytest.raises(TypeError, match="multiple values for argument 'x'"):
+            Triple(1, x=2)  # type: ignore[misc]
+        with pytest.raises(TypeError, match="unexpected keyword argument 'w'"):
+            Spot(1, w=2)  # type: ignore[call-arg]
 
 
 def test_a_fresh_default_is_shared_by_nobody() -> None:
