@@ -53,15 +53,18 @@ class Repo(Checkouts):
         self.start = start or top or common  # the folder that the command was called in
 
     @staticmethod
-    def open(start: Path) -> Repo:
+    def open(start: Path, settings: Asked | None = None) -> Repo:
         """The repository around `start`.
+
+        Args:
+            settings: what `begun_settings` said of that folder.
 
         Raises:
             GitwavesError: there is none, or Git refuses to use it.
         """
         if not start.is_dir():
             raise GitwavesError(f"no such folder: {start}")
-        if (plain := Repo._plain(start)) is not None:
+        if (plain := Repo._plain(start, settings)) is not None:
             return plain
         args = ["rev-parse", "--path-format=absolute", "--git-common-dir", "--is-bare-repository"]
         try:
@@ -100,8 +103,9 @@ class Repo(Checkouts):
         return repo
 
     @staticmethod
-    def _plain(start: Path) -> Repo | None:
+    def _plain(start: Path, settings: Asked | None) -> Repo | None:
         """The repository around `start` where Git need not be asked for it."""
+        listed = settings.said() if settings is not None else None
         if not SEARCH.isdisjoint(os.environ):
             return None
         try:
@@ -110,12 +114,13 @@ class Repo(Checkouts):
                 return None
             top, common = map(Path, found)
             repo = Repo(common, top, start.resolve())
-            listed = repo.try_git("config", "--list", "-z")
+            if listed is None:
+                listed = repo.begun("config", "--list", "-z").said()
         except (OSError, ValueError):
             return None
-        if listed.returncode or is_odd(listed.stdout):
+        if listed is None or is_odd(listed):
             return None
-        repo.take_settings(listed.stdout)
+        repo.take_settings(listed)
         repo._require_meant()
         repo._require_no_links()
         return repo

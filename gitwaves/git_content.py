@@ -9,7 +9,7 @@ import os
 
 from gitwaves.gitcall import Asked
 from gitwaves.gitenv import index_stamp
-from gitwaves.gitplace import admin_of, content, is_own, place_of
+from gitwaves.gitplace import SEARCH, admin_of, content, is_own, place_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,24 +80,36 @@ class Candidate:
         self._stamp = index_stamp(admin)
         self._copy = IndexCopy(common, admin)
         self._env = self._copy.__enter__()
-        self._adding: Asked | None = Asked("-C", top, "add", "-A", env=self._env)
+        self._adding: Asked | None = Asked("-C", top, "add", "-A", "-v", env=self._env)
+        self._added: bytes | None = (
+            None  # what that says: a line for each file that is not as before
+        )
 
     def __enter__(self) -> Candidate:
         return self
 
     def __exit__(self, *error: object) -> None:
         """Ends what was begun; a second time does nothing."""
-        if self._adding is not None:
-            self._adding.said()
-        self._adding = None
+        self._wait()
         self._copy.__exit__()
+
+    def _wait(self) -> bytes | None:
+        adding, self._adding = self._adding, None
+        if adding is not None:
+            self._added = adding.said()
+        return self._added
 
     def is_of(self, common: str, top: str, admin: str) -> bool:
         """Whether it is of that worktree, and nobody has written to its index since it was begun."""
         return (common, top, admin) == self._place and index_stamp(admin) == self._stamp
 
+    def is_like(self, other: Candidate) -> bool:
+        """Whether it is plainly what another is: both are what one and the same index holds."""
+        same = (self._place, self._stamp) == (other._place, other._stamp)
+        return same and self._wait() == other._wait() == b""
+
     def tree(self, repo: Repo, made: Iterable[str] = ()) -> Oid:
-        """The tree, less untracked files in `made`. To be called once.
+        """The tree, less untracked files in `made`.
 
         Raises:
             GitError: it cannot be told.
@@ -107,9 +119,7 @@ class Candidate:
         from gitwaves.model import Oid
 
         cwd, env = Path(self._place[1]), self._env
-        added = self._adding.said() if self._adding is not None else None
-        self._adding = None
-        if added is None:
+        if self._wait() is None:
             repo.git("add", "-A", cwd=cwd, env=env)  # says why
         if made:
             listing = ("ls-tree", "-r", "-z", "--name-only", "HEAD")
@@ -118,6 +128,20 @@ class Candidate:
                 remove = ("rm", "-q", "--cached", "--ignore-unmatch", "-r", "--", *extra)
                 repo.git(*remove, cwd=cwd, env=env)
         return Oid(repo.git("write-tree", cwd=cwd, env=env))
+
+
+def begun_settings(start: str) -> Asked | None:
+    """What `Repo.open` asks first, begun; None where it has to look for itself.
+
+    Args:
+        start: the folder that the command was called in.
+    """
+    try:
+        found = place_of(start) if SEARCH.isdisjoint(os.environ) else None
+        plain = found is not None and is_own(*found)
+    except (OSError, ValueError):
+        return None
+    return Asked(f"--git-dir={found[1]}", "config", "--list", "-z") if found and plain else None
 
 
 def begun_for(start: str, task: str | None) -> Candidate | None:

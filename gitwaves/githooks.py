@@ -14,18 +14,25 @@ from gitwaves.store import Snapshot, Store, at_work
 from gitwaves.unfinished import cut_short
 from gitwaves.worktrees import marker
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from gitwaves.gitcall import Asked
+
 # Ends a message in the editor; below it `git commit -v` shows what is committed.
 _CUT = " ------------------------ >8 ------------------------\n"
 
 
-def call(path: Path, name: str, args: list[str]) -> None:
+def call(path: Path, name: str, args: list[str], settings: Asked | None = None) -> None:
     """Runs a hook for Git: what goes wrong in it stops no commit, and is said.
+
+    Args:
+        settings: as `Repo.open` takes them.
 
     Raises:
         Refused: the commit must not be made.
     """
     try:
-        run(Repo.open(path), name, args)
+        run(Repo.open(path, settings), name, args)
     except (GitwavesError, OSError) as error:
         after = name.startswith("post-")
         if isinstance(error, Refused) and not after:

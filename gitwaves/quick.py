@@ -75,11 +75,14 @@ def _hooked(argv: list[str]) -> bool:
         return False
     prepare()
     try:
+        from gitwaves.git_content import begun_settings
+
+        settings = begun_settings(os.getcwd())
         from pathlib import Path
 
         from gitwaves import githooks
 
-        githooks.call(Path(), argv[1], argv[2:])
+        githooks.call(Path(), argv[1], argv[2:], settings)
     except BaseException as error:  # noqa: BLE001  # all of them are told apart there
         from gitwaves.cli import end
 
@@ -100,9 +103,10 @@ def _verified(argv: list[str]) -> bool:
     prepare()
     begun = None
     try:
-        if _ODD_ENVIRONMENT.isdisjoint(os.environ):
-            from gitwaves.git_content import begun_for
+        from gitwaves.git_content import begun_for, begun_settings
 
+        settings = begun_settings(os.getcwd())
+        if _ODD_ENVIRONMENT.isdisjoint(os.environ):
             begun = begun_for(os.getcwd(), argv[1] if argv[1:] else None)
         from pathlib import Path
 
@@ -110,7 +114,7 @@ def _verified(argv: list[str]) -> bool:
         from gitwaves.git import Repo
         from gitwaves.store import Store
 
-        store = Store(Repo.open(Path()))
+        store = Store(Repo.open(Path(), settings))
         judging.verify(store, *argv[1:], echo=_echo, confirm=confirm, begun=begun)
     except BaseException as error:  # noqa: BLE001  # all of them are told apart there
         from gitwaves.cli import end

@@ -237,7 +237,7 @@ def verify(
     _require_work(snapshot, task, committed, content, unchanged=unchanged)
     signer = signer_for(repo, cards.config, snapshot.trunk_tip)
     outcome = run_steps(steps, worktree.path, log_path(repo, task), cancel=cancel, confirm=confirm)
-    changed, made = _aftermath(repo, worktree, content)
+    changed, made = _aftermath(repo, worktree, candidate, content)
     note_made(repo, branch, made)
     result = Verified(task, outcome, made=tuple(made), changed=tuple(changed))
     if not result.passed:
@@ -287,12 +287,14 @@ def _worked(repo: Repo, claim: Claim, committed: Committed, code: Oid) -> bool:
     return any(map(code_paths, own_changes(repo, line).values()))
 
 
-def _aftermath(repo: Repo, worktree: Worktree, content: Oid) -> tuple[list[str], list[str]]:
+def _aftermath(
+    repo: Repo, worktree: Worktree, before: Candidate, content: Oid
+) -> tuple[list[str], list[str]]:
     """Which files of the verified content the steps changed, and which they made."""
-    with repo.candidate(worktree) as candidate:
-        differing = repo.changed(content, candidate.tree(repo))
-    before = {p for p in differing if (e := repo.at(content, p)) is not None and not e.is_tree}
-    return [p for p in differing if p in before], [p for p in differing if p not in before]
+    with repo.candidate(worktree) as after:
+        differing = [] if after.is_like(before) else repo.changed(content, after.tree(repo))
+    known = {p for p in differing if (e := repo.at(content, p)) is not None and not e.is_tree}
+    return [p for p in differing if p in known], [p for p in differing if p not in known]
 
 
 def log_path(repo: Repo, node: str) -> Path:
