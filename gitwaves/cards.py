@@ -179,9 +179,7 @@ def _card(data: bytes, path: str, *, kept: bool) -> Card:
     if not bad:
         spec = (_point if kind == "merge-point" else _task)(document, path, ident, folder)
     tracking: Tracking | None = None
-    if is_id(ident) and tracking_half == planned(ident):  # as most are, and as it would be read
-        tracking = Tracking(ident)
-    elif tracking_half.strip():
+    if tracking_half.strip():
         line = spec_half.count(b"\n") + 2
         read = load_tracking if kept else _tracking
         tracking, found = read(tracking_half, path, first_line=line, kept=kept)
@@ -202,7 +200,11 @@ def load_tracking(
 def _tracking(
     data: bytes, path: str, *, first_line: int, kept: bool
 ) -> tuple[Tracking | None, tuple[Finding, ...]]:
-    kind = "merge-point" if path.split("/")[-2:][0] == POINTS_DIR else "task"
+    folder, name = path.split("/")[-2:]
+    ident = name.removesuffix(".yaml")
+    if data == planned(ident) and is_id(ident):  # as most are, and as it would be read
+        return Tracking(ident), ()
+    kind = "merge-point" if folder == POINTS_DIR else "task"
     document = _read(data, path, kind, part="tracking", first_line=first_line, kept=kept)
     findings = document.findings
     if findings or not isinstance(document.value, dict):

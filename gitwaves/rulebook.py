@@ -136,7 +136,11 @@ class Rules:
 
     def narrow(self, path: str) -> Boundary | None:
         """The narrower boundary that trunk's card of a task states, if it does."""
-        card = load_card(self.repo.read(self.tip, path) or b"", path).spec
+        card: Task | MergePoint | None = None
+        if self._cards is not None:
+            card = self._cards.tasks.get(TaskId(id_of(path)))
+        if card is None or card.path != path:
+            card = load_card(self.repo.read(self.tip, path) or b"", path).spec
         return Boundary(card.paths) if isinstance(card, Task) and card.paths else None
 
     def digests(self, path: str, *trees: Oid) -> set[str]:
