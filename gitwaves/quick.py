@@ -162,7 +162,7 @@ def prepare() -> None:
 
     # What is read stays until the end: looking every few hundred objects for what could go costs a
     # fifth of the time.
-    gc.set_threshold(500_000, 50, 50)
+    gc.set_threshold(200_000, 50, 50)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")  # a path may be any bytes

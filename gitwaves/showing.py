@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _SGR = {  # Select Graphic Rendition, ECMA-48 8.3.117
     "active": "33", "*": "33", "failed": "31", "!": "31", "done": "32", "heading": "1", "hint": "2",
 }  # fmt: skip
+_AT_ONCE = 200  # tasks that are written as JSON in one go
 
 
 def plainly(command: str, *names: str, as_json: bool) -> str:
@@ -124,12 +125,13 @@ def _dumped_status(shown: Progress) -> str:
     from gitwaves.jsonout import status_outline, status_tasks
 
     head, nothing, rest = dumped(status_outline(shown)).partition('\n  "tasks": [],\n')
-    tasks = (dumped(task)[:-1].replace("\n", "\n    ") for task in status_tasks(shown))
+    tasks = iter(status_tasks(shown))
     parts: list[str] = []
-    while part := ",\n    ".join(islice(tasks, 500)):
-        parts.append(part)
+    # each call leaves something behind in circles, so not one for each task
+    while some := list(islice(tasks, _AT_ONCE)):
+        parts.append(dumped(some)[2:-3].replace("\n", "\n  "))
     if not parts:
         return head + nothing + rest
-    listed = ",\n    ".join(parts)
+    listed = ",\n  ".join(parts)
     parts.clear()
-    return f'{head}\n  "tasks": [\n    {listed}\n  ],\n{rest}'
+    return f'{head}\n  "tasks": [\n  {listed}\n  ],\n{rest}'
