@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from gitwaves.checked import Design, Tracked, found_in, shown
+from gitwaves.checked import Answer, Design, Tracked, found_in, shown
 from gitwaves.errors import UsageError
 from gitwaves.model import CONFIG_PATH, Finding, Severity, printable
+from gitwaves.shelf import Listing
 from gitwaves.store import Store
 
 TYPE_CHECKING = False
@@ -53,10 +54,15 @@ def of_plan(store: Store, rev: str | None) -> tuple[list[Finding], str]:
             return repo.paths("ls-files", "-z", cwd=repo.top)
         return repo.paths("ls-tree", "-r", "-z", "--name-only", repo.resolve(rev) or rev)
 
-    folder = repo.state_dir / "checked"
-    answer = found_in(folder, listing, lambda: store.shelf.opened(listing, shown), Tracked(tracked))
+    answer = of_files(store, listing, Tracked(tracked))
     findings = sorted([*answer.findings, *_design_changed(store, answer.design, rev)])
     return findings, f"{answer.tasks} tasks, {answer.points} merge points"
+
+
+def of_files(store: Store, listing: Listing, tracked: Tracked) -> Answer:
+    """What is wrong with the plan in some files, from what was found before where nothing counts."""
+    folder = store.repo.state_dir / "checked"
+    return found_in(folder, listing, lambda: store.shelf.opened(listing, shown), tracked)
 
 
 def _design_changed(store: Store, design: Design, rev: str | None) -> list[Finding]:

@@ -6,7 +6,7 @@ Comments, order of keys and quoting are no part of a card that was read, so they
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
 
 from gitwaves.errors import CycleError
@@ -118,16 +118,21 @@ def compare(
     new: Cards,
     facts: Mapping[str, Fact],
     findings: tuple[Sequence[Finding], Sequence[Finding]],
+    *,
+    trunk: Cards | None = None,
+    same: Collection[str] = (),
 ) -> Review:
     """What it means to change the plan from `old` to `new`.
 
     Args:
         facts: what history says now of tasks and merge points; may be empty.
         findings: all that `check` finds in `old`, and in `new`.
+        trunk: the cards that the facts are of, where they are known: no others need be opened then.
+        same: the paths of files that are the same in both, as far as that is known.
     """
-    facts = Facts.of(dict(facts))  # each is looked at again and again
-    changes = tuple(_changes(old, new))
-    was, now = _now(old, facts), _now(new, _judged(new, facts))
+    facts = Facts.of(facts)
+    changes = tuple(_changes(old, new, same))
+    was, now = _now(old, facts), _now(new, _judged(new, facts, trunk))
     seen = {_key(f) for f in findings[0]}
     left = {_key(f) for f in findings[1]}
     return Review(
@@ -147,7 +152,7 @@ def _key(finding: Finding) -> tuple[str, str, str]:
     return finding.path, finding.severity, finding.message
 
 
-def _now(cards: Cards, facts: Mapping[str, Fact]) -> Progress | None:
+def _now(cards: Cards, facts: Facts) -> Progress | None:
     graph = graph_of(cards)
     try:
         return progress(cards, graph, schedule(cards, graph), facts)
@@ -158,7 +163,7 @@ def _now(cards: Cards, facts: Mapping[str, Fact]) -> Progress | None:
 # --- what changed ---
 
 
-def _changes(old: Cards, new: Cards) -> Iterable[Change]:
+def _changes(old: Cards, new: Cards, same: Collection[str]) -> Iterable[Change]:
     graphs = graph_of(old), graph_of(new)
     unread = {f.path for f in new.findings if f.severity is Severity.ERROR}
     if (config := _config(old.config, new.config)) is not None:
@@ -172,11 +177,26 @@ def _changes(old: Cards, new: Cards) -> Iterable[Change]:
             lost = change.how == REMOVED and f"{ROOT}/{workstream}/workstream.yaml" in unread
             yield replace(change, how=UNREADABLE) if lost else change
     for name in _both([*old.tasks, *old.merge_points], [*new.tasks, *new.merge_points]):
+        if same and _stands(name, old, new, graphs, same):
+            continue
         a = old.tasks.get(TaskId(name)) or old.merge_points.get(PointId(name))
         b = new.tasks.get(TaskId(name)) or new.merge_points.get(PointId(name))
         if (change := _card(a, b, old, new, graphs)) is not None:
             lost = change.how == REMOVED and a is not None and a.path in unread
             yield replace(change, how=UNREADABLE) if lost else change
+
+
+def _stands(
+    name: str, old: Cards, new: Cards, graphs: tuple[Graph, Graph], same: Collection[str]
+) -> bool:
+    """Whether nothing can be said of a card, told without opening it: it, and what it needs, is as before."""
+    task = TaskId(name)
+    if task not in old.folders or task not in new.folders:
+        return False
+    where = old.path_of(task)
+    if where != new.path_of(task) or where not in same:
+        return False
+    return set(graphs[0].needs(name)) == set(graphs[1].needs(name))
 
 
 def _both(old: Iterable[str], new: Iterable[str]) -> list[str]:
@@ -410,29 +430,37 @@ def _ids(name: str, old: Iterable[str], new: Iterable[str]) -> Part:
 # --- what it does to what there is ---
 
 
-def _judged(new: Cards, facts: Mapping[str, Fact]) -> dict[str, Fact]:
+def _judged(new: Cards, facts: Facts, trunk: Cards | None) -> Facts:
     """The facts as they will be read beside the changed specs."""
-    found = dict(facts)
-    for node, fact in facts.items():
-        evidence = fact.tracking.evidence
-        if evidence is None or not (node in new.tasks or node in new.merge_points):
+    found = {}
+    for node in facts.begun:
+        if node not in new.tasks and node not in new.merge_points:
             continue
-        same = evidence.spec == new.digest(node)
-        if not same and fact.verdict in (Verdict.HOLDS, Verdict.UNCHECKED):
+        known = trunk is not None and (node in trunk.tasks or node in trunk.merge_points)
+        digest = new.digest(node)
+        if known and trunk is not None and trunk.digest(node) == digest:
+            continue  # it is as they were read
+        fact = facts[node]
+        if fact.tracking.evidence is None:
+            continue
+        fits = fact.tracking.evidence.spec == digest
+        if not fits and fact.verdict in (Verdict.HOLDS, Verdict.UNCHECKED):
             why = "the spec changed since it was verified"
             found[node] = replace(fact, verdict=Verdict.STALE, reason=why)
-        elif same and fact.verdict is Verdict.STALE and fact.reason.startswith("the spec changed"):
+        elif fits and fact.verdict is Verdict.STALE and fact.reason.startswith("the spec changed"):
             found[node] = replace(fact, verdict=Verdict.HOLDS, reason="")
-    return found
+    return facts.with_others(found)
 
 
 def _moved(was: Progress, now: Progress) -> Iterable[str]:
-    for task in _sorted(set(was.tasks) & set(now.tasks)):
-        a, b = was.tasks[TaskId(task)], now.tasks[TaskId(task)]
-        if a.state is not b.state and b.state is not State.CANCELLED:
+    both = was.states.keys() & now.states.keys()
+    differing = [task for task in both if was.states[task] is not now.states[task]]
+    for task in sorted(differing, key=natural):
+        before, b = was.states[task], now.tasks[task]
+        if b.state is not State.CANCELLED:
             waits = ", ".join(map(name_of, b.blocked_on))
             why = b.reason or (f"on {waits}" if waits else "")
-            yield f"{task}: {a.state} -> {b.state}" + f" ({why})" * bool(why)
+            yield f"{task}: {before} -> {b.state}" + f" ({why})" * bool(why)
     for point in _sorted(set(was.merge_points) & set(now.merge_points)):
         p, q = was.merge_points[PointId(point)], now.merge_points[PointId(point)]
         if p.state is not q.state:
@@ -443,7 +471,7 @@ def _moved(was: Progress, now: Progress) -> Iterable[str]:
             yield f"Batch {view.id}: it was done, and is open again"
 
 
-def _at_work(old: Cards, facts: Mapping[str, Fact], changes: Sequence[Change]) -> Iterable[AtWork]:
+def _at_work(old: Cards, facts: Facts, changes: Sequence[Change]) -> Iterable[AtWork]:
     """What is active or failed, and has something pulled from under it."""
     named = {change.id: change for change in changes if change.kind == "task"}
     streams = {
@@ -451,9 +479,10 @@ def _at_work(old: Cards, facts: Mapping[str, Fact], changes: Sequence[Change]) -
         for change in changes
         if change.kind == "workstream"
     }
-    for task in _sorted(old.tasks):
-        fact = facts.get(task)
-        if fact is None or fact.tracking.status not in (Status.ACTIVE, Status.FAILED):
+    begun = [t for t in old.tasks if facts.begun.get(t, State.DONE) is not State.DONE]
+    for task in sorted(begun, key=natural):
+        fact = facts[task]
+        if fact.tracking.status not in (Status.ACTIVE, Status.FAILED):
             continue
         found: list[str] = []
         if (change := named.get(task)) is not None:
@@ -462,11 +491,11 @@ def _at_work(old: Cards, facts: Mapping[str, Fact], changes: Sequence[Change]) -
             else:
                 found += ["verify"] * bool(change.code)
                 found += [part.name for part in change.parts if part.name in _UNDERFOOT]
-        found += streams.get(old.tasks[TaskId(task)].workstream, [])
+        found += streams.get(old.folders[task], [])
         if found:
-            branch = old.branch_of(TaskId(task))
+            branch = old.branch_of(task)
             names = tuple(dict.fromkeys(found))
-            yield AtWork(TaskId(task), fact.tracking.agent or "somebody", branch, names)
+            yield AtWork(task, fact.tracking.agent or "somebody", branch, names)
 
 
 def _measures(now: Progress | None) -> Measures | None:

@@ -39,6 +39,19 @@ class Facts(Lazy[str, Fact]):
         noted = [node for node, fact in facts.items() if notes(fact)]
         return cls(facts, facts.__getitem__, begun, noted, facts.keys())
 
+    def with_others(self, others: Mapping[str, Fact]) -> Facts:
+        """These facts, but for some that are given."""
+        if not others:
+            return self
+        said = {node: standing(fact) for node, fact in others.items()}
+        begun = {node: state for node, state in self.begun.items() if node not in others}
+        begun |= {node: state for node, state in said.items() if state}
+
+        def make(node: str) -> Fact:
+            return others[node] if node in others else self[node]
+
+        return Facts(self, make, begun, self.noted, {*self.untold, *others})
+
 
 def notes(fact: Fact) -> bool:
     """Whether a fact has learnings or spec gaps."""

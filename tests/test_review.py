@@ -143,10 +143,16 @@ def reviewed(text: str) -> Review:
     if needs := re.search(r"^Before: (\w+) needs (\w+)$", text, re.MULTILINE):
         path = f".workstreams/WS-{needs[1][0]}/{needs[1]}.yaml"
         old[path] = old[path].replace(b"depends_on: []", f"depends_on: [{needs[2]}]".encode())
-    before, after = load_cards(old), load_cards(changed(old, text))
+    new = changed(old, text)
+    before, after = load_cards(old), load_cards(new)
     facts = re.search(r"^Facts: (.*)$", text, re.MULTILINE)
     found = facts_for(before, facts[1] if facts else "")
-    return compare(before, after, found, (check(before), check(after)))
+    findings = check(before), check(after)
+    review = compare(before, after, found, findings)
+    same = {path for path, data in old.items() if new.get(path) == data}
+    assert same
+    assert compare(before, after, found, findings, trunk=before, same=same) == review
+    return review
 
 
 def between(old: Cards, new: Cards, facts: str = "") -> Review:

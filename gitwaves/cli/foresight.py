@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from gitwaves.checked import Tracked
+from gitwaves.checking import of_files
 from gitwaves.cli import App, colored, echo, pass_app
 from gitwaves.cli.reading import as_json
 from gitwaves.conflicts import conflicts_json, conflicts_text, look
@@ -25,7 +26,6 @@ from gitwaves.plan import progress, schedule
 from gitwaves.plans import ODD_MODES
 from gitwaves.review_formats import card_text, review_json, review_markdown, review_text
 from gitwaves.reviewing import compare
-from gitwaves.rules import check
 from gitwaves.shelf import Listing
 from gitwaves.showing import dumped, styled
 from gitwaves.yamlfile import load
@@ -136,10 +136,15 @@ def review(
         return
     before, after = _sides(app, revisions, staged)
     facts: Mapping[str, Fact] = {}
+    trunk: Cards | None = None
     with contextlib.suppress(NotReady):
-        facts = app.store.snapshot().facts
-    old, new = (app.store.shelf.opened(listing) for listing, _ in (before, after))
-    found = compare(old, new, facts, (check(old, before[1]), check(new, after[1])))
+        snapshot = app.store.snapshot()
+        facts, trunk = snapshot.facts, snapshot.cards
+    wrong = [of_files(app.store, *side).findings for side in (before, after)]
+    old, new = (app.store.shelf.read(listing)[0] for listing, _ in (before, after))
+    files = before[0].files, after[0].files
+    same = {path for path, oid in files[0].items() if files[1].get(path) == oid}
+    found = compare(old, new, facts, (wrong[0], wrong[1]), trunk=trunk, same=same)
     if as_json or form == "json":
         click.echo(dumped(review_json(found)), nl=False)
     else:
