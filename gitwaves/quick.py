@@ -36,7 +36,8 @@ _FORMS = {
     ("next", "--json"): "next-json",
 }
 _Said = tuple[bytes, str, int]  # on standard output, on standard error, the exit code
-_STATUS = ("text", "color")  # the forms with a line on conflicts ahead, and a note
+_STATUS = ("text", "color")  # the forms with a line on conflicts ahead
+_NOTED = (*_STATUS, "next", "show")  # and with a note
 _PLAIN = ("status", "next", "show", "check")  # commands that may need no command line
 _MAX_ENTRIES = 128  # one for each checkout and form; beyond it all are forgotten
 _ODD_ENVIRONMENT = (LEAKS - IDENTITY) | SEARCH
@@ -176,28 +177,26 @@ def _plainly(argv: tuple[str, ...]) -> _Said | None:
     names = [arg for arg in rest if arg != "--json"]
     if any(name.startswith("-") for name in names):
         return None
+    if _asked is None:
+        return None
     from gitwaves import showing
 
     as_json = len(names) < len(rest)
-    if _asked is None:
-        text, note = showing.plainly(command, *names, as_json=as_json), ""
+    store, refs = showing.at(_asked.top, _asked.common, *_asked.said)
+    snapshot = store.snapshot(refs=refs)
+    if command == "show":
+        (name,) = names
+        text, whole = showing.show(store, name, snapshot, as_json=as_json), False
+    elif command == "next":
+        text, whole = showing.next_(store, snapshot, as_json=as_json), showing.lasts(snapshot)
     else:
-        store, refs = showing.at(_asked.top, _asked.common, *_asked.said)
-        snapshot = store.snapshot(refs=refs)
-        if command == "show":
-            (name,) = names
-            text, whole = showing.show(store, name, snapshot, as_json=as_json), False
-        elif command == "next":
-            text, whole = showing.next_(store, snapshot, as_json=as_json), showing.lasts(snapshot)
-        else:
-            color = showing.styled if _colored() else None
-            text, whole = showing.status(store, snapshot, as_json=as_json, color=color)
-        if whole:
-            keep(text, snapshot.watched)
-        said = _asked.note()
-        if said is None:
-            return None
-        note = said
+        color = showing.styled if _colored() else None
+        text, whole = showing.status(store, snapshot, as_json=as_json, color=color)
+    if whole:
+        keep(text, snapshot.watched)
+    note = _asked.note()
+    if note is None:
+        return None
     return text.encode(sys.stdout.encoding, "surrogateescape"), note, 0
 
 
@@ -232,18 +231,24 @@ def noted() -> str | None:
     return None if _asked is None else _asked.note()
 
 
-def note(paths: Iterable[str]) -> str:
-    """What is said of files under `.workstreams/` that differ in the working tree; may be empty."""
+def note(paths: Iterable[str], name: str | None = None) -> str:
+    """What is said of files under `.workstreams/` that differ in the working tree; may be empty.
+
+    Args:
+        name: of the one thing that is shown: its card alone counts.
+    """
     cards = [path for path in paths if not path.endswith("DASHBOARD.txt")]
+    if name is not None:
+        cards = [path for path in cards if path.rpartition("/")[2] == f"{name}.yaml"]
     if not cards:
         return ""
-    more = f" and {len(cards) - 1} more" if len(cards) > 1 else ""
+    differ = f" and {len(cards) - 1} more differ" if len(cards) > 1 else " differs"
     first = cards[0]
     if not first.isprintable():
         from gitwaves.model import printable
 
         first = printable(first)
-    return f"note: {first}{more} differ in the working tree; what is shown is what is committed"
+    return f"note: {first}{differ} in the working tree; what is shown is what is committed"
 
 
 class _Question:
@@ -255,6 +260,7 @@ class _Question:
         self.common = common
         self.said: list[bytes] = []  # what git says of references and of settings
         self._all: list[bytes] = []
+        self._name: str | None = None  # of the one thing that is asked about
         self._status: Asked | None = None
         self._note: str | None = ""
 
@@ -271,7 +277,13 @@ class _Question:
             if form == "text" and _colored():
                 form = "color"
             question = cls(form, *found)
-            if form in _STATUS and os.path.isdir(f"{question.top}/.workstreams"):
+            if form == "show":
+                question._name = argv[-1]
+            if (
+                form in _NOTED
+                and "--json" not in argv
+                and os.path.isdir(f"{question.top}/.workstreams")
+            ):
                 args = ("status", "--porcelain", "-z", "--no-renames", "--", ".workstreams")
                 question._status = Asked("-C", question.top, *args)
             if question._ask():
@@ -286,7 +298,8 @@ class _Question:
         if self._status is not None:
             found, self._status = self._status.said(), None
             entries = (found or b"").decode(errors="surrogateescape").split("\0")
-            self._note = None if found is None else note(entry[3:] for entry in entries if entry)
+            paths = (entry[3:] for entry in entries if entry)
+            self._note = None if found is None else note(paths, self._name)
             if self._note is not None and not self._note.isascii():
                 self._note = None
         return self._note

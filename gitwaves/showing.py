@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -19,16 +18,6 @@ _SGR = {  # Select Graphic Rendition, ECMA-48 8.3.117
     "active": "33", "*": "33", "failed": "31", "!": "31", "done": "32", "heading": "1", "hint": "2",
 }  # fmt: skip
 _AT_ONCE = 200  # tasks that are written as JSON in one go
-
-
-def plainly(command: str, *names: str, as_json: bool) -> str:
-    """What `next` or `show` prints in the repository around the current folder.
-
-    Raises:
-        GitwavesError, TypeError: it has something else to say.
-    """
-    ways: dict[str, Callable[..., str]] = {"next": next_, "show": show}
-    return ways[command](Store(Repo.open(Path())), *names, as_json=as_json)
 
 
 def at(top: str, common: str, refs: bytes, settings: bytes) -> tuple[Store, dict[str, Oid]]:

@@ -109,9 +109,19 @@ def test_status_is_of_trunk_from_every_worktree_and_says_what_differs(plan: Repo
     assert inside.gw_ok("status").out == plan.gw_ok("status").out
     card = plan.path / ".workstreams/WS-B/B1.yaml"
     card.write_text(card.read_text().replace("Routes", "Other"))
-    done = plan.gw_ok("status")
-    assert "WS-B/B1.yaml differ in the working tree" in done.err
+    differs = (
+        "note: .workstreams/WS-B/B1.yaml differs in the working tree; "
+        "what is shown is what is committed\n"
+    )
+    for odd in ({}, {"GIT_PREFIX": ""}):  # an environment that is left to the whole command line
+        for command in (["status"], ["next"], ["show", "B1"]):
+            assert plan.gw_ok(*command, env=odd).err == differs
+            assert plan.gw_ok(*command, "--json", env=odd).err == ""
+        assert plan.gw_ok("show", "A1", env=odd).err == ""
     assert json.loads(plan.gw_ok("show", "B1", "--json").out)["title"] == "Routes"
+    (plan.path / ".workstreams/WS-A/A1.yaml").unlink()
+    both = ".workstreams/WS-A/A1.yaml and 1 more differ in the working tree"
+    assert [both in plan.gw_ok(command).err for command in ("status", "next")] == [True, True]
 
 
 def test_status_of_a_revision_reads_nothing_else(plan: Repo) -> None:

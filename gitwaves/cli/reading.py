@@ -72,14 +72,15 @@ def status(app: App, rev: str | None, write: bool, watch: bool, as_json: bool) -
         quick.keep(text, snapshot.watched)
 
 
-def _say_uncommitted(app: App) -> None:
+def _say_uncommitted(app: App, name: str | None = None) -> None:
+    """Says which cards differ in the working tree; `name`: of the one thing that is shown."""
     top = app.repo.top
     if top is None or not (top / ".workstreams").is_dir():
         return
     line = quick.noted()
     if line is None:
         args = ("status", "--porcelain", "-z", "--no-renames", "--", ".workstreams")
-        line = quick.note(entry[3:] for entry in app.repo.paths(*args, cwd=top))
+        line = quick.note((entry[3:] for entry in app.repo.paths(*args, cwd=top)), name)
     if line:
         echo(line, err=True)
 
@@ -98,6 +99,8 @@ def next_(app: App, as_json: bool) -> None:
     snapshot = app.store.snapshot()
     text = showing.next_(app.store, snapshot, as_json=as_json)
     click.echo(text, nl=False)
+    if not as_json:
+        _say_uncommitted(app)
     if showing.lasts(snapshot):
         quick.keep(text, snapshot.watched)
 
@@ -115,6 +118,8 @@ def show(app: App, id: str, as_json: bool) -> None:
       gitwaves show MP1 --json
     """
     click.echo(showing.show(app.store, id, as_json=as_json), nl=False)
+    if not as_json:
+        _say_uncommitted(app, id)
 
 
 @click.command()
