@@ -202,7 +202,7 @@ def _tracking(
 ) -> tuple[Tracking | None, tuple[Finding, ...]]:
     folder, name = path.split("/")[-2:]
     ident = name.removesuffix(".yaml")
-    if data == planned(ident) and is_id(ident):  # as most are, and as it would be read
+    if is_id(ident) and data == planned(ident):  # as most are, and as it would be read
         return Tracking(ident), ()
     kind = "merge-point" if folder == POINTS_DIR else "task"
     document = _read(data, path, kind, part="tracking", first_line=first_line, kept=kept)
