@@ -29,11 +29,8 @@ def spread(
     Args:
         least: how many things are worth a process.
     """
-    import threading  # slow to import, and needed for a plan that was never read alone
-
     count = min(_MOST, os.cpu_count() or 1, len(things) // (least or _LEAST))
-    # another thread might hold a lock that nobody releases in a copy of this process
-    if count < 2 or not hasattr(os, "fork") or threading.active_count() > 1:
+    if count < 2 or not _may_fork():
         return work(things)
     size = -(-len(things) // _PARTS)
     parts = [things[start : start + size] for start in range(0, len(things), size)]
@@ -55,6 +52,13 @@ def spread(
     return [
         made for n, part in enumerate(parts) for made in (found[n] if n in found else work(part))
     ]
+
+
+def _may_fork() -> bool:
+    """Whether there is no other thread, which might hold a lock that nobody releases in a copy of us."""
+    import threading  # slow to import, and needed where there is much to do alone
+
+    return hasattr(os, "fork") and threading.active_count() == 1
 
 
 def _taken(
@@ -105,9 +109,7 @@ def _end(process: int, out: int) -> dict[int, list[Any]]:
 
 def apart(work: Callable[[], object]) -> bool:
     """Does work in a process of its own, which takes its memory along; whether it came to its end."""
-    import threading
-
-    if not hasattr(os, "fork") or threading.active_count() > 1:
+    if not _may_fork():
         return False
     process = os.fork()
     if process:
