@@ -39,7 +39,10 @@ def spread(
     os.close(numbers)
     begun: list[tuple[int, int]] = []
     for _ in range(count - 1):
-        begun.append(_begin(work, parts, left, [out for _, out in begun]))
+        try:
+            begun.append(_begin(work, parts, left, [out for _, out in begun]))
+        except OSError:  # there may be no more processes, or files
+            break
     try:
         found = _taken(work, parts, left)
     except BaseException:
@@ -79,7 +82,12 @@ def _begin(
 ) -> tuple[int, int]:
     """Starts a process; its id, and where to read what it found; `others` are where others' is read."""
     out, into = os.pipe()
-    process = os.fork()
+    try:
+        process = os.fork()
+    except OSError:
+        os.close(out)
+        os.close(into)
+        raise
     if process:
         os.close(into)
         return process, out
@@ -111,7 +119,10 @@ def apart(work: Callable[[], object]) -> bool:
     """Does work in a process of its own, which takes its memory along; whether it came to its end."""
     if not _may_fork():
         return False
-    process = os.fork()
+    try:
+        process = os.fork()
+    except OSError:  # there may be no more processes
+        return False
     if process:
         try:
             return os.waitpid(process, 0)[1] == 0

@@ -68,6 +68,26 @@ def test_what_a_process_took_along_when_it_was_killed_is_done_here() -> None:
     assert spread(dies, range(100)) == list(range(100))
 
 
+@pytest.mark.parametrize("forks_allowed", [0, 1, 2])
+def test_where_no_more_processes_may_be_it_is_done_by_those_that_are(
+    monkeypatch: pytest.MonkeyPatch, forks_allowed: int
+) -> None:
+    fork, begun = os.fork, []
+    files = len(os.listdir("/dev/fd"))
+
+    def few() -> int:
+        begun.append(1)
+        if len(begun) > forks_allowed:
+            raise BlockingIOError
+        return fork()
+
+    monkeypatch.setattr(os, "fork", few)
+    assert spread(all_big, range(100)) == [big(n) for n in range(100)]
+    assert len(os.listdir("/dev/fd")) == files
+    assert len(begun) == forks_allowed + 1
+    assert not forks.apart(lambda: None)
+
+
 def test_an_error_is_raised_as_if_there_were_one_process() -> None:
     with pytest.raises(ZeroDivisionError):
         spread(lambda numbers: [1 // (n - 50) for n in numbers], range(100))
