@@ -275,7 +275,7 @@ def _tracking(
     if with_tracking(data, tracking) != data:
         unfit: str | None = f"`status: {tracking.status}` was not written by gitwaves"
     else:
-        unfit = _unfit(rules, branch, change, path, tracking, before, others)
+        unfit = _out_of_place(rules, branch, change, path, tracking, before, others)
     if unfit is None or _stood_before(
         rules, change, path, half
     ):  # a revert, which takes long to see
@@ -283,7 +283,7 @@ def _tracking(
     return _typed(rules, path, change, unfit)
 
 
-def _unfit(
+def _out_of_place(
     rules: Rules,
     branch: Branch | None,
     change: Change,
