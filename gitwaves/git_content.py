@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from gitwaves.gitcall import Asked
 from gitwaves.gitenv import index_stamp
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from gitwaves.model import Oid
 
 _HEAD = "ref: refs/heads/"
+_FRESH = 0.5  # seconds, in which `verify` is imported: who had to wait for a lock looks again
 
 
 class IndexCopy:
@@ -77,13 +79,13 @@ class Candidate:
 
     def __init__(self, common: str, top: str, admin: str) -> None:
         self._place = (common, top, admin)
-        self._stamp = index_stamp(admin)
+        self._since = time.monotonic()
+        self._stamp = _stamp(common, admin)
         self._copy = IndexCopy(common, admin)
         self._env = self._copy.__enter__()
         self._adding: Asked | None = Asked("-C", top, "add", "-A", "-v", env=self._env)
-        self._added: bytes | None = (
-            None  # what that says: a line for each file that is not as before
-        )
+        self._added: bytes | None = None  # what it says: a line for each file that is not as before
+        self._less = False  # whether the tree is not all of it
 
     def __enter__(self) -> Candidate:
         return self
@@ -100,13 +102,19 @@ class Candidate:
         return self._added
 
     def is_of(self, common: str, top: str, admin: str) -> bool:
-        """Whether it is of that worktree, and nobody has written to its index since it was begun."""
-        return (common, top, admin) == self._place and index_stamp(admin) == self._stamp
+        """Whether it is of that worktree, of just now, and nobody of us has written there since."""
+        young = time.monotonic() - self._since < _FRESH
+        same = (common, top, admin) == self._place and _stamp(common, admin) == self._stamp
+        return young and same
+
+    def has_index_of(self, other: Candidate) -> bool:
+        """Whether nobody wrote to the worktree's index between the two."""
+        return (self._place, self._stamp) == (other._place, other._stamp)
 
     def is_like(self, other: Candidate) -> bool:
-        """Whether it is plainly what another is: both are what one and the same index holds."""
-        same = (self._place, self._stamp) == (other._place, other._stamp)
-        return same and self._wait() == other._wait() == b""
+        """Whether its tree is plainly that of another: both are all that one and the same index holds."""
+        whole = not (self._less or other._less)
+        return whole and self.has_index_of(other) and self._wait() == other._wait() == b""
 
     def tree(self, repo: Repo, made: Iterable[str] = ()) -> Oid:
         """The tree, less untracked files in `made`.
@@ -127,34 +135,39 @@ class Candidate:
             if extra := [p for p in made if p not in tracked]:
                 remove = ("rm", "-q", "--cached", "--ignore-unmatch", "-r", "--", *extra)
                 repo.git(*remove, cwd=cwd, env=env)
+                self._less = True
         return Oid(repo.git("write-tree", cwd=cwd, env=env))
 
 
-def begun_settings(start: str) -> Asked | None:
-    """What `Repo.open` asks first, begun; None where it has to look for itself.
-
-    Args:
-        start: the folder that the command was called in.
-    """
+def _stamp(common: str, admin: str) -> tuple[bytes, int]:
+    """What changes whenever we, or git, write in a worktree by more than a person does."""
     try:
-        found = place_of(start) if SEARCH.isdisjoint(os.environ) else None
+        notes = os.stat(f"{common}/gitwaves/unfinished").st_mtime_ns
+    except OSError:
+        notes = 0
+    return index_stamp(admin), notes
+
+
+def begun_settings() -> Asked | None:
+    """What `Repo.open` asks first of the current folder, begun; None where it has to look for itself."""
+    try:
+        found = place_of(os.getcwd()) if SEARCH.isdisjoint(os.environ) else None
         plain = found is not None and is_own(*found)
     except (OSError, ValueError):
         return None
     return Asked(f"--git-dir={found[1]}", "config", "--list", "-z") if found and plain else None
 
 
-def begun_for(start: str, task: str | None) -> Candidate | None:
+def begun_for(task: str | None) -> Candidate | None:
     """What `verify` will want to know first, if the marks of what is at work say of which worktree.
 
     They are hints: who uses it asks `is_of` for the worktree that it finds.
 
     Args:
-        start: the folder that the command was called in.
-        task: that is named; without one it is what is at work there.
+        task: that is named; without one it is what is at work in the current folder.
     """
     try:
-        found = place_of(start)
+        found = place_of(os.getcwd())
         if found is None or not is_own(*found):
             return None
         top, common = found
@@ -191,6 +204,7 @@ def _where(common: str, task: str) -> tuple[str, str]:
     for name in os.listdir(linked) if branches else ():
         admin = f"{linked}/{name}"
         dot = os.fsdecode(content(f"{admin}/gitdir")).removesuffix("\n")
-        if _branch_at(admin) in branches and dot.endswith("/.git"):
-            return dot.removesuffix("/.git"), admin
+        top = dot.removesuffix("/.git")
+        if _branch_at(admin) in branches and dot == f"{top}/.git" and admin_of(top) == admin:
+            return top, admin
     return "", ""

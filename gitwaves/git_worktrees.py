@@ -322,7 +322,11 @@ class Checkouts(History):
         """
         self._write_all()
         place = (str(self.common), str(worktree.path), str(worktree.admin))
-        return begun if begun is not None and begun.is_of(*place) else Candidate(*place)
+        if begun is not None:
+            if begun.is_of(*place):
+                return begun
+            begun.__exit__()  # else it may wait for somebody who hears what it says
+        return Candidate(*place)
 
 
 def admin_dir(path: Path) -> Path | None:

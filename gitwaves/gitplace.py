@@ -79,14 +79,14 @@ def content(path: str) -> bytes:
     """The bytes of a file; none where there is none."""
     # hundreds are looked at, and `open` takes twice as long
     try:
-        file = os.open(path, os.O_RDONLY)
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
     except (FileNotFoundError, NotADirectoryError):
         return b""
     parts = []
     try:
         while part := os.read(file, 1 << 16):
             parts.append(part)
-    except IsADirectoryError:
+    except (IsADirectoryError, BlockingIOError):
         return b""
     finally:
         os.close(file)

@@ -78,7 +78,7 @@ def _hooked(argv: list[str]) -> bool:
     try:
         from gitwaves.git_content import begun_settings
 
-        settings = begun_settings(os.getcwd())
+        settings = begun_settings()
         from pathlib import Path
 
         from gitwaves import githooks
@@ -106,9 +106,9 @@ def _verified(argv: list[str]) -> bool:
     try:
         from gitwaves.git_content import begun_for, begun_settings
 
-        settings = begun_settings(os.getcwd())
+        settings = begun_settings()
         if _ODD_ENVIRONMENT.isdisjoint(os.environ):
-            begun = begun_for(os.getcwd(), argv[1] if argv[1:] else None)
+            begun = begun_for(argv[1] if argv[1:] else None)
         from pathlib import Path
 
         from gitwaves import judging

@@ -38,6 +38,8 @@ if not TYPE_CHECKING:  # `typing` takes as long to import as git to start
         def __new__(cls, name: str, bases: tuple[type, ...], inside: dict[str, Any]) -> type:
             fields = tuple(inside.get("__annotations__", ()))
             blank = {field: inside.pop(field, _NEEDED) for field in fields}
+            if any(isinstance(default, _Fresh) for default in blank.values()):
+                raise TypeError(f"{name}: a named tuple has no default that is made anew")
             getters = {field: _tuplegetter(at, "") for at, field in enumerate(fields)}
             inside |= {"__slots__": (), "__match_args__": fields, "_blank": blank, **getters}
             return super().__new__(cls, name, bases, inside)

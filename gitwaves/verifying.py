@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import threading
 
     from gitwaves.git_content import Candidate
+    from gitwaves.gitcall import Asked
     from gitwaves.steps import Outcome
 
 # What an entry begins with, in what `git ls-files -v -s -z` says, that hides nothing: an unmerged
@@ -52,11 +53,15 @@ class Verified(Record):
         return self.outcome.failed is None and not self.changed
 
 
+def _index_of(repo: Repo, worktree: Worktree) -> Asked:
+    return repo.begun("ls-files", "-v", "-s", "-z", cwd=worktree.path)
+
+
 def _require_plain(repo: Repo, worktree: Worktree, listed: bytes | None) -> None:
     """Raises where the index would hide something from the verification.
 
     Args:
-        listed: what `git ls-files -v -s -z` said.
+        listed: what `_index_of` said.
 
     Raises:
         GitError: it said nothing.
@@ -222,7 +227,7 @@ def verify(
     tip = repo.branch(branch)
     assert tip is not None
     with repo.candidate(worktree, begun) as candidate:  # while git looks at the files:
-        listing = repo.begun("ls-files", "-v", "-s", "-z", cwd=worktree.path)
+        listing = _index_of(repo, worktree)
         try:
             from gitwaves.signing import signer_for  # both are slow to import
             from gitwaves.steps import run_steps
@@ -290,9 +295,17 @@ def _worked(repo: Repo, claim: Claim, committed: Committed, code: Oid) -> bool:
 def _aftermath(
     repo: Repo, worktree: Worktree, before: Candidate, content: Oid
 ) -> tuple[list[str], list[str]]:
-    """Which files of the verified content the steps changed, and which they made."""
+    """Which files of the verified content the steps changed, and which they made.
+
+    Raises:
+        Refused: see `_require_plain`.
+    """
     with repo.candidate(worktree) as after:
-        differing = [] if after.is_like(before) else repo.changed(content, after.tree(repo))
+        if after.is_like(before):
+            return [], []
+        if not after.has_index_of(before):  # the steps may have told it to overlook something
+            _require_plain(repo, worktree, _index_of(repo, worktree).said())
+        differing = repo.changed(content, after.tree(repo))
     known = {p for p in differing if (e := repo.at(content, p)) is not None and not e.is_tree}
     return [p for p in differing if p in known], [p for p in differing if p not in known]
 
