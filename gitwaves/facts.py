@@ -56,6 +56,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gitwaves.signing import Rule, Signatures
 
+# What cannot be read claims to be done by nobody: shown as unproven, never as planned.
+_UNREADABLE = Tracking("", Status.DONE)
 _WORTH = 12  # branches that are worth a process
 _GOOD = frozenset({Verdict.HOLDS, Verdict.UNCHECKED, Verdict.STALE})
 
@@ -209,8 +211,7 @@ class Witness(Plans):
         if not half.strip():
             return None
         tracking, _ = load_tracking(half, path)
-        # what cannot be read claims to be done by nobody: shown as unproven, never as planned
-        return tracking or Tracking("", Status.DONE)
+        return tracking or _UNREADABLE
 
     # --- tasks ---------------------------------------------------------------------------------
 
@@ -253,7 +254,8 @@ class Witness(Plans):
             if bases is None:
                 bases = self.repo.merge_bases(trunk, tip)
             before = [self.tracking_of(self.repo.read(base, path), path) for base in bases]
-            at_tip = self.tracking_of(self.repo.blob(theirs.oid), path)
+            data = self.repo.blob(theirs.oid)
+            at_tip = self.tracking_of(data, path) if data is not None else _UNREADABLE
             settled[task] = settle(task, on_trunk, at_tip, before)
             if settled[task][1] or trunk in bases:
                 continue

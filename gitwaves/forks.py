@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import marshal
 import os
 from collections.abc import Callable, Sequence
@@ -47,6 +48,11 @@ def spread(
         found = _taken(work, parts, left)
     except BaseException:
         os.read(left, _PARTS)  # nothing is left to do for the others either
+        for process, out in begun:
+            os.close(out)
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):  # others may reap all
+                os.kill(process, 9)
+                os.waitpid(process, 0)
         raise
     finally:
         os.close(left)

@@ -66,7 +66,11 @@ class History(Database):
         self._adding: dict[tuple[Oid, Oid], bool] = {}
 
     def resolve(self, rev: str) -> Oid | None:
-        """The commit that `rev` names, or None."""
+        """The commit that `rev` names, or None.
+
+        Raises:
+            GitError: git was killed before it could tell.
+        """
         done = self.try_git(
             "rev-parse",
             "--verify",
@@ -75,6 +79,8 @@ class History(Database):
             f"{rev}^{{commit}}",
             cwd=self.top,
         )
+        if done.returncode < 0:
+            raise failed(["rev-parse"], done)
         return Oid(done.stdout.decode().strip()) if done.returncode == 0 else None
 
     def resolve_in(self, worktree: Path) -> Oid | None:

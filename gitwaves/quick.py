@@ -38,6 +38,8 @@ _FORMS = {
 _Said = tuple[bytes, str, int]  # on standard output, on standard error, the exit code
 _STATUS = ("text", "color")  # the forms with a line on conflicts ahead
 _NOTED = (*_STATUS, "next", "show")  # and with a note
+# Of `git status`, which tells what the note is about.
+DIFFERING = ("--porcelain", "-z", "--no-renames", "--untracked-files=normal")
 _PLAIN = ("status", "next", "show", "check")  # commands that may need no command line
 _MAX_ENTRIES = 128  # one for each checkout and form; beyond it all are forgotten
 _ODD_ENVIRONMENT = (LEAKS - IDENTITY) | SEARCH
@@ -56,15 +58,14 @@ def main() -> None:
         os.close(fd)
     try:
         code = None if sys.stdout is None else _answer(tuple(sys.argv[1:]))
+        if code is None and (_hooked(sys.argv[1:]) or _verified(sys.argv[1:])):
+            code = 0
+        if code is not None:
+            os._exit(code)  # all is said: what is taken down piece by piece goes by itself
+        from gitwaves.cli import main as whole
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
-    if code is None and (_hooked(sys.argv[1:]) or _verified(sys.argv[1:])):
-        code = 0
-    if code is not None:
-        os._exit(code)  # all is said: what is taken down piece by piece goes by itself
-    from gitwaves.cli import main as whole
-
     whole()
 
 
@@ -268,6 +269,9 @@ class _Question:
     def of(cls, argv: tuple[str, ...]) -> _Question | None:
         """The question that a command line is; None where it is none of ours."""
         form = _FORMS.get(argv, "show" if argv[:1] == ("show",) else None)
+        names = [arg for arg in argv[1:] if arg != "--json"]
+        if form == "show" and (len(names) != 1 or names[0][:1] == "-"):
+            return None
         if form is None or not _ODD_ENVIRONMENT.isdisjoint(os.environ):
             return None
         try:
@@ -278,13 +282,13 @@ class _Question:
                 form = "color"
             question = cls(form, *found)
             if form == "show":
-                question._name = argv[-1]
+                (question._name,) = names
             if (
                 form in _NOTED
                 and "--json" not in argv
                 and os.path.isdir(f"{question.top}/.workstreams")
             ):
-                args = ("status", "--porcelain", "-z", "--no-renames", "--", ".workstreams")
+                args = ("status", *DIFFERING, "--", ".workstreams")
                 question._status = Asked("-C", question.top, *args)
             if question._ask():
                 return question

@@ -93,6 +93,22 @@ def test_an_error_is_raised_as_if_there_were_one_process() -> None:
         spread(lambda numbers: [1 // (n - 50) for n in numbers], range(100))
 
 
+def test_nothing_is_left_of_others_where_one_raises() -> None:
+    here, files = os.getpid(), len(os.listdir("/dev/fd"))
+
+    def work(numbers: Sequence[int]) -> list[str]:
+        if os.getpid() == here:
+            raise ZeroDivisionError
+        time.sleep(0.05)
+        return ["y" * 200_000 for _ in numbers]  # more than a pipe holds
+
+    with pytest.raises(ZeroDivisionError):
+        spread(work, range(100))
+    assert len(os.listdir("/dev/fd")) == files
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
 ORPHANS = """\
 import os, time
 from gitwaves import forks

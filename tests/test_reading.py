@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +119,20 @@ def test_status_is_of_trunk_from_every_worktree_and_says_what_differs(plan: Repo
             assert plan.gw_ok(*command, env=odd).err == differs
             assert plan.gw_ok(*command, "--json", env=odd).err == ""
         assert plan.gw_ok("show", "A1", env=odd).err == ""
+        assert plan.gw_ok("show", "--", "B1", env=odd).err == differs
     assert json.loads(plan.gw_ok("show", "B1", "--json").out)["title"] == "Routes"
     (plan.path / ".workstreams/WS-A/A1.yaml").unlink()
     both = ".workstreams/WS-A/A1.yaml and 1 more differ in the working tree"
     assert [both in plan.gw_ok(command).err for command in ("status", "next")] == [True, True]
+
+
+def test_a_card_that_is_lost_is_not_taken_for_one_that_nobody_has_begun(plan: Repo) -> None:
+    plan.gw_ok("--trust-trunk", "start", "A1")
+    oid = plan.git("rev-parse", "ws/A:.workstreams/WS-A/A1.yaml")
+    shutil.rmtree(plan.path / ".git/gitwaves")
+    (plan.path / f".git/objects/{oid[:2]}/{oid[2:]}").unlink()
+    assert json.loads(plan.gw_ok("show", "A1", "--json").out)["state"] == "unproven"
+    assert "A1" not in plan.gw_ok("next").out
 
 
 def test_status_of_a_revision_reads_nothing_else(plan: Repo) -> None:

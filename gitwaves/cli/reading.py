@@ -79,7 +79,7 @@ def _say_uncommitted(app: App, name: str | None = None) -> None:
         return
     line = quick.noted()
     if line is None:
-        args = ("status", "--porcelain", "-z", "--no-renames", "--", ".workstreams")
+        args = ("status", *quick.DIFFERING, "--", ".workstreams")
         line = quick.note((entry[3:] for entry in app.repo.paths(*args, cwd=top)), name)
     if line:
         echo(line, err=True)
