@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 UNNAMED = "(not named by git)"
-_PER_PROCESS = 100  # pairs: fewer are not worth a process, more could fill what is written to
+_PER_PROCESS = 100  # pairs: more could fill what is written to
+_WORTH = 40  # pairs: fewer are not worth a process
 _MEMORY, _ENOUGH = Path("/dev/shm"), 1 << 30  # bytes that must be free there
-_AT_ONCE = 150  # pairs that one `status` merges, in a tenth of a second or so; the next one goes on
+_AT_ONCE = 120  # pairs that one `status` merges, in half a tenth of a second; the next one goes on
 _MATTERS = (b"merge.", b"diff.", b"core.attributesfile")  # of git's settings
 Pair = tuple[Oid, Oid]
 
@@ -173,7 +174,9 @@ def _attributes(repo: Repo, top: Path, cache: Cache) -> bytes:
 
 def _merge(repo: Repo, pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
     """Merges the pairs, so many by one process, and a few of these side by side."""
-    parts = [pairs[k : k + _PER_PROCESS] for k in range(0, len(pairs), _PER_PROCESS)]
+    count = max(-(-len(pairs) // _PER_PROCESS), min(os.cpu_count() or 1, len(pairs) // _WORTH), 1)
+    size = -(-len(pairs) // count)
+    parts = [pairs[k : k + size] for k in range(0, len(pairs), size)] if pairs else []
     if len(parts) < 2:
         return [files for part in parts for files in _batch(repo, part)]
     from concurrent.futures import ThreadPoolExecutor
