@@ -83,7 +83,11 @@ class Candidate:
         self._stamp = _stamp(common, admin)
         self._copy = IndexCopy(common, admin)
         self._env = self._copy.__enter__()
-        self._adding: Asked | None = Asked("-C", top, "add", "-A", "-v", env=self._env)
+        try:
+            self._adding: Asked | None = Asked("-C", top, "add", "-A", "-v", env=self._env)
+        except BaseException:
+            self._copy.__exit__()
+            raise
         self._added: bytes | None = None  # what it says: a line for each file that is not as before
         self._less = False  # whether the tree is not all of it
 
