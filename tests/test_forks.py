@@ -93,8 +93,16 @@ def test_an_error_is_raised_as_if_there_were_one_process() -> None:
         spread(lambda numbers: [1 // (n - 50) for n in numbers], range(100))
 
 
-def test_nothing_is_left_of_others_where_one_raises() -> None:
-    here, files = os.getpid(), len(os.listdir("/dev/fd"))
+def test_nothing_is_left_of_others_where_one_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, files, fork = os.getpid(), len(os.listdir("/dev/fd")), os.fork
+    begun: list[int] = []
+
+    def noting() -> int:
+        if process := fork():
+            begun.append(process)
+        return process
+
+    monkeypatch.setattr(os, "fork", noting)
 
     def work(numbers: Sequence[int]) -> list[str]:
         if os.getpid() == here:
@@ -105,8 +113,10 @@ def test_nothing_is_left_of_others_where_one_raises() -> None:
     with pytest.raises(ZeroDivisionError):
         spread(work, range(100))
     assert len(os.listdir("/dev/fd")) == files
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert len(begun) == 3
+    for process in begun:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(process, os.WNOHANG)
 
 
 ORPHANS = """\
