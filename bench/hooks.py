@@ -2,6 +2,7 @@
 
     python -m bench.hooks                       # 15,000 files, and a small repository
     python -m bench.hooks --files 2000 --cards 200 --branches 8
+    python -m bench.hooks --only done           # of what is measured, a part
 
 One clone is measured, and only `core.hooksPath` is switched: fresh clones show false differences.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from gitwaves.store import Store
 from gitwaves.worktrees import mark
 
 _COMMIT = ("commit", "-q", "-m", "Work")
+PARTS = ("nothing", "inside", "done")
 
 
 class Limits(NamedTuple):
@@ -81,33 +83,39 @@ class Commits:
             raise SystemExit(f"the verified commit did not advance its task: {said}")
 
 
-def measure(made: Made, where: str, table: Table, limits: Limits, rounds: int) -> None:
+def measure(
+    made: Made, where: str, table: Table, limits: Limits, rounds: int, only: Collection[str]
+) -> None:
     """Adds a commit on trunk, one inside a boundary at work, and one that makes its task done."""
     commits = Commits(made)
-    for what, cwd, limit in (
-        ("nothing to do", commits.trunk, limits.nothing),
-        ("inside its boundary", commits.linked, limits.inside),
+    for part, what, cwd, stage, limit in (
+        ("nothing", "nothing to do", commits.trunk, commits.change, limits.nothing),
+        ("inside", "inside its boundary", commits.linked, commits.change, limits.inside),
+        ("done", "its task is done", commits.linked, commits.verified, limits.advancing),
     ):
-        ours, bare = commits.ways(cwd, commits.change)
+        if part not in only:
+            continue
+        ours, bare = commits.ways(cwd, stage)
         in_turns([bare, ours], rounds)
         table.add(f"git commit, {what} ({where})", ours, bare, limit)
-    ours, bare = commits.ways(commits.linked, commits.verified)
-    in_turns([bare, ours], rounds)
-    table.add(f"git commit, its task is done ({where})", ours, bare, limits.advancing)
-    ours.once()
-    commits.require_done()
+        if part == "done":
+            ours.once()
+            commits.require_done()
 
 
 def main() -> int:
     """Measures, prints a table, and gives 1 where a ratio is beyond its limit."""
     parser = options("What our hooks add to `git commit`.", 9, Size())
+    parser.add_argument("--only", default=",".join(PARTS), help="parts (%(default)s)")
     args = parser.parse_args()
-    size = size_of(args)
+    size, only = size_of(args), args.only.split(",")
     with workplace() as top:
         table = Table(f"Committing: {size}; the base is the same commit without hooks")
-        measure(Made.make(top / "small", SMALL), "small", table, Limits(1.6, 2.5), args.rounds)
+        measure(
+            Made.make(top / "small", SMALL), "small", table, Limits(1.6, 2.5), args.rounds, only
+        )
         made = Made.make(top / "large", size)
-        measure(made, f"{size.files:,} files", table, Limits(1.15, 1.3, 6), args.rounds)
+        measure(made, f"{size.files:,} files", table, Limits(1.15, 1.3, 6), args.rounds, only)
     return table.end()
 
 
