@@ -143,16 +143,14 @@ class Witness(Plans):
             folders = self._read_ahead(cards, {b: tips[b] for b in part if b in tips})
             read = [tuple(self._read(cards, b, trunk, tips.get(b))) for b in part]
             self.repo.forget(folders)
-            if os.getpid() != here:
-                if self.repo.doubts != doubts:
-                    raise GitError("something is not here")  # it is asked again where that counts
-                self.repo.keep_told()
+            if os.getpid() != here and self.repo.doubts != doubts:
+                raise GitError("something is not here")  # it is asked again where that counts
             digests = cards.digests
             on = [{str(t): digests[t] for t in cards.tasks_on(b) if t in digests} for b in part]
             return list(zip(read, on, strict=True))
 
         readings = {}
-        found = spread(some, branches, least=_WORTH)
+        found = spread(some, branches, least=_WORTH, at_end=self.repo.keep_told)
         for branch, (row, digests) in zip(branches, found, strict=True):
             readings[branch] = Reading(*row)
             cards.digests.update(digests)

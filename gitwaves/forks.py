@@ -20,7 +20,11 @@ _PARTS = 32  # that things are cut into: whichever process is free takes the nex
 
 
 def spread(
-    work: Callable[[Sequence[T]], list[R]], things: Sequence[T], *, least: int | None = None
+    work: Callable[[Sequence[T]], list[R]],
+    things: Sequence[T],
+    *,
+    least: int | None = None,
+    at_end: Callable[[], object] = lambda: None,
 ) -> list[R]:
     """The plain values that `work` makes of things, one of each, in their order.
 
@@ -29,6 +33,7 @@ def spread(
 
     Args:
         least: how many things are worth a process.
+        at_end: what each of the other processes does before it ends: to keep what it learned, say.
     """
     count = min(_MOST, os.cpu_count() or 1, len(things) // (least or _LEAST))
     if count < 2 or not _may_fork():
@@ -41,7 +46,7 @@ def spread(
     begun: list[tuple[int, int]] = []
     for _ in range(count - 1):
         try:
-            begun.append(_begin(work, parts, left, [out for _, out in begun]))
+            begun.append(_begin(work, parts, left, [out for _, out in begun], at_end))
         except OSError:  # there may be no more processes, or files
             break
     try:
@@ -85,6 +90,7 @@ def _begin(
     parts: Sequence[Sequence[T]],
     left: int,
     others: Sequence[int],
+    at_end: Callable[[], object],
 ) -> tuple[int, int]:
     """Starts a process; its id, and where to read what it found; `others` are where others' is read."""
     out, into = os.pipe()
@@ -103,6 +109,7 @@ def _begin(
             os.close(end)  # else it would wait for ever for a reader that was killed
         with open(into, "wb") as file:
             file.write(marshal.dumps(_taken(work, parts, left)))
+        at_end()
         code = 0
     finally:
         os._exit(code)

@@ -47,6 +47,19 @@ def test_whoever_is_free_takes_what_is_left() -> None:
     assert len(set(done_by)) == 4
 
 
+def test_each_of_the_others_does_something_at_its_end(tmp_path: Path) -> None:
+    def slowly(numbers: Sequence[int]) -> list[int]:
+        time.sleep(0.02)
+        return list(numbers)
+
+    def at_end() -> None:
+        (tmp_path / str(os.getpid())).touch()
+
+    assert spread(slowly, range(100), at_end=at_end) == list(range(100))
+    assert len(names := os.listdir(tmp_path)) == 3
+    assert str(os.getpid()) not in names
+
+
 def test_what_another_process_cannot_do_is_done_here() -> None:
     here = os.getpid()
 
