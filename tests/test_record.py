@@ -59,7 +59,7 @@ def test_the_first_records_of_a_class_are_as_the_many_after_them(
     for _ in range(6):
         for kind in (Spot, Triple):
             with pytest.raises(TypeError, match="missing 1 required positional argument: 'x'"):
-                kind()  # type: ignore[call-arg]  # as below: what is refused
+                kind()  # type: ignore[call-arg]  # what is refused
         assert values_of(Spot(1, 2, ["a"])) == (1, 2, ["a"])
         assert values_of(Spot(1, tags=["a"])) == values_of(Spot(tags=["a"], x=1)) == (1, 0, ["a"])
         assert Spot(1, tags=empty).tags is empty
@@ -67,9 +67,9 @@ def test_the_first_records_of_a_class_are_as_the_many_after_them(
         assert Triple(1, z=("a",)) == Triple(z=("a",), x=1) == (1, 0, ("a",))
         assert repr(Triple(1)) == "Triple(x=1, y=0, z=())"
         with pytest.raises(TypeError, match="multiple values for argument 'x'"):
-            Triple(1, x=2)  # type: ignore[misc]
+            Triple(1, x=2)  # type: ignore[misc]  # as above
         with pytest.raises(TypeError, match="unexpected keyword argument 'w'"):
-            Spot(1, w=2)  # type: ignore[call-arg]
+            Spot(1, w=2)  # type: ignore[call-arg]  # as above
 
 
 def test_a_fresh_default_is_shared_by_nobody() -> None:
