@@ -19,7 +19,7 @@ from gitwaves.files import write_file
 from gitwaves.git_history import Merged
 from gitwaves.git_worktrees import Checkouts, Listed, Worktree, admin_dir
 from gitwaves.gitcall import BARE_OK, GIT_HOOK_INDEX, Asked, Done, clean_env, failed, run_git
-from gitwaves.gitplace import SEARCH, content, is_odd, is_own, place_of
+from gitwaves.gitplace import SEARCH, content, is_odd, own_place_of
 from gitwaves.model import Branch, Oid
 from gitwaves.objects import Commit, Entry
 from gitwaves.patterns import regex
@@ -109,8 +109,8 @@ class Repo(Checkouts):
         if not SEARCH.isdisjoint(os.environ):
             return None
         try:
-            found = place_of(os.path.realpath(start))
-            if found is None or not is_own(*found):
+            found = own_place_of(os.path.realpath(start))
+            if found is None:
                 return None
             top, common = map(Path, found)
             repo = Repo(common, top, start.resolve())

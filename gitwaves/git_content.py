@@ -1,6 +1,7 @@
 """The content of a worktree as one tree, found out while we go on; imports next to nothing.
 
-`quick` begins it before what `verify` is made of is imported: to look at all files takes as long.
+`quick` begins it before what `verify` is made of is imported: to look at all files takes as long. The
+settings, which each command asks for first, are begun here too.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import time
 
 from gitwaves.gitcall import Asked
 from gitwaves.gitenv import index_stamp
-from gitwaves.gitplace import SEARCH, admin_of, content, is_own, place_of
+from gitwaves.gitplace import SEARCH, admin_of, content, own_place_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -155,11 +156,10 @@ def _stamp(common: str, admin: str) -> tuple[bytes, int]:
 def begun_settings() -> Asked | None:
     """What `Repo.open` asks first of the current folder, begun; None where it has to look for itself."""
     try:
-        found = place_of(os.getcwd()) if SEARCH.isdisjoint(os.environ) else None
-        plain = found is not None and is_own(*found)
+        found = own_place_of(os.getcwd()) if SEARCH.isdisjoint(os.environ) else None
     except (OSError, ValueError):
         return None
-    return Asked(f"--git-dir={found[1]}", "config", "--list", "-z") if found and plain else None
+    return Asked(f"--git-dir={found[1]}", "config", "--list", "-z") if found else None
 
 
 def begun_for(task: str | None) -> Candidate | None:
@@ -171,8 +171,8 @@ def begun_for(task: str | None) -> Candidate | None:
         task: that is named; without one it is what is at work in the current folder.
     """
     try:
-        found = place_of(os.getcwd())
-        if found is None or not is_own(*found):
+        found = own_place_of(os.getcwd())
+        if found is None:
             return None
         top, common = found
         if os.path.islink(f"{common}/gitwaves"):

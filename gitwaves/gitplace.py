@@ -75,6 +75,12 @@ def is_own(top: str, common: str) -> bool:
     return all(os.lstat(place).st_uid == os.geteuid() for place in places)
 
 
+def own_place_of(start: str) -> tuple[str, str] | None:
+    """The same, of a repository that is the user's own; None where there is no such, or it is odd."""
+    found = place_of(start)
+    return found if found is not None and is_own(*found) else None
+
+
 def content(path: str) -> bytes:
     """The bytes of a file; none where there is none."""
     # hundreds are looked at, and `open` takes twice as long

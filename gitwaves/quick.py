@@ -23,7 +23,7 @@ from gitwaves.gitenv import (
     packs,
     user_attributes,
 )
-from gitwaves.gitplace import SEARCH, admin_of, content, is_odd, is_own, place_of
+from gitwaves.gitplace import SEARCH, admin_of, content, is_odd, own_place_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -176,9 +176,7 @@ def _plainly(argv: tuple[str, ...]) -> _Said | None:
     if command == "check":
         return None if rest else _checked()
     names = [arg for arg in rest if arg != "--json"]
-    if any(name.startswith("-") for name in names):
-        return None
-    if _asked is None:
+    if _asked is None or any(name.startswith("-") for name in names):
         return None
     from gitwaves import showing
 
@@ -275,8 +273,8 @@ class _Question:
         if form is None or not _ODD_ENVIRONMENT.isdisjoint(os.environ):
             return None
         try:
-            found = place_of(os.getcwd())
-            if found is None or not is_own(*found):
+            found = own_place_of(os.getcwd())
+            if found is None:
                 return None
             if form == "text" and _colored():
                 form = "color"
