@@ -11,8 +11,7 @@ import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
-from itertools import chain, combinations
+from itertools import chain, combinations, islice
 from pathlib import Path
 
 from gitwaves.caches import UNKNOWN, Cache, key_of
@@ -30,12 +29,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from gitwaves.gitcall import Asked
+
 UNNAMED = "(not named by git)"
 _PER_PROCESS = 100  # pairs: more could fill what is written to
 _WORTH = 40  # pairs: fewer are not worth a process
-_MEMORY, _ENOUGH = Path("/dev/shm"), 1 << 30  # bytes that must be free there
+_MEMORY, _ENOUGH = "/dev/shm", 1 << 30  # bytes that must be free there
 _AT_ONCE = 120  # pairs that one `status` merges, in half a tenth of a second; the next one goes on
 _MATTERS = (b"merge.", b"diff.", b"core.attributesfile")  # of git's settings
+_MERGE_TREE = (
+    "-c", "core.fsync=none", "-c", "core.looseCompression=1",
+    "merge-tree", "--write-tree", "--stdin", "--name-only", "--no-messages",
+    "--allow-unrelated-histories",  # else one such pair would end the whole process
+)  # fmt: skip
 Pair = tuple[Oid, Oid]
 
 
@@ -65,34 +71,65 @@ class Found(Record):
     unknown: int = 0  # pairs that were not merged yet
 
 
-def look(store: Store, snapshot: Snapshot, *, at_most: int | None = None) -> Found:
-    """What collides among the branches in flight, and between each of them and trunk.
+class Look:
+    """A look at what collides among the branches in flight, and between each of them and trunk.
 
-    With `at_most` no more pairs than that are merged: of the others nothing is said this time.
+    Merging goes on from here until it is asked what was `found`.
+
+    Args:
+        at_most: no more pairs than that are merged: of the others nothing is said this time.
 
     Raises:
         GitError: git cannot merge in memory.
     """
-    repo = store.repo
-    tips = {snapshot.trunk: snapshot.trunk_tip, **in_flight(store, snapshot)}
-    names = list(combinations(tips, 2))
-    merged = conflicts_of(repo, [(tips[a], tips[b]) for a, b in names], at_most=at_most)
-    owners, landing = _Owners(store, snapshot, tips.values()), _Landing(snapshot)
-    found = []
-    for (a, b), files in zip(names, merged, strict=True):
-        if files:
-            one, other = owners.part(a, tips[a], files), owners.part(b, tips[b], files)
-            found.append(Collision(one, other, files, landing.of_both(one, other)))
-    order = landing.order
-    found.sort(
-        key=lambda c: (
-            order[c.point] if c.point is not None else len(order),
-            -len(c.files),
-            natural(c.one.branch),
-            natural(c.other.branch),
+
+    def __init__(self, store: Store, snapshot: Snapshot, *, at_most: int | None = None) -> None:
+        self._store, self._snapshot = store, snapshot
+        self._tips = {snapshot.trunk: snapshot.trunk_tip, **in_flight(store, snapshot)}
+        self._names = list(combinations(self._tips, 2))
+        pairs = [(self._tips[a], self._tips[b]) for a, b in self._names]
+        self._merges = Merges(store.repo, pairs, at_most=at_most)
+
+    def __enter__(self) -> Look:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._merges.__exit__()
+
+    def found(self) -> Found:
+        """What collides.
+
+        Raises:
+            GitError: git cannot merge in memory.
+        """
+        tips, snapshot = self._tips, self._snapshot
+        owners, landing = _Owners(self._store, snapshot, tips.values()), _Landing(snapshot)
+        merged = self._merges.files()
+        found = []
+        for (a, b), files in zip(self._names, merged, strict=True):
+            if files:
+                one, other = owners.part(a, tips[a], files), owners.part(b, tips[b], files)
+                found.append(Collision(one, other, files, landing.of_both(one, other)))
+        order = landing.order
+        found.sort(
+            key=lambda c: (
+                order[c.point] if c.point is not None else len(order),
+                -len(c.files),
+                natural(c.one.branch),
+                natural(c.other.branch),
+            )
         )
-    )
-    return Found(tuple(found), len(tips) - 1, len(names), merged.count(None))
+        return Found(tuple(found), len(tips) - 1, len(self._names), merged.count(None))
+
+
+def look(store: Store, snapshot: Snapshot) -> Found:
+    """What collides among the branches in flight, and between each of them and trunk.
+
+    Raises:
+        GitError: git cannot merge in memory.
+    """
+    with Look(store, snapshot) as now:
+        return now.found()
 
 
 def in_flight(store: Store, snapshot: Snapshot) -> dict[Branch, Oid]:
@@ -111,6 +148,62 @@ def in_flight(store: Store, snapshot: Snapshot) -> dict[Branch, Oid]:
 # --- merging ---
 
 
+class Merges:
+    """What pairs of commits merge to; what is not known is merged in processes from here on.
+
+    Args:
+        at_most: no more pairs than that are merged.
+
+    Raises:
+        GitError: git failed.
+    """
+
+    def __init__(self, repo: Repo, pairs: Sequence[Pair], *, at_most: int | None = None) -> None:
+        self._repo, self._pairs = repo, pairs
+        self._cache = cache = Cache(repo.state_dir / "merges")
+        how = _how_git_merges(repo, cache)
+        # State commits merge as the code that they stand on: what only they do makes no pair anew.
+        code = {tip: repo.code_commit(tip)[0] for tip in dict.fromkeys(chain.from_iterable(pairs))}
+        self._every = key_of(how, "".join([code[a] + code[b] for a, b in pairs]).encode())
+        self._hits = cache.known(self._every)  # of all pairs at once: mostly none of them is new
+        self._keys: dict[Pair, bytes] = {}
+        self._found: dict[Pair, Any] = {}
+        if self._hits is UNKNOWN:
+            self._keys = {
+                (a, b): key_of(b"".join((how, code[a].encode(), code[b].encode())))
+                for a, b in pairs
+            }
+            self._found = {pair: cache.known(key) for pair, key in self._keys.items()}
+        self._todo = [pair for pair, files in self._found.items() if files is UNKNOWN][:at_most]
+        self._merging = Merging(repo, [(code[a], code[b]) for a, b in self._todo])
+
+    def __enter__(self) -> Merges:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._merging.__exit__()
+
+    def files(self) -> list[tuple[str, ...] | None]:
+        """For each pair the files of code that need a person; none where it merges, None: not known.
+
+        Raises:
+            GitError: git failed.
+        """
+        self._repo.keep_told()
+        if self._hits is not UNKNOWN:
+            self._cache.save()  # where else to look for attributes, if the index was written anew
+            return [self._hits.get(n, ()) for n in range(len(self._pairs))]
+        found, cache = self._found, self._cache
+        for pair, files in zip(self._todo, self._merging.files(), strict=True):
+            found[pair] = files
+            cache.add(self._keys[pair], files)
+        if UNKNOWN not in found.values():
+            hits = {n: files for n, pair in enumerate(self._pairs) if (files := found[pair])}
+            cache.add(self._every, hits)
+        cache.save()
+        return [None if (files := found[pair]) is UNKNOWN else files for pair in self._pairs]
+
+
 def conflicts_of(
     repo: Repo, pairs: Sequence[Pair], *, at_most: int | None = None
 ) -> list[tuple[str, ...] | None]:
@@ -121,28 +214,8 @@ def conflicts_of(
     Raises:
         GitError: git failed.
     """
-    cache = Cache(repo.state_dir / "merges")
-    how = _how_git_merges(repo, cache)
-    # State commits merge as the code that they stand on: what only they do makes no pair anew.
-    code = {tip: repo.code_commit(tip)[0] for tip in dict.fromkeys(chain.from_iterable(pairs))}
-    every = key_of(how, "".join([code[a] + code[b] for a, b in pairs]).encode())
-    hits = cache.known(every)  # of all pairs at once: mostly none of them is new
-    if hits is not UNKNOWN:
-        repo.keep_told()
-        return [hits.get(n, ()) for n in range(len(pairs))]
-    keys = {(a, b): key_of(b"".join((how, code[a].encode(), code[b].encode()))) for a, b in pairs}
-    found = {pair: cache.known(key) for pair, key in keys.items()}
-    todo = [pair for pair, files in found.items() if files is UNKNOWN][:at_most]
-    for (a, b), files in zip(
-        todo, _merge(repo, [(code[a], code[b]) for a, b in todo]), strict=True
-    ):
-        found[a, b] = files
-        cache.add(keys[a, b], files)
-    if UNKNOWN not in found.values():
-        cache.add(every, {n: files for n, pair in enumerate(pairs) if (files := found[pair])})
-    cache.save()
-    repo.keep_told()
-    return [None if (files := found[pair]) is UNKNOWN else files for pair in pairs]
+    with Merges(repo, pairs, at_most=at_most) as merges:
+        return merges.files()
 
 
 def _how_git_merges(repo: Repo, cache: Cache) -> bytes:
@@ -172,57 +245,117 @@ def _attributes(repo: Repo, top: Path, cache: Cache) -> bytes:
     return key_of(*said)
 
 
-def _merge(repo: Repo, pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
-    """Merges the pairs, so many by one process, and a few of these side by side."""
-    count = max(-(-len(pairs) // _PER_PROCESS), min(os.cpu_count() or 1, len(pairs) // _WORTH), 1)
-    size = -(-len(pairs) // count)
-    parts = [pairs[k : k + size] for k in range(0, len(pairs), size)] if pairs else []
-    if len(parts) < 2:
-        return [files for part in parts for files in _batch(repo, part)]
-    from concurrent.futures import ThreadPoolExecutor
+class Merging:
+    """Pairs that are being merged, so many by one process, and a few of these side by side."""
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        return [files for found in pool.map(partial(_batch, repo), parts) for files in found]
+    def __init__(self, repo: Repo, pairs: Sequence[Pair]) -> None:
+        self._repo = repo
+        side_by_side = os.cpu_count() or 1
+        count = max(-(-len(pairs) // _PER_PROCESS), min(side_by_side, len(pairs) // _WORTH), 1)
+        size = -(-len(pairs) // count)
+        self._parts = iter([pairs[k : k + size] for k in range(0, len(pairs), size or 1)])
+        self._running: list[_Batch] = []
+        self._begin(side_by_side)
+
+    def _begin(self, count: int) -> None:
+        try:
+            self._running += (_Batch(self._repo, part) for part in islice(self._parts, count))
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __enter__(self) -> Merging:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for batch in self._running:
+            batch.end()
+
+    def files(self) -> list[tuple[str, ...]]:
+        """The files of code of each pair that need a person; none where it merges.
+
+        Raises:
+            GitError: git failed.
+        """
+        found: list[tuple[str, ...]] = []
+        while self._running:
+            found += self._running[0].files()
+            self._running.pop(0).end()
+            self._begin(1)
+        return found
 
 
-def _batch(repo: Repo, pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
-    """One `git merge-tree` for all pairs: a merge takes half a millisecond where a process takes five.
+class _Batch:
+    """One `git merge-tree` for many pairs: a merge takes half a millisecond where a process takes five.
 
     The trees and files that it writes go to a folder that is thrown away, not into the repository:
     none of them is synced to the disk, which would take longer than all the merging.
     """
-    import tempfile  # slow to import, as the others here, and seldom needed
 
-    with tempfile.TemporaryDirectory(dir=_scratch(repo), prefix="gitwaves-merging-") as name:
-        folder = Path(name)
-        (folder / "info").mkdir()
-        (folder / "info" / "alternates").write_bytes(os.fsencode(repo.common / "objects") + b"\n")
-        out = repo.git(
-            *("-c", "core.fsync=none", "-c", "core.looseCompression=1"),
-            *("merge-tree", "--write-tree", "--stdin", "--name-only", "--no-messages"),
-            "--allow-unrelated-histories",  # else one such pair would end the whole process
-            cwd=repo.top,
-            stdin="".join(f"{a} {b}\n" for a, b in pairs).encode(),
-            env={"GIT_OBJECT_DIRECTORY": str(folder)},
-        )
-    found = _parsed(out)
-    if len(found) != len(pairs):
-        raise GitError(
-            f"git merge-tree gave {len(found)} answers to {len(pairs)} questions",
-            "please report it, with what `git version` says",
-        )
-    return found
+    def __init__(self, repo: Repo, pairs: Sequence[Pair]) -> None:
+        self._repo, self._pairs = repo, pairs
+        self._folder = _scratch(repo)
+        self._asked: Asked | None = None
+        try:
+            os.mkdir(f"{self._folder}/info")
+            for name, lines in (
+                ("info/alternates", os.fsencode(repo.common / "objects") + b"\n"),
+                ("pairs", "".join(f"{a} {b}\n" for a, b in pairs).encode()),
+            ):
+                with open(f"{self._folder}/{name}", "wb") as file:
+                    file.write(lines)
+            self._asked = repo.begun(*_MERGE_TREE, **self._where(), stdin=f"{self._folder}/pairs")
+        except BaseException:
+            self.end()
+            raise
+
+    def _where(self) -> dict[str, Any]:
+        return {"cwd": self._repo.top, "env": {"GIT_OBJECT_DIRECTORY": self._folder}}
+
+    def files(self) -> list[tuple[str, ...]]:
+        """The files of code of each pair that need a person.
+
+        Raises:
+            GitError: git failed.
+        """
+        asked, self._asked = self._asked, None
+        said = asked.said() if asked is not None else None
+        if said is None:  # once more, to hear why
+            with open(f"{self._folder}/pairs", "rb") as file:
+                said = self._repo.git(*_MERGE_TREE, **self._where(), stdin=file.read()).encode(
+                    errors="surrogateescape"
+                )
+        found = _parsed(said.decode(errors="surrogateescape"))
+        if len(found) != len(self._pairs):
+            raise GitError(
+                f"git merge-tree gave {len(found)} answers to {len(self._pairs)} questions",
+                "please report it, with what `git version` says",
+            )
+        return found
+
+    def end(self) -> None:
+        """Waits for it, and throws away what it wrote."""
+        if self._asked is not None:
+            self._asked.said()
+            self._asked = None
+        with contextlib.suppress(OSError):
+            for folder, _, names in os.walk(self._folder, topdown=False):
+                for name in names:
+                    os.unlink(f"{folder}/{name}")
+                os.rmdir(folder)
 
 
-def _scratch(repo: Repo) -> Path:
-    """Where thousands of small files are best written and removed: in memory, where there is such."""
-    import shutil
-
+def _scratch(repo: Repo) -> str:
+    """A new folder where thousands of small files are best written: in memory, where there is such."""
+    name = f"gitwaves-merging-{os.urandom(8).hex()}"  # `tempfile` is slow to import
     with contextlib.suppress(OSError):
-        if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ENOUGH:
-            return _MEMORY
+        free = os.statvfs(_MEMORY)
+        if os.access(_MEMORY, os.W_OK) and free.f_bavail * free.f_frsize > _ENOUGH:
+            os.mkdir(f"{_MEMORY}/{name}", mode=0o700)
+            return f"{_MEMORY}/{name}"
     repo.state_dir.mkdir(parents=True, exist_ok=True)
-    return repo.state_dir
+    os.mkdir(repo.state_dir / name, mode=0o700)
+    return f"{repo.state_dir}/{name}"
 
 
 def _parsed(out: str) -> list[tuple[str, ...]]:
@@ -439,12 +572,34 @@ def conflicts_json(found: Found) -> dict[str, Any]:
     }
 
 
-def ahead(store: Store, snapshot: Snapshot) -> tuple[str, bool]:
-    """The line for live `status`, at next to no cost; says nothing where git cannot merge.
+class Ahead:
+    """What lies ahead, for live `status`, at next to no cost: looked at while we go on.
 
-    And whether that is all: else the next time, when more pairs are known, it may be another one.
+    Says nothing where git cannot merge.
     """
-    with contextlib.suppress(GitError):
-        found = look(store, snapshot, at_most=_AT_ONCE)
-        return conflicts_line(found), not found.unknown
-    return "", True
+
+    def __init__(self, store: Store, snapshot: Snapshot) -> None:
+        self._look: Look | None = None
+        with contextlib.suppress(GitError):
+            self._look = Look(store, snapshot, at_most=_AT_ONCE)
+
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._look is not None:
+            self._look.__exit__()
+
+    def line(self) -> tuple[str, bool]:
+        """The line to be shown, and whether that is all: else it may be another one the next time."""
+        with contextlib.suppress(GitError):
+            if self._look is not None:
+                found = self._look.found()
+                return conflicts_line(found), not found.unknown
+        return "", True
+
+
+def ahead(store: Store, snapshot: Snapshot) -> tuple[str, bool]:
+    """What `Ahead` says, waited for."""
+    with Ahead(store, snapshot) as now:
+        return now.line()

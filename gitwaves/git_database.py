@@ -76,10 +76,14 @@ class Database:
         return run_git(self._argv(args, cwd), check=False, env=env)
 
     def begun(
-        self, *args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
+        self,
+        *args: str,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: str = os.devnull,
     ) -> Asked:
-        """Begins what runs while we go on."""
-        return Asked(*self._argv(args, cwd), env=env)
+        """Begins what runs while we go on; `stdin` is a file that it is given."""
+        return Asked(*self._argv(args, cwd), env=env, stdin=stdin)
 
     def _argv(self, args: Sequence[str], cwd: Path | None) -> list[str]:
         self._write_all()

@@ -234,12 +234,19 @@ class Piped:
 
 
 class Asked:
-    """A git command that runs while we go on; what it has against it goes nowhere."""
+    """A git command that runs while we go on; what it has against it goes nowhere.
 
-    def __init__(self, *command: str, env: Mapping[str, str] | None = None) -> None:
+    Args:
+        stdin: a file that it is given.
+    """
+
+    def __init__(
+        self, *command: str, env: Mapping[str, str] | None = None, stdin: str = os.devnull
+    ) -> None:
         out, into = os.pipe()
         self._process = 0
-        actions = [_NOTHING, (os.POSIX_SPAWN_DUP2, into, 1), _NOWHERE]
+        given = (os.POSIX_SPAWN_OPEN, 0, stdin, os.O_RDONLY, 0)
+        actions = [given, (os.POSIX_SPAWN_DUP2, into, 1), _NOWHERE]
         try:
             self._process = _spawned(command, actions, env)
         except OSError:

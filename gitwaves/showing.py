@@ -41,20 +41,22 @@ def status(
     Args:
         now: whether it is the state of this moment: with what is local, and what lies ahead.
     """
-    shown = store.progress(snapshot, local=now)
     whole = now and lasts(snapshot)
     if as_json:
-        return _dumped_status(shown), whole
+        return _dumped_status(store.progress(snapshot, local=now)), whole
     from gitwaves.render import status_text
 
-    text = status_text(shown, color=color)
-    if now:
-        from gitwaves.conflicts import ahead
+    def text() -> str:
+        return status_text(store.progress(snapshot, local=now), color=color)
 
-        line, known = ahead(store, snapshot)
-        text += f"{line}\n" * bool(line)
-        whole = whole and known
-    return text, whole
+    if not now:
+        return text(), whole
+    from gitwaves.conflicts import Ahead
+
+    with Ahead(store, snapshot) as ahead:  # branches are merged while we go on
+        said = text()
+        line, known = ahead.line()
+    return said + f"{line}\n" * bool(line), whole and known
 
 
 def lasts(snapshot: Snapshot) -> bool:

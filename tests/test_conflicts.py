@@ -13,7 +13,7 @@ from itertools import combinations
 import pytest
 from jsonschema import Draft202012Validator
 
-from gitwaves.conflicts import _merge, ahead, conflicts_of
+from gitwaves.conflicts import Merging, ahead, conflicts_of
 from gitwaves.git import Repo as Git
 from gitwaves.model import Oid
 from gitwaves.resources import schema_text
@@ -107,7 +107,7 @@ def agree(repo: Repo, names: list[str]) -> int:
     """Merges every pair both ways; how many of them conflict."""
     pairs = list(combinations(names, 2))
     oids = {name: Oid(repo.oid(name)) for name in names}
-    found = _merge(Git.open(repo.path), [(oids[a], oids[b]) for a, b in pairs])
+    found = Merging(Git.open(repo.path), [(oids[a], oids[b]) for a, b in pairs]).files()
     ours = {pair: {plain(f) for f in files} for pair, files in zip(pairs, found, strict=True)}
     theirs = {pair: really(repo, *pair) for pair in pairs}
     assert ours == theirs
@@ -181,17 +181,21 @@ def test_histories_with_nothing_in_common(repo: Repo) -> None:
     repo.git("switch", "-qc", "third", "main")
     repo.commit("Third", **{"b.txt": "2\n"})
     oids = [Oid(repo.oid(name)) for name in ("main", "other", "third")]
-    assert _merge(Git.open(repo.path), list(combinations(oids, 2))) == [("a.txt",), (), ("a.txt",)]
+    assert Merging(Git.open(repo.path), list(combinations(oids, 2))).files() == [
+        ("a.txt",),
+        (),
+        ("a.txt",),
+    ]
 
 
 def test_many_pairs_are_shared_out_in_order(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     names = generated(repo, branches=5, files=9, seed=3)
     git = Git.open(repo.path)
     pairs = [(Oid(repo.oid(a)), Oid(repo.oid(b))) for a, b in combinations(names, 2)]
-    alone = _merge(git, pairs)
+    alone = Merging(git, pairs).files()
     monkeypatch.setattr("gitwaves.conflicts._PER_PROCESS", 3)
     monkeypatch.setattr("os.cpu_count", lambda: 3)
-    assert _merge(git, pairs) == alone
+    assert Merging(git, pairs).files() == alone
 
 
 # --- the command ---
