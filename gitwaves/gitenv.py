@@ -98,7 +98,8 @@ def index_stamp(admin: str) -> bytes:
 
 def git_stamp() -> bytes:
     """What is another where another git is installed."""
-    for folder in os.get_exec_path():
+    # `os.get_exec_path` imports `warnings`
+    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
         if os.access(git := f"{folder}/git", os.X_OK):
             stat = os.stat(git)
             return f"{git} {stat.st_size} {stat.st_mtime_ns}".encode(errors="surrogateescape")
@@ -107,9 +108,18 @@ def git_stamp() -> bytes:
 
 def user_attributes(settings: bytes) -> str:
     """The user's own file of attributes; `settings` are as `config --list -z` prints them."""
+    return _user_file(settings, b"core.attributesfile", "attributes")
+
+
+def user_excludes(settings: bytes) -> str:
+    """The user's own file of what is to be ignored; `settings` likewise."""
+    return _user_file(settings, b"core.excludesfile", "ignore")
+
+
+def _user_file(settings: bytes, key: bytes, name: str) -> str:
     for entry in reversed(settings.split(b"\0")):
-        name, _, value = entry.partition(b"\n")
-        if name == b"core.attributesfile":
+        said, _, value = entry.partition(b"\n")
+        if said == key:
             return os.path.expanduser(os.fsdecode(value))
     folder = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    return f"{folder}/git/attributes"
+    return f"{folder}/git/{name}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
-from binascii import crc32
+from time import time_ns
 
 from gitwaves.gitcall import Asked, at_once
 from gitwaves.gitenv import (
@@ -22,6 +22,7 @@ from gitwaves.gitenv import (
     index_stamp,
     packs,
     user_attributes,
+    user_excludes,
 )
 from gitwaves.gitplace import SEARCH, admin_of, content, is_odd, own_place_of
 
@@ -35,14 +36,15 @@ _FORMS = {
     ("next",): "next",
     ("next", "--json"): "next-json",
 }
-_Said = tuple[bytes, str, int]  # on standard output, on standard error, the exit code
+Said = tuple[bytes, str, int]  # on standard output, on standard error, the exit code
 _STATUS = ("text", "color")  # the forms with a line on conflicts ahead
 _NOTED = (*_STATUS, "next", "show")  # and with a note
 # Of `git status`, which tells what the note is about.
 DIFFERING = ("--porcelain", "-z", "--no-renames", "--untracked-files=normal")
 _PLAIN = ("status", "next", "show", "check")  # commands that may need no command line
+_MARGIN = 2 * 10**9  # nanoseconds: clocks of file systems are coarse, or not ours
 _MAX_ENTRIES = 128  # one for each checkout and form; beyond it all are forgotten
-_ODD_ENVIRONMENT = (LEAKS - IDENTITY) | SEARCH
+ODD_ENVIRONMENT = (LEAKS - IDENTITY) | SEARCH
 
 
 def main() -> None:
@@ -58,8 +60,11 @@ def main() -> None:
         os.close(fd)
     try:
         code = None if sys.stdout is None else _answer(tuple(sys.argv[1:]))
-        if code is None and (_hooked(sys.argv[1:]) or _verified(sys.argv[1:])):
-            code = 0
+        if code is None and sys.argv[1:2] in (["hook"], ["verify"]):
+            from gitwaves import direct
+
+            if direct.hooked(sys.argv[1:]) or direct.verified(sys.argv[1:]):
+                code = 0
         if code is not None:
             os._exit(code)  # all is said: what is taken down piece by piece goes by itself
         from gitwaves.cli import main as whole
@@ -69,85 +74,17 @@ def main() -> None:
     whole()
 
 
-def _hooked(argv: list[str]) -> bool:
-    """Runs one of Git's hooks, as it is called on every commit; False where it is called otherwise."""
-    if argv[:1] != ["hook"] or argv[1:2] in ([], ["pre-receive"]):
-        return False
-    if any(arg[:1] == "-" for arg in argv):
-        return False
-    prepare()
-    try:
-        from gitwaves.git_content import begun_settings
-
-        settings = begun_settings()
-        from pathlib import Path
-
-        from gitwaves import githooks
-
-        githooks.call(Path(), argv[1], argv[2:], settings)
-    except BaseException as error:  # noqa: BLE001  # all of them are told apart there
-        from gitwaves.cli import end
-
-        end(error)
-    return True
-
-
-def _verified(argv: list[str]) -> bool:
-    """Runs `verify`, as agents call it; False where it is called otherwise."""
-    if argv[:1] != ["verify"] or len(argv) > 2 or any(arg[:1] == "-" for arg in argv):
-        return False
-
-    def confirm(text: str) -> str | None:
-        from gitwaves.cli.working import confirm as asked  # slow to import, and seldom needed
-
-        return asked(text)
-
-    prepare()
-    begun = None
-    try:
-        from gitwaves.git_content import begun_for, begun_settings
-
-        settings = begun_settings()
-        if _ODD_ENVIRONMENT.isdisjoint(os.environ):
-            begun = begun_for(argv[1] if argv[1:] else None)
-        from pathlib import Path
-
-        from gitwaves import judging
-        from gitwaves.git import Repo
-        from gitwaves.store import Store
-
-        store = Store(Repo.open(Path(), settings))
-        judging.verify(store, *argv[1:], echo=_echo, confirm=confirm, begun=begun)
-    except BaseException as error:  # noqa: BLE001  # all of them are told apart there
-        from gitwaves.cli import end
-
-        end(error)
-    finally:
-        if begun is not None:
-            begun.__exit__()
-    return True
-
-
-def _echo(text: str, *, err: bool = False) -> None:
-    stream = sys.stderr if err else sys.stdout
-    if stream is None:
-        return
-    try:
-        stream.write(f"{text}\n")
-        stream.flush()
-    except BrokenPipeError:  # the reader is gone: what is to be said besides decides how it ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
 def _answer(argv: tuple[str, ...]) -> int | None:
     """Prints what one of the plainest calls says; its exit code, None where it takes all of us."""
     global _asked
     _asked = _Question.of(argv)
     answer = _asked.known() if _asked is not None else None
     if answer is None and argv and argv[0] in _PLAIN:
-        prepare()
+        from gitwaves import direct
+
+        direct.prepare()
         try:
-            answer = _plainly(argv)
+            answer = direct.plainly(argv)
         except Exception:  # noqa: BLE001  # the command line says it, and how it is to be called
             answer = None
     if answer is None:
@@ -155,63 +92,6 @@ def _answer(argv: tuple[str, ...]) -> int | None:
     text, note, code = answer
     _print(text, note)
     return code
-
-
-def prepare() -> None:
-    """What holds for a whole process: how its memory is kept, and how its output is encoded."""
-    import gc
-    import io
-
-    # What is read stays until the end: looking every few hundred objects for what could go costs a
-    # fifth of the time.
-    gc.set_threshold(200_000, 50, 50)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape")  # a path may be any bytes
-
-
-def _plainly(argv: tuple[str, ...]) -> _Said | None:
-    """What the plainest calls say; None where it takes the whole command line."""
-    command, *rest = argv
-    if command == "check":
-        return None if rest else _checked()
-    names = [arg for arg in rest if arg != "--json"]
-    if _asked is None or any(name.startswith("-") for name in names):
-        return None
-    from gitwaves import showing
-
-    as_json = len(names) < len(rest)
-    store, refs = showing.at(_asked.top, _asked.common, *_asked.said)
-    snapshot = store.snapshot(refs=refs)
-    if command == "show":
-        (name,) = names
-        text, whole = showing.show(store, name, snapshot, as_json=as_json), False
-    elif command == "next":
-        text, whole = showing.next_(store, snapshot, as_json=as_json), showing.lasts(snapshot)
-    else:
-        color = showing.styled if _colored() else None
-        text, whole = showing.status(store, snapshot, as_json=as_json, color=color)
-    if whole:
-        keep(text, snapshot.watched)
-    note = _asked.note()
-    if note is None:
-        return None
-    return text.encode(sys.stdout.encoding, "surrogateescape"), note, 0
-
-
-def _checked() -> _Said:
-    """What `check` says of the working tree."""
-    from pathlib import Path
-
-    from gitwaves import checking
-    from gitwaves.git import Repo
-    from gitwaves.store import Store
-
-    findings, looked_at = checking.of_plan(Store(Repo.open(Path())), None)
-    lines, besides = checking.said_of(checking.of_cards(findings), "text", looked_at)
-    text = "".join(f"{line}\n" for line in lines)
-    code = any(finding.severity == "error" for finding in findings)
-    return text.encode(sys.stdout.encoding, "surrogateescape"), besides or "", int(code)
 
 
 def keep(text: str, watched: Iterable[str]) -> None:
@@ -260,7 +140,7 @@ class _Question:
         self.said: list[bytes] = []  # what git says of references and of settings
         self._all: list[bytes] = []
         self._name: str | None = None  # of the one thing that is asked about
-        self._status: Asked | None = None
+        self._differing: _Differing | None = None
         self._note: str | None = ""
 
     @classmethod
@@ -270,13 +150,13 @@ class _Question:
         names = [arg for arg in argv[1:] if arg != "--json"]
         if form == "show" and (len(names) != 1 or names[0][:1] == "-"):
             return None
-        if form is None or not _ODD_ENVIRONMENT.isdisjoint(os.environ):
+        if form is None or not ODD_ENVIRONMENT.isdisjoint(os.environ):
             return None
         try:
             found = own_place_of(os.getcwd())
             if found is None:
                 return None
-            if form == "text" and _colored():
+            if form == "text" and colored():
                 form = "color"
             question = cls(form, *found)
             if form == "show":
@@ -286,8 +166,7 @@ class _Question:
                 and "--json" not in argv
                 and os.path.isdir(f"{question.top}/.workstreams")
             ):
-                args = ("status", *DIFFERING, "--", ".workstreams")
-                question._status = Asked("-C", question.top, *args)
+                question._differing = _Differing(*found)
             if question._ask():
                 return question
             question.note()  # what was begun is ended
@@ -297,8 +176,8 @@ class _Question:
 
     def note(self) -> str | None:
         """What is said of uncommitted cards: only here it is waited for. None: not to be told here."""
-        if self._status is not None:
-            found, self._status = self._status.said(), None
+        if self._differing is not None:
+            found, self._differing = self._differing.found(*self.said[1:]), None
             entries = (found or b"").decode(errors="surrogateescape").split("\0")
             paths = (entry[3:] for entry in entries if entry)
             self._note = None if found is None else note(paths, self._name)
@@ -306,13 +185,13 @@ class _Question:
                 self._note = None
         return self._note
 
-    def known(self) -> _Said | None:
+    def known(self) -> Said | None:
         """The answer that was kept, with the note of this moment; or None."""
         try:
             with open(self._path(), "rb") as file:
                 head, _, body = file.read().partition(b"\n")
             check, asked, watched = map(int, head.split())
-            if crc32(body) != check or body[:asked] != b"\0\0".join(self._all):
+            if _crc32(body) != check or body[:asked] != b"\0\0".join(self._all):
                 return None
             for line in body[asked : asked + watched].decode().split():
                 if os.path.exists(self._loose(line[1:])) != (line[0] == "+"):
@@ -332,22 +211,14 @@ class _Question:
             body = asked, watched, text.encode(sys.stdout.encoding)
             check = 0
             for part in body:
-                check = crc32(part, check)
-            folder = f"{self.common}/gitwaves/shown"
-            os.makedirs(folder, exist_ok=True)
-            if len(names := os.listdir(folder)) > _MAX_ENTRIES:
-                for name in names:
-                    os.unlink(f"{folder}/{name}")
-            draft = f"{self._path()}.{os.getpid()}"
-            with open(draft, "wb") as file:
-                file.write(b"%d %d %d\n" % (check, len(asked), len(watched)))
-                file.writelines(body)
-            os.replace(draft, self._path())
+                check = _crc32(part, check)
+            head = b"%d %d %d\n" % (check, len(asked), len(watched))
+            _write(self._path(), head, *body)
         except (OSError, ValueError):
             return
 
     def _path(self) -> str:
-        return f"{self.common}/gitwaves/shown/{self._form}-{crc32(os.fsencode(self.top)):08x}"
+        return f"{self.common}/gitwaves/shown/{self._form}-{_short(self.top)}"
 
     def _loose(self, oid: str) -> str:
         return f"{self.common}/objects/{oid[:2]}/{oid[2:]}"
@@ -390,7 +261,145 @@ class _Question:
         return True
 
 
+class _Differing:
+    """What `git status` says of `.workstreams/`, found out while we go on.
+
+    Where it said nothing the last time, it says nothing again if commit, index and settings are the
+    same, no folder got another entry, and no tracked file differs from the index: that takes Git half
+    as long.
+    """
+
+    def __init__(self, top: str, common: str) -> None:
+        self._top = top
+        self._common = common
+        self._since = time_ns()
+        self._compared = self._to_compare()
+        self._record = f"{common}/gitwaves/shown/clean-{_short(top)}"
+        settings, paths, stamps = self._recorded()
+        self._settings = b""  # with which it said nothing
+        if stamps and stamps == _stamps(paths):
+            self._settings = settings
+            self._asked = self._begun("diff-files", "--quiet")
+        else:
+            self._asked = self._begun("status", *DIFFERING)
+
+    def _begun(self, *args: str) -> Asked:
+        return Asked("-C", self._top, *args, "--", ".workstreams")
+
+    def found(self, settings: bytes = b"") -> bytes | None:
+        """What it says; None where it fails.
+
+        Args:
+            settings: what `git config --list -z` says.
+        """
+        said = self._asked.said()
+        if self._settings:
+            if said is not None and self._settings == b"%d" % _crc32(settings):
+                return b""
+            said = self._begun("status", *DIFFERING).said()
+        try:
+            if said:
+                os.unlink(self._record)  # the next time it is asked at once
+            elif said is not None and settings:
+                self._note_clean(settings)
+        except OSError:
+            pass
+        return said
+
+    def _to_compare(self) -> bytes:
+        """The commit and the index that files are compared to; nothing where that is not plain."""
+        admin = admin_of(self._top)
+        head = content(f"{admin}/HEAD")
+        if head.startswith(b"ref: "):
+            oid = content(f"{self._common}/{os.fsdecode(head[5:].rstrip())}")
+            if oid.startswith(b"ref: "):
+                return b""
+            head += oid or _stamps([f"{self._common}/packed-refs"])
+        return head + index_stamp(admin)
+
+    def _recorded(self) -> tuple[bytes, list[str], bytes]:
+        """When it said nothing: the settings, what else that hangs on, and how those were.
+
+        A file that was spoiled says something that is not so now.
+        """
+        parts = content(self._record).split(b"\0\0")
+        if len(parts) != 4 or parts[0] != self._compared:
+            return b"", [], b""
+        return parts[1], os.fsdecode(parts[2]).split("\0"), parts[3]
+
+    def _note_clean(self, settings: bytes) -> None:
+        """Notes that it says nothing; not where something was written just now.
+
+        What is written while Git looks is not older than that look.
+        """
+        if not self._compared or self._to_compare() != self._compared:
+            return
+        ignored = (f"{self._common}/info/exclude", user_excludes(settings))
+        paths = [*ignored, f"{self._top}/.gitignore", *_folders(f"{self._top}/.workstreams")]
+        stamps = _stamps(paths, before=self._since - _MARGIN)
+        said = (self._compared, b"%d" % _crc32(settings), os.fsencode("\0".join(paths)), stamps)
+        if stamps:
+            _write(self._record, b"\0\0".join(said))
+
+
+def _short(path: str) -> str:
+    """A name for a path."""
+    return f"{int.from_bytes(os.fsencode(path), 'big') % ((1 << 61) - 1):x}"
+
+
+def _crc32(data: bytes, before: int = 0) -> int:
+    from binascii import crc32  # may be a library of its own: loaded while Git is at work
+
+    return crc32(data, before)
+
+
+def _write(path: str, *parts: bytes) -> None:
+    """Writes one of our own files, whole or not at all."""
+    folder = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    if len(names := os.listdir(folder)) > _MAX_ENTRIES:
+        for name in names:
+            os.unlink(f"{folder}/{name}")
+    draft = f"{path}.{os.getpid()}"
+    with open(draft, "wb") as file:
+        file.writelines(parts)
+    os.replace(draft, path)
+
+
+def _folders(top: str) -> list[str]:
+    """A folder, and all folders in it."""
+    found = [top]
+    for folder in found:
+        with os.scandir(folder) as entries:
+            found += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return found
+
+
+def _stamps(paths: Iterable[str], before: int | None = None) -> bytes:
+    """What changes whenever one of some folders or files does.
+
+    Args:
+        before: nanoseconds since 1970; nothing is given where one is younger.
+    """
+    found = []
+    for path in paths:
+        try:
+            stat = os.lstat(path)
+        except OSError:
+            found.append("none")
+            continue
+        if before is not None and max(stat.st_mtime_ns, stat.st_ctime_ns) > before:
+            return b""
+        found.append(f"{stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}")
+    return ",".join(found).encode()
+
+
 _asked: _Question | None = None
+
+
+def asked() -> _Question | None:
+    """What is being asked, where it is one of ours."""
+    return _asked
 
 
 def _print(text: bytes, note: str) -> None:
@@ -408,7 +417,7 @@ def _print(text: bytes, note: str) -> None:
             system_error(error)
 
 
-def _colored() -> bool:
+def colored() -> bool:
     """Whether to colour: only on a terminal, never with NO_COLOR."""
     return (
         sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

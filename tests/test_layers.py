@@ -131,6 +131,7 @@ LAYERS = {
     # Parses, calls, prints, exits.
     "__main__": "cli",
     "cli": "cli",
+    "direct": "cli",
     "quick": "cli",
     # Holds only the version: anything may import it.
     "__init__": "core",

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from gitwaves import __version__, quick
+from gitwaves import __version__, direct
 from gitwaves.errors import ExitCode, GitwavesError
 from gitwaves.git import Repo
 from gitwaves.model import printable
@@ -172,7 +172,7 @@ def system_error(error: OSError) -> NoReturn:
 
 def main(argv: list[str] | None = None) -> None:
     """Runs one command and exits with its code."""
-    quick.prepare()
+    direct.prepare()
     try:
         code = root.main(argv, prog_name="gitwaves", standalone_mode=False)
         if sys.stdout is not None:

@@ -1,0 +1,181 @@
+"""What differs in the working tree is what `git status` says, however it was found out."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gitwaves import quick
+from tests.repo import Repo
+
+SETTINGS = b"core.bare\nfalse\0"
+
+
+def said(repo: Repo) -> bytes:
+    """What git says, asked for all of it."""
+    args = ("--no-optional-locks", "status", *quick.DIFFERING, "--", ".workstreams")
+    return os.fsencode(repo.git(*args))
+
+
+def found(repo: Repo, settings: bytes = SETTINGS) -> tuple[bytes | None, bool]:
+    """What we say, and whether it was known to be clean before."""
+    asked = quick._Differing(str(repo.path), str(repo.path / ".git"))
+    return asked.found(settings), bool(asked._settings)
+
+
+@pytest.fixture
+def cards(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> Repo:
+    """A repository with some cards, in which what was written just now may be noted."""
+    monkeypatch.setattr(quick, "_MARGIN", -(10**12))
+    names = [f".workstreams/WS-{s}/{s}{n}.yaml" for s in "AB" for n in range(3)]
+    repo.commit("Cards", **{name: f"id: {name[-7:-5]}\n" for name in names})
+    return repo
+
+
+def any_card(repo: Repo, chance: random.Random) -> Path:
+    cards = sorted(repo.path.glob(".workstreams/WS-*/*.yaml"))
+    if not cards:
+        repo.write(".workstreams/WS-A/A1.yaml", "id: A1\n")
+        return repo.path / ".workstreams/WS-A/A1.yaml"
+    return chance.choice(cards)
+
+
+def edit(repo: Repo, chance: random.Random) -> None:
+    card = any_card(repo, chance)
+    text = card.read_text()
+    card.write_text(text[:-2] + chance.choice("xyz") + "\n" if len(text) > 2 else "id: A1\n")
+
+
+def add(repo: Repo, chance: random.Random) -> None:
+    folder = any_card(repo, chance).parent
+    (folder / f"new{chance.randrange(3)}.yaml").write_text("id: new\n")
+
+
+def deeper(repo: Repo, chance: random.Random) -> None:
+    folder = any_card(repo, chance).parent / "deeper" / "still"
+    folder.mkdir(parents=True, exist_ok=True)
+    if chance.random() < 0.5:
+        (folder / "card.yaml").write_text("id: deep\n")
+
+
+def remove(repo: Repo, chance: random.Random) -> None:
+    cards = sorted(repo.path.glob(".workstreams/**/*.yaml"))
+    if len(cards) > 3:
+        chance.choice(cards).unlink()
+
+
+def rename(repo: Repo, chance: random.Random) -> None:
+    card = any_card(repo, chance)
+    card.rename(card.with_name(f"moved{chance.randrange(3)}.yaml"))
+
+
+def mode(repo: Repo, chance: random.Random) -> None:
+    card = any_card(repo, chance)
+    card.chmod(0o755 if chance.random() < 0.5 else 0o644)
+
+
+def touch(repo: Repo, chance: random.Random) -> None:
+    os.utime(any_card(repo, chance))
+
+
+def stage(repo: Repo, chance: random.Random) -> None:
+    repo.git("add", "-A", ".workstreams")
+
+
+def commit(repo: Repo, chance: random.Random) -> None:
+    repo.git("add", "-A")
+    repo.git("commit", "-qm", "All", "--allow-empty")
+
+
+def back(repo: Repo, chance: random.Random) -> None:
+    how = chance.choice(("--soft", "--mixed", "--hard"))
+    repo.git("reset", "-q", how, "HEAD~1" if chance.random() < 0.3 else "HEAD", check=False)
+
+
+def restore(repo: Repo, chance: random.Random) -> None:
+    repo.git("clean", "-qfdx", ".workstreams")  # links first: what lies behind them is not ours
+    repo.git("reset", "-q", "--hard")
+
+
+def hide(repo: Repo, chance: random.Random) -> None:
+    place = chance.choice((".gitignore", ".workstreams/.gitignore", ".git/info/exclude"))
+    text = "new*\n" if chance.random() < 0.5 else "# nothing\n"
+    (repo.path / place).write_text(text)
+
+
+def link(repo: Repo, chance: random.Random) -> None:
+    folder = any_card(repo, chance).parent
+    if folder.name.startswith("WS-") and not folder.is_symlink():
+        other = repo.path / f"elsewhere-{chance.random()}"
+        shutil.move(folder, other)
+        folder.symlink_to(other)
+
+
+def switch(repo: Repo, chance: random.Random) -> None:
+    repo.git("switch", "-q", *chance.choice((("--detach",), ("main",))), check=False)
+
+
+DEEDS: tuple[Callable[[Repo, random.Random], None], ...] = (
+    edit, add, deeper, remove, rename, mode, touch, stage, commit, back, restore, hide, link, switch,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_is_done(cards: Repo, seed: int) -> None:
+    chance = random.Random(seed)
+    known = 0
+    for _ in range(40):
+        chance.choice(DEEDS)(cards, chance)
+        if chance.random() < 0.4:
+            restore(cards, chance)
+        for _ in range(2):
+            ours, was_known = found(cards)
+            assert ours == said(cards)
+            known += was_known
+    assert known > 5
+
+
+def test_what_is_clean_is_told_without_git_status(cards: Repo) -> None:
+    assert found(cards) == (b"", False)
+    assert found(cards) == (b"", True)
+    edit(cards, random.Random(1))
+    ours, was_known = found(cards)
+    assert (ours, was_known) == (said(cards), True)
+    assert ours
+    assert found(cards) == (ours, False)  # the next time all is asked at once
+
+
+def test_other_settings_are_another_question(cards: Repo) -> None:
+    found(cards)
+    card = any_card(cards, random.Random(1))
+    card.chmod(0o755)
+    cards.git("config", "core.fileMode", "false")
+    assert found(cards, b"without") == (b"", True)
+    cards.git("config", "core.fileMode", "true")
+    assert found(cards, b"with")[0] == said(cards) != b""
+
+
+def test_what_was_written_just_now_is_not_noted(
+    cards: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quick, "_MARGIN", 10**12)
+    assert [found(cards)[1] for _ in range(3)] == [False] * 3
+
+
+def test_a_spoiled_record_says_nothing_false(cards: Repo) -> None:
+    chance = random.Random(3)
+    for _ in range(30):
+        restore(cards, chance)
+        found(cards)
+        (record,) = (cards.path / ".git/gitwaves/shown").glob("clean-*")
+        data = bytearray(record.read_bytes())
+        for _ in range(chance.randrange(1, 4)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        record.write_bytes(data[: chance.randrange(len(data)) if chance.random() < 0.3 else None])
+        chance.choice((edit, add, deeper))(cards, chance)
+        assert found(cards)[0] == said(cards)
