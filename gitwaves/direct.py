@@ -107,7 +107,10 @@ def plainly(argv: tuple[str, ...]) -> quick.Said | None:
     from gitwaves import showing
 
     as_json = len(names) < len(rest)
-    store, refs = showing.at(asked.top, asked.common, *asked.said)
+    words = asked.words()
+    if words is None:
+        return None
+    store, refs = showing.at(asked.top, asked.common, *words)
     snapshot = store.snapshot(refs=refs)
     if command == "show":
         (name,) = names

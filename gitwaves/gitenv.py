@@ -98,12 +98,35 @@ def index_stamp(admin: str) -> bytes:
 
 def git_stamp() -> bytes:
     """What is another where another git is installed."""
+    if git := _git():
+        stat = os.stat(git)
+        return f"{git} {stat.st_size} {stat.st_mtime_ns}".encode(errors="surrogateescape")
+    return b""
+
+
+def _git() -> str:
     # `os.get_exec_path` imports `warnings`
     for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
         if os.access(git := f"{folder}/git", os.X_OK):
-            stat = os.stat(git)
-            return f"{git} {stat.st_size} {stat.st_mtime_ns}".encode(errors="surrogateescape")
-    return b""
+            return git
+    return ""
+
+
+def settings_files(common: str) -> list[str]:
+    """The files that Git reads settings from, if they are there and include no others.
+
+    See `git help config`, FILES. A Git that was built to read another one for the whole system says
+    so by `--show-origin`.
+    """
+    env = os.environ.get
+    if system := env("GIT_CONFIG_SYSTEM"):
+        found = [system]
+    else:
+        found = ["/etc/gitconfig", f"{os.path.dirname(os.path.dirname(_git()))}/etc/gitconfig"]
+    home = env("HOME", "")
+    own = [f"{env('XDG_CONFIG_HOME') or f'{home}/.config'}/git/config", f"{home}/.gitconfig"]
+    shared = env("GIT_CONFIG_GLOBAL")
+    return [*found, *(own if shared is None else [shared]), f"{common}/config"]
 
 
 def user_attributes(settings: bytes) -> str:

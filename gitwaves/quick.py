@@ -13,7 +13,7 @@ import os
 import sys
 from time import time_ns
 
-from gitwaves.gitcall import Asked, at_once
+from gitwaves.gitcall import Asked
 from gitwaves.gitenv import (
     IDENTITY,
     LEAKS,
@@ -21,6 +21,7 @@ from gitwaves.gitenv import (
     git_stamp,
     index_stamp,
     packs,
+    settings_files,
     user_attributes,
     user_excludes,
 )
@@ -28,7 +29,7 @@ from gitwaves.gitplace import SEARCH, admin_of, content, is_odd, own_place_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 _FORMS = {
     ("status",): "text",
@@ -41,6 +42,9 @@ _STATUS = ("text", "color")  # the forms with a line on conflicts ahead
 _NOTED = (*_STATUS, "next", "show")  # and with a note
 # Of `git status`, which tells what the note is about.
 DIFFERING = ("--porcelain", "-z", "--no-renames", "--untracked-files=normal")
+_REFERENCES = ("for-each-ref", REFERENCES, "refs/heads", "refs/remotes")
+_SEEN = 4  # of what is seen, the settings
+_SETTINGS = ("config", "--list", "-z", "--show-origin")
 _PLAIN = ("status", "next", "show", "check")  # commands that may need no command line
 _MARGIN = 2 * 10**9  # nanoseconds: clocks of file systems are coarse, or not ours
 _MAX_ENTRIES = 128  # one for each checkout and form; beyond it all are forgotten
@@ -80,6 +84,8 @@ def _answer(argv: tuple[str, ...]) -> int | None:
     _asked = _Question.of(argv)
     answer = _asked.known() if _asked is not None else None
     if answer is None and argv and argv[0] in _PLAIN:
+        if _asked is not None:
+            _asked.begin()
         from gitwaves import direct
 
         direct.prepare()
@@ -131,17 +137,24 @@ def note(paths: Iterable[str], name: str | None = None) -> str:
 
 
 class _Question:
-    """What is asked, and all that the answer depends on."""
+    """What is asked, and all that the answer depends on.
 
-    def __init__(self, form: str, top: str, common: str) -> None:
+    References and settings are compared as the files that Git keeps them in. What Git says of them is
+    asked only where there is no answer yet.
+    """
+
+    def __init__(self, form: str, top: str, common: str, name: str | None) -> None:
         self._form = form
+        self._name = name  # of the one thing that is asked about
         self.top = top
         self.common = common
-        self.said: list[bytes] = []  # what git says of references and of settings
-        self._all: list[bytes] = []
-        self._name: str | None = None  # of the one thing that is asked about
         self._differing: _Differing | None = None
         self._note: str | None = ""
+        self._asked: list[Asked] = []
+        self._references: list[bytes] = []
+        self._before: list[bytes] = []  # all that is seen here, before anything is read
+        self._kept: list[bytes] = []  # what else the answer hangs on
+        self._keeps = False
 
     @classmethod
     def of(cls, argv: tuple[str, ...]) -> _Question | None:
@@ -158,26 +171,28 @@ class _Question:
                 return None
             if form == "text" and colored():
                 form = "color"
-            question = cls(form, *found)
-            if form == "show":
-                (question._name,) = names
+            question = cls(form, *found, names[0] if form == "show" else None)
             if (
                 form in _NOTED
                 and "--json" not in argv
                 and os.path.isdir(f"{question.top}/.workstreams")
             ):
                 question._differing = _Differing(*found)
-            if question._ask():
-                return question
-            question.note()  # what was begun is ended
+            try:
+                question._before = question._now()
+            except (OSError, ValueError):
+                question.note()  # what was begun is ended
+                return None
         except (OSError, ValueError):
-            pass
-        return None
+            return None
+        return question
 
     def note(self) -> str | None:
         """What is said of uncommitted cards: only here it is waited for. None: not to be told here."""
         if self._differing is not None:
-            found, self._differing = self._differing.found(*self.said[1:]), None
+            settings = b"\0\0".join((self._before[_SEEN], *self._kept)) if self._kept else b""
+            excludes = os.fsdecode(self._kept[1]) if self._kept else ""
+            found, self._differing = self._differing.found(settings, excludes), None
             entries = (found or b"").decode(errors="surrogateescape").split("\0")
             paths = (entry[3:] for entry in entries if entry)
             self._note = None if found is None else note(paths, self._name)
@@ -190,29 +205,67 @@ class _Question:
         try:
             with open(self._path(), "rb") as file:
                 head, _, body = file.read().partition(b"\n")
-            check, asked, watched = map(int, head.split())
-            if _crc32(body) != check or body[:asked] != b"\0\0".join(self._all):
+            check, more, asked, watched = map(int, head.split())
+            at = more, more + asked, more + asked + watched
+            if _crc32(body) != check or body[at[0] : at[1]] != b"\0\0".join(self._before):
                 return None
-            for line in body[asked : asked + watched].decode().split():
+            besides = body[: at[0]].split(b"\0\0", 3)
+            if besides != self._besides(besides[0], besides[1], besides[3]):
+                return None
+            self._kept = besides
+            for line in body[at[1] : at[2]].decode().split():
                 if os.path.exists(self._loose(line[1:])) != (line[0] == "+"):
                     return None
-        except (OSError, ValueError):
+        except (OSError, ValueError, IndexError):
             return None
         said = self.note()
-        return None if said is None else (body[asked + watched :], said, 0)
+        return None if said is None else (body[at[2] :], said, 0)
+
+    def begin(self) -> None:
+        """Asks Git for what there is no answer to yet."""
+        self._asked = [
+            Asked(f"--git-dir={self.common}", *args) for args in (_REFERENCES, _SETTINGS)
+        ]
+
+    def words(self) -> tuple[bytes, bytes] | None:
+        """What Git says of references and of settings; None where more decides than is seen here."""
+        refs, listed = [asked.said() for asked in self._asked]
+        if refs is None or listed is None:
+            return None
+        origins, settings = _apart(listed)
+        if is_odd(settings):
+            return None
+        files = {b"file:" + os.fsencode(path) for path in settings_files(self.common)}
+        plain = origins <= files | {b"command line:"} and b"\0include" not in b"\0" + settings
+        try:
+            attributes, excludes = user_attributes(settings), user_excludes(settings)
+            self._kept = self._besides(
+                os.fsencode(attributes), os.fsencode(excludes), b"" if plain else settings
+            )
+            whole = {line.rpartition(b"\0")[0] for line in refs.split(b"\n")}
+            # else one was moved, and moved back, while Git was asked
+            loose = (
+                ref for ref in self._references if not ref.partition(b"\0")[2].startswith(b"ref:")
+            )
+            self._keeps = whole.issuperset(loose)
+        except (OSError, ValueError):
+            pass
+        return refs, settings
 
     def keep(self, text: str, watched: bytes) -> None:
         """Keeps an answer; does nothing where it cannot be kept, or may be to another question."""
-        before = self._all[:-1]  # the last is a cache that the answer itself may have written to
         try:
-            if not self._ask() or self._all[:-1] != before:
+            # the last is a cache that the answer itself may have written to
+            if not self._keeps or (now := self._now())[:-1] != self._before[:-1]:
                 return
-            asked = b"\0\0".join(self._all)
-            body = asked, watched, text.encode(sys.stdout.encoding)
+            if self._kept != self._besides(self._kept[0], self._kept[1], self._kept[3]):
+                return
+            parts = b"\0\0".join(self._kept), b"\0\0".join(now), watched
+            body = *parts, text.encode(sys.stdout.encoding)
             check = 0
             for part in body:
                 check = _crc32(part, check)
-            head = b"%d %d %d\n" % (check, len(asked), len(watched))
+            head = b"%d %d %d %d\n" % (check, *map(len, parts))
             _write(self._path(), head, *body)
         except (OSError, ValueError):
             return
@@ -223,33 +276,43 @@ class _Question:
     def _loose(self, oid: str) -> str:
         return f"{self.common}/objects/{oid[:2]}/{oid[2:]}"
 
-    def _ask(self) -> bool:
-        """Asks for everything that the answer depends on; False where there may be more."""
+    def _besides(self, attributes: bytes, excludes: bytes, said: bytes) -> list[bytes]:
+        """What it depends on too, where settings name files, or are in files that are not known here.
+
+        Args:
+            said: of settings, where those are not all.
+        """
+        if said:
+            asked = Asked(f"--git-dir={self.common}", *_SETTINGS).said()
+            said = _apart(asked)[1] if asked is not None else b"none"
+        held = b"%d" % _crc32(content(os.fsdecode(attributes)))
+        return [attributes, excludes, held, said]
+
+    def _now(self) -> list[bytes]:
+        """All that the answer depends on.
+
+        Raises:
+            ValueError: there may be more.
+        """
         common = self.common
-        git = f"--git-dir={common}"
-        found = at_once(
-            (git, "for-each-ref", REFERENCES, "refs/heads", "refs/remotes"),
-            (git, "config", "--list", "-z"),
-        )
-        if found is None or is_odd(found[1]):
-            return False
-        self.said = found
         kept = f"{common}/gitwaves"
         if _has_links(kept) or os.path.exists(f"{common}/objects/info/alternates"):
-            return False
-        self._all = [
+            raise ValueError(common)
+        self._references = _references(common)
+        return [
             f"{self._form} {sys.hexversion} {sys.stdout.encoding} {self.top}\n{common}".encode(
                 errors="surrogateescape"
             ),
             _code(),
-            *found,
+            _stamps([f"{common}/packed-refs"]),
+            b"\0".join(self._references),
+            _stamps(settings_files(common), look=os.stat),
             _checkouts(common),
             *(
                 content(path)
                 for path in (
                     f"{common}/shallow",
                     f"{common}/info/attributes",
-                    user_attributes(found[1]),
                     f"{self.top}/.gitattributes",
                 )
             ),
@@ -258,7 +321,36 @@ class _Question:
             index_stamp(admin_of(self.top)) if self._form in _STATUS else b"",
             _files(f"{kept}/merges") if self._form in _STATUS else b"",
         ]
-        return True
+
+
+def _apart(listed: bytes) -> tuple[set[bytes], bytes]:
+    """Where settings come from, and what `git config --list -z` says without that."""
+    entries = listed.split(b"\0")
+    return set(entries[:-1:2]), b"".join(entry + b"\0" for entry in entries[1::2])
+
+
+def _references(common: str) -> list[bytes]:
+    """What references hold that lie in files of their own, as `REFERENCES` would begin to say it.
+
+    Raises:
+        ValueError: one is odd.
+    """
+    found = []
+    folders = [f"{common}/refs/heads", f"{common}/refs/remotes"]
+    for folder in folders:
+        if not os.path.isdir(folder):
+            continue
+        with os.scandir(folder) as entries:
+            listed = list(entries)
+        for entry in listed:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+            elif entry.is_symlink():
+                raise ValueError(entry.path)
+            elif not entry.name.endswith(".lock"):
+                name = os.fsencode(entry.path[len(common) + 1 :])
+                found.append(name + b"\0" + content(entry.path).rstrip())
+    return found
 
 
 class _Differing:
@@ -274,7 +366,7 @@ class _Differing:
         self._common = common
         self._since = time_ns()
         self._compared = self._to_compare()
-        self._record = f"{common}/gitwaves/shown/clean-{_short(top)}"
+        self._record = f"{common}/gitwaves/clean/{_short(top)}"
         settings, paths, stamps = self._recorded()
         self._settings = b""  # with which it said nothing
         if stamps and stamps == _stamps(paths):
@@ -286,11 +378,12 @@ class _Differing:
     def _begun(self, *args: str) -> Asked:
         return Asked("-C", self._top, *args, "--", ".workstreams")
 
-    def found(self, settings: bytes = b"") -> bytes | None:
+    def found(self, settings: bytes = b"", excludes: str = "") -> bytes | None:
         """What it says; None where it fails.
 
         Args:
-            settings: what `git config --list -z` says.
+            settings: what is another where Git's settings are; nothing where that is not known.
+            excludes: the user's own file of what is to be ignored.
         """
         said = self._asked.said()
         if self._settings:
@@ -301,7 +394,7 @@ class _Differing:
             if said:
                 os.unlink(self._record)  # the next time it is asked at once
             elif said is not None and settings:
-                self._note_clean(settings)
+                self._note_clean(settings, excludes)
         except OSError:
             pass
         return said
@@ -327,14 +420,14 @@ class _Differing:
             return b"", [], b""
         return parts[1], os.fsdecode(parts[2]).split("\0"), parts[3]
 
-    def _note_clean(self, settings: bytes) -> None:
+    def _note_clean(self, settings: bytes, excludes: str) -> None:
         """Notes that it says nothing; not where something was written just now.
 
         What is written while Git looks is not older than that look.
         """
         if not self._compared or self._to_compare() != self._compared:
             return
-        ignored = (f"{self._common}/info/exclude", user_excludes(settings))
+        ignored = (f"{self._common}/info/exclude", excludes)
         paths = [*ignored, f"{self._top}/.gitignore", *_folders(f"{self._top}/.workstreams")]
         stamps = _stamps(paths, before=self._since - _MARGIN)
         said = (self._compared, b"%d" % _crc32(settings), os.fsencode("\0".join(paths)), stamps)
@@ -375,7 +468,11 @@ def _folders(top: str) -> list[str]:
     return found
 
 
-def _stamps(paths: Iterable[str], before: int | None = None) -> bytes:
+def _stamps(
+    paths: Iterable[str],
+    before: int | None = None,
+    look: Callable[[str], os.stat_result] = os.lstat,
+) -> bytes:
     """What changes whenever one of some folders or files does.
 
     Args:
@@ -384,7 +481,7 @@ def _stamps(paths: Iterable[str], before: int | None = None) -> bytes:
     found = []
     for path in paths:
         try:
-            stat = os.lstat(path)
+            stat = look(path)
         except OSError:
             found.append("none")
             continue
