@@ -103,9 +103,11 @@ class Look:
             GitError: git cannot merge in memory.
         """
         tips, snapshot = self._tips, self._snapshot
-        owners, landing = _Owners(self._store, snapshot, tips.values()), _Landing(snapshot)
         merged = self._merges.files()
-        found = []
+        found: list[Collision] = []
+        if not any(merged):  # as nearly always: nothing is to be looked up
+            return Found((), len(tips) - 1, len(self._names), merged.count(None))
+        owners, landing = _Owners(self._store, snapshot, tips.values()), _Landing(snapshot)
         for (a, b), files in zip(self._names, merged, strict=True):
             if files:
                 one, other = owners.part(a, tips[a], files), owners.part(b, tips[b], files)

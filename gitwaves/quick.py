@@ -306,7 +306,8 @@ class _Question:
             _code(),
             _stamps([f"{common}/packed-refs"]),
             b"\0".join(self._references),
-            _stamps(settings_files(common), look=os.stat),
+            _stamps(settings_files(common), look=os.stat)
+            + os.environ.get("GIT_CONFIG_NOSYSTEM", "").encode(errors="surrogateescape"),
             _checkouts(common),
             *(
                 content(path)

@@ -53,11 +53,16 @@ def begun(repo: Repo) -> Repo:
     return repo
 
 
-def modules(repo: Repo) -> str:
+def modules(repo: Repo, env: dict[str, str] | None = None) -> str:
     command = [sys.executable, "-X", "importtime", "-m", "gitwaves", "status"]
-    done = _run(command, repo.path)
+    done = _run(command, repo.path, env=env)
     assert done.code == 0
     return done.err
+
+
+def is_kept(repo: Repo, env: dict[str, str] | None = None) -> bool:
+    """Whether an answer that was kept is given."""
+    return "gitwaves.store" not in modules(repo, env)
 
 
 def test_nothing_slow_is_imported_where_nothing_changed(begun: Repo) -> None:
@@ -68,6 +73,53 @@ def test_nothing_slow_is_imported_where_nothing_changed(begun: Repo) -> None:
     assert "gitwaves.quick" in said
     for slow in ("click", "subprocess", "ruamel", "dataclasses", "gitwaves.model", "json"):
         assert slow not in said.replace("runpy", "")
+
+
+def test_settings_in_any_file_are_seen(begun: Repo, tmp_path: Path) -> None:
+    """Those that Git reads by itself are compared as files; where one includes another, Git is asked."""
+    included, other, own = (tmp_path / name for name in ("included", "other", "own"))
+    env = {"GIT_CONFIG_GLOBAL": str(own)}
+    writes = (
+        lambda: own.write_text("[user]\n\tname = One\n"),
+        lambda: own.write_text("[user]\n\tname = Two\n"),
+        lambda: own.write_text(f"[include]\n\tpath = {included}\n"),
+        lambda: included.write_text("[merge]\n\trenameLimit = 7\n"),
+        lambda: included.write_text("[merge]\n\trenameLimit = 8\n"),
+        lambda: begun.git("config", "core.attributesFile", str(other)),
+        lambda: other.write_text("*.txt -merge\n"),
+        lambda: other.write_text("*.md -merge\n"),
+        lambda: begun.git("config", "includeIf.gitdir:**.path", str(included)),
+    )
+    assert [is_kept(begun, env) for _ in range(2)] == [False, True]
+    for write in writes:
+        write()
+        assert [is_kept(begun, env) for _ in range(2)] == [False, True]
+    assert is_kept(begun, {"GIT_CONFIG_GLOBAL": str(tmp_path / "nowhere")}) is False
+
+
+def test_a_reference_in_any_form_is_seen(begun: Repo) -> None:
+    moves = (
+        ("branch", "new/branch", "main"),
+        ("pack-refs", "--all"),
+        ("branch", "-D", "new/branch"),
+        ("branch", "-f", "ws/B", "main"),
+        ("update-ref", "refs/remotes/origin/ws/A", "main"),
+        ("symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/ws/A"),
+        ("symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/main"),
+    )
+    assert [is_kept(begun) for _ in range(2)] == [False, True]
+    for move in moves:
+        begun.git(*move)
+        assert [is_kept(begun) for _ in range(2)] == [False, True]
+    (begun.path / ".git/refs/heads/ws/B.lock").touch()  # of a git at work: it says nothing yet
+    assert is_kept(begun)
+
+
+def test_a_reference_that_is_a_link_is_left_to_git(begun: Repo) -> None:
+    assert [is_kept(begun) for _ in range(2)] == [False, True]
+    heads = begun.path / ".git/refs/heads"
+    (heads / "link").symlink_to("main")
+    assert not any(is_kept(begun) for _ in range(2))
 
 
 def test_an_answer_is_kept_for_each_checkout_and_form(begun: Repo) -> None:
