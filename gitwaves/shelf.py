@@ -45,6 +45,7 @@ from gitwaves.model import (
     Workstream,
     WorkstreamId,
 )
+from gitwaves.plainrows import plain_row
 from gitwaves.record import NamedTuple, Record, replace
 from gitwaves.rows import (
     Row,
@@ -324,6 +325,9 @@ def _name_of(listing: Listing) -> Oid:
 
 def _taken_down(path: str, data: bytes) -> tuple[Row, bytes]:
     """What an outline needs of a card, and its row."""
+    made = plain_row(data, path)
+    if made is not None:
+        return made[0], _sealed(made[1])
     card = read_card(data, path)
     return slim_of(card), _sealed(row_of(card))
 

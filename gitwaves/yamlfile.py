@@ -37,7 +37,7 @@ def _odd_letters() -> re.Pattern[str]:
     return re.compile(r"[^\n -~\u00a0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd]")
 
 
-def _has_odd_letters(text: str) -> bool:
+def has_odd_letters(text: str) -> bool:
     if text.isascii():
         return not text.replace("\n", "").isprintable()
     return _odd_letters().search(text) is not None
@@ -76,7 +76,7 @@ def load(data: bytes, path: str, *, first_line: int = 1) -> Document:
         return refuse(
             "line ends with a bare carriage return", (text.count("\n", 0, text.index("\r")) + 1, 1)
         )
-    odd = _has_odd_letters(text)
+    odd = has_odd_letters(text)
     if not odd:
         with contextlib.suppress(yamlplain.NotPlain):
             return Document(*yamlplain.read(text, first_line))

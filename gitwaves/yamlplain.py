@@ -31,7 +31,7 @@ _DURATION = regex(r"[0-9]+[dhms](?:[0-9]+[dhms])*")
 _IN_FLOW = r"\.{0,2}[A-Za-z_/][A-Za-z0-9_./+*-]*"
 _FLOW = regex(rf"\[(?:{_IN_FLOW}(?:, ?{_IN_FLOW})*)?\]")
 _ITEM = regex(_IN_FLOW)
-_ODD_WORDS = frozenset({"null", "Null", "NULL", "true", "True", "TRUE", "false", "False", "FALSE"})
+ODD_WORDS = frozenset({"null", "Null", "NULL", "true", "True", "TRUE", "false", "False", "FALSE"})
 # Plain in every YAML that people use: 1.1 reads more words and numbers as something else.
 _PLAIN = regex(
     r"(?!(?:y|n|yes|no|on|off|true|false|null|nan|inf)$)[A-Za-z][A-Za-z0-9_./+@-]*(?: [A-Za-z0-9_./+@-]+)*",
@@ -148,13 +148,13 @@ class _Reader:
             place = (self.first + self.at, column)
             if not found:
                 places.setdefault(path, place)
-            if key in found or key in _ODD_WORDS or len(key) > _MAX_KEY:
+            if key in found or key in ODD_WORDS or len(key) > _MAX_KEY:
                 raise NotPlain
             inner = above + key
             places[inner] = place
             self.at += 1
             if text:
-                if text in _ODD_WORDS:
+                if text in ODD_WORDS:
                     raise NotPlain
                 found[key] = text
             elif not rest:
@@ -188,7 +188,7 @@ class _Reader:
         items: list[Any] = []
         for match in _ITEM.finditer(rest):
             item = match.group()
-            if item in _ODD_WORDS:
+            if item in ODD_WORDS:
                 raise NotPlain
             self.places[f"{path}[{len(items)}]"] = (number, column + match.start())
             items.append(_scalar(item))
@@ -240,7 +240,7 @@ class _Reader:
 
 
 def _scalar(text: str) -> Any:
-    if _TEXT.fullmatch(text) and text not in _ODD_WORDS:
+    if _TEXT.fullmatch(text) and text not in ODD_WORDS:
         return text
     if _DURATION.fullmatch(text):
         return text

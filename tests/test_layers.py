@@ -109,6 +109,7 @@ LAYERS = {
     "schemas": "shell",
     "facts": "shell",
     "forks": "shell",
+    "plainrows": "shell",
     "plans": "shell",
     "readings": "shell",
     "rows": "shell",

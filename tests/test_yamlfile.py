@@ -83,7 +83,7 @@ def both(text: str, monkeypatch: pytest.MonkeyPatch) -> tuple[yamlfile.Document,
     data = text.encode(errors="surrogatepass")
     fast = yamlfile.load(data, "a.yaml", first_line=3)
     with monkeypatch.context() as patch:
-        patch.setattr(yamlfile, "_has_odd_letters", lambda _: True)
+        patch.setattr(yamlfile, "has_odd_letters", lambda _: True)
         return fast, yamlfile.load(data, "a.yaml", first_line=3)
 
 
@@ -91,7 +91,7 @@ def test_the_fast_parser_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     from ruamel.yaml import YAML
 
     assert YAML(typ="safe").Parser is not YAML(typ="safe", pure=True).Parser
-    assert not yamlfile._has_odd_letters(CARD)
+    assert not yamlfile.has_odd_letters(CARD)
     assert not yamlfile._ODD_FORMS.search(CARD)
     fast, strict = both(CARD, monkeypatch)
     assert not fast.findings
