@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import chain
 
 from gitwaves.digests import sha256
@@ -514,11 +514,15 @@ class Cards(Record):
         return tuple(dict.fromkeys(steps))
 
 
-def _sha256(value: object) -> str:
+@cache
+def _canonical() -> Callable[[object], str]:
     import json  # slow to import, and digests are mostly known
 
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return "sha256:" + sha256(text.encode("ascii")).hexdigest()
+    return json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
+
+
+def _sha256(value: object) -> str:
+    return "sha256:" + sha256(_canonical()(value).encode("ascii")).hexdigest()
 
 
 def task_digest(task: Task, workstream: Workstream) -> str:

@@ -57,7 +57,7 @@ def slim_of(card: Card) -> Row:
 
 
 def outlined(slim: Row, path: str) -> Card:
-    """The card that `slim_of` was given, as far as that goes."""
+    """The card that `slim_of` was given, as far as that goes: not what its tracking half says."""
     is_task, said, began, findings = slim
     spec: Task | MergePoint | None = None
     if said is not None and is_task:
@@ -65,7 +65,7 @@ def outlined(slim: Row, path: str) -> Card:
         spec = Task(ident, "", stream, needs, batch, estimate, cancelled=cancelled, path=path)
     elif said is not None:
         spec = spec_of(said, is_task=False)
-    tracking = None if spec is None or began is None else Tracking(spec.id)
+    tracking = None if spec is None or began is None else _BEGUN
     return Card(spec, tracking, tuple([finding_of(f) for f in findings]))
 
 
@@ -184,4 +184,5 @@ def tracking_of(row: Row | str | None) -> Tracking | None:
     return Tracking(**said)
 
 
+_BEGUN = Tracking("")  # stands for whatever a tracking half says
 _STATUS = {str(status): status for status in Status}
