@@ -175,7 +175,7 @@ def _compiled(kind: type[Record]) -> Callable[..., None]:
     inside: dict[str, Any] = {"put": object.__setattr__}  # which a frozen record itself refuses
     takes, does = ["self"], ["pass"]
     for name, default in kind._blank.items():
-        value = name
+        value, where = name, ""
         if default is _NEEDED:
             takes.append(name)
         else:
@@ -183,7 +183,9 @@ def _compiled(kind: type[Record]) -> Callable[..., None]:
             inside[f"default_{name}"] = default
         if isinstance(default, _Fresh):
             value = f"{name} if {name} is not default_{name} else default_{name}.make()"
-        does.append(f"put(self, {name!r}, {value})")
+        elif default is not _NEEDED:  # the class has it already
+            where = f"if {name} is not default_{name}: "
+        does.append(f"{where}put(self, {name!r}, {value})")
     text = f"def __init__({', '.join(takes)}):\n  " + "\n  ".join(does)
     exec(text, inside)  # of our own annotations alone, as `dataclasses` does
     made: Callable[..., None] = inside["__init__"]
