@@ -112,6 +112,16 @@ class Witness(Plans):
         watched = sorted({line for reading in readings.values() for line in reading.watched})
         return Facts.of({**facts, **signed}) if signed else facts, said, watched
 
+    def foresee(self, cards: Cards, trunk: Oid, tips: Mapping[Branch, Oid]) -> None:
+        """Keeps what `witnessed` will read of branches, as far as nothing is known yet."""
+        shelf = Readings(self.repo, trunk)
+        doubts = self.repo.doubts
+        if not shelf.load():
+            readings = self._read_all(cards, sorted({*cards.by_branch, *tips}), trunk, tips)
+            if self.repo.doubts == doubts:
+                shelf.keep(readings)
+        self.repo.keep_told()
+
     def _known(self, shelf: Readings, trunk: Oid) -> Mapping[Branch, Reading]:
         """The readings that are kept: what this process kept itself, it need not read again."""
         kept = self._kept

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import marshal
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeVar
+    from typing import Any, NoReturn, TypeVar
 
     T = TypeVar("T")
     R = TypeVar("R")
@@ -130,17 +130,37 @@ def _end(process: int, out: int) -> dict[int, list[Any]]:
 
 def apart(work: Callable[[], object]) -> bool:
     """Does work in a process of its own, which takes its memory along; whether it came to its end."""
-    if not _may_fork():
-        return False
+    with beside(work) as ended:
+        return ended()
+
+
+@contextlib.contextmanager
+def beside(work: Callable[[], object]) -> Iterator[Callable[[], bool]]:
+    """Does work in a process of its own while we go on, and waits for it at the end.
+
+    Gives what waits for it before, and tells whether it came to its end. What it finds it has to keep.
+    """
+    process = 0
+    if _may_fork():
+        with contextlib.suppress(OSError):  # there may be no more processes
+            process = os.fork() or _worked(work)
+    codes: list[int] = []
+
+    def ended() -> bool:
+        if process and not codes:
+            try:
+                codes.append(os.waitpid(process, 0)[1])
+            except ChildProcessError:  # whoever called us reaps all children
+                codes.append(1)
+        return codes == [0]
+
     try:
-        process = os.fork()
-    except OSError:  # there may be no more processes
-        return False
-    if process:
-        try:
-            return os.waitpid(process, 0)[1] == 0
-        except ChildProcessError:  # whoever called us reaps all children
-            return False
+        yield ended
+    finally:
+        ended()
+
+
+def _worked(work: Callable[[], object]) -> NoReturn:
     code = 1
     try:
         work()

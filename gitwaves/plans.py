@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gitwaves.cards import keep_in, load_cards, load_config, save_kept
@@ -198,22 +198,38 @@ class Plans:
         files, odd = self.files(commit)
         return load_cards(files, odd)
 
-    def plan_at(self, commit: Oid) -> Cards:
-        """The cards of a commit, kept for the next process: for those that are read again and again."""
+    def plan_at(
+        self, commit: Oid, meanwhile: Callable[[Cards], object] = lambda cards: None
+    ) -> Cards:
+        """The cards of a commit, kept for the next process: for those that are read again and again.
+
+        Args:
+            meanwhile: see `Shelf.read`; given the cards in a process of its own.
+        """
         top = self.repo.tree(commit).get(ROOT)
         tree = top.oid if top is not None else None
         if tree is not None and self._last is not None and self._last[0] == tree:
             return self._last[1]
         cards = self.shelf.load(tree, lambda p: self._file(commit, p)) if tree else None
         if cards is None:
-            cards = self._read_plan(self._listing_of(commit), tree)
+
+            def early(cards: Cards) -> None:
+                meanwhile(cards)
+                self.shelf.keep_digests(tree or Oid(""), cards)
+
+            cards = self._read_plan(self._listing_of(commit), tree, early)
         self._digested = len(cards.digests)
         self._last = (tree, cards) if tree is not None else None
         return cards
 
-    def _read_plan(self, listing: Listing, tree: Oid | None) -> Cards:
+    def _read_plan(
+        self,
+        listing: Listing,
+        tree: Oid | None,
+        meanwhile: Callable[[Cards], object] = lambda cards: None,
+    ) -> Cards:
         """The cards of a tree that are not kept: they will be."""
-        cards, plan = self.shelf.read(listing, tree)
+        cards, plan = self.shelf.read(listing, tree, meanwhile)
         self.repo.forget(listing.files.values())
         self._unkept = (tree, cards, plan) if tree is not None and plan is not None else None
         return cards

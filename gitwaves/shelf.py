@@ -29,7 +29,7 @@ from gitwaves.cards import (
     task_path,
 )
 from gitwaves.errors import CycleError
-from gitwaves.forks import apart, spread
+from gitwaves.forks import apart, beside, spread
 from gitwaves.graph import Graph, graph_of
 from gitwaves.model import (
     Batch,
@@ -185,7 +185,12 @@ class Shelf:
                     return Plan(files, odd, made, _Rows(self._folder / name), Oid(tree))
         return _NONE
 
-    def read(self, listing: Listing, tree: Oid | None = None) -> tuple[Cards, Plan | None]:
+    def read(
+        self,
+        listing: Listing,
+        tree: Oid | None = None,
+        meanwhile: Callable[[Cards], object] = lambda cards: None,
+    ) -> tuple[Cards, Plan | None]:
         """The cards of some files, and the plan, where it is to be kept.
 
         What the newest plan had is not read again. A large one that nobody has read yet is read, and
@@ -194,17 +199,20 @@ class Shelf:
 
         Args:
             tree: that holds the files, where one does.
+            meanwhile: what can be done, and kept, of a large plan before it is put in order.
         """
         if len(listing.files) >= _LARGE and self.newest() is _NONE:
             self._newest = None  # it is another one then
             name = tree or _name_of(listing)
             if apart(lambda: self._put_up(name, self._read_all(listing))):
-                apart(lambda: self.keep(name, *self._joined(listing)))
+                apart(lambda: self.keep(name, *self._joined(listing, meanwhile)))
             if (cards := self.load(name, listing.read)) is not None:
                 return cards, None
         return self._joined(listing)
 
-    def _joined(self, listing: Listing) -> tuple[Cards, Plan]:
+    def _joined(
+        self, listing: Listing, meanwhile: Callable[[Cards], object] | None = None
+    ) -> tuple[Cards, Plan]:
         files, odd, read, _ = listing
         known = self.newest()
         same = known.tree is not None and files == known.files and odd == known.odd
@@ -216,7 +224,11 @@ class Shelf:
         outline = joined_cards(files, odd, read, lambda p: outlined(plan.entries[p].slim, p))
         specs: list[Task | MergePoint] = [*outline.tasks.values(), *outline.merge_points.values()]
         began = {str(s.id): plan.entries[s.path].slim[2] for s in specs if s.id in outline.tracking}
-        cards = _lazy(outline, began, plan.row, read)
+        cards = _opening(outline, outline.folders, began, plan.row, read)
+        cards.__dict__["by_branch"] = outline.by_branch
+        with beside(lambda: meanwhile(cards)) if meanwhile else contextlib.nullcontext():
+            _put_in_order(outline)
+        cards.memo.update(outline.memo)
         cards.digests.update(self._still(files, cards))
         return cards, plan
 
@@ -335,18 +347,12 @@ def _taken_down(path: str, data: bytes) -> tuple[Row, bytes]:
 # --- cards that are opened when they are asked for -------------------------------------------------
 
 
-def _lazy(
-    outline: Cards, began: Mapping[str, bool], row: Callable[[str], bytes], read: Read
-) -> Cards:
-    """Cards like those of `outline`, which knows all but the texts of tasks and what tracking says."""
+def _put_in_order(outline: Cards) -> None:
+    """Finds out what no card has to be opened for, then or later."""
     graph = graph_of(outline)
     with contextlib.suppress(CycleError):
         schedule(outline, graph)
     columns_of(outline, graph)
-    cards = _opening(outline, outline.folders, began, row, read)
-    cards.memo.update(outline.memo)
-    cards.__dict__["by_branch"] = outline.by_branch
-    return cards
 
 
 def _opening(
@@ -356,7 +362,7 @@ def _opening(
     row: Callable[[str], bytes],
     read: Read,
 ) -> Cards:
-    """`cards` with the tasks in `folders`, each read from its row when somebody asks for it.
+    """`cards`, with the tasks in `folders` and all tracking read from their rows when asked for.
 
     `began` tells which tracking halves there are, and which say more than that nothing has begun.
     """

@@ -96,7 +96,7 @@ class Store(Witness):
         doubts = self.repo.doubts
         trunk, tip = self.trunk(refs)
         self.repo.bring([tip], ROOT)
-        cards = self.plan_at(tip)
+        cards = self.plan_at(tip, lambda read: self.foresee(read, tip, self._tips(read, refs)[0]))
         tips, said = self._tips(cards, refs)
         if self.repo.partial():
             bases = (base for t in tips.values() for base in self.repo.merge_bases(tip, t))
