@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from gitwaves.checked import Answer, Design, Tracked, found_in, shown
 from gitwaves.errors import UsageError
 from gitwaves.model import CONFIG_PATH, Finding, Severity, printable
+from gitwaves.record import named_values_of
 from gitwaves.shelf import Listing
 from gitwaves.store import Store
 
@@ -84,7 +85,7 @@ def _design_changed(store: Store, design: Design, rev: str | None) -> list[Findi
 
 def of_cards(findings: Sequence[Finding]) -> list[dict[str, Any]]:
     """What is wrong with the cards, as findings."""
-    return [dict(vars(f)) for f in findings]
+    return [named_values_of(f) for f in findings]
 
 
 def said_of(

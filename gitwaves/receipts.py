@@ -12,7 +12,7 @@ from gitwaves.files import dumps, loads, write_file
 from gitwaves.git import Repo
 from gitwaves.model import Branch, Oid, Run, TaskId
 from gitwaves.patterns import regex
-from gitwaves.record import Record
+from gitwaves.record import Record, named_values_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def save(repo: Repo, receipt: Receipt) -> None:
     folder = _folder(repo, receipt.task)
     folder.mkdir(parents=True, exist_ok=True)
     write_file(
-        folder / f"{receipt.tree}.json", dumps(vars(receipt), indent=1, default=vars).encode()
+        folder / f"{receipt.tree}.json",
+        dumps(named_values_of(receipt), indent=1, default=named_values_of).encode(),
     )
 
 

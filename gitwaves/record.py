@@ -198,11 +198,18 @@ def values_of(record: Record) -> tuple[Any, ...]:
     return type(record)._read(record)[1:]
 
 
+def named_values_of(record: Record) -> dict[str, Any]:
+    """The values of a record by the names of its fields, in their order.
+
+    `vars` tells only those that are not as the class has them by default.
+    """
+    return dict(zip(record.__match_args__, values_of(record), strict=True))
+
+
 def replace(record: R, **changes: Any) -> R:
     """A record like `record`, with other values for some of its fields.
 
     Raises:
         TypeError: it has no such field.
     """
-    kind = type(record)
-    return kind(**{**dict(zip(kind.__match_args__, values_of(record), strict=True)), **changes})
+    return type(record)(**{**named_values_of(record), **changes})

@@ -15,7 +15,7 @@ from gitwaves.model import (
     Oid,
 )
 from gitwaves.receipts import read_json
-from gitwaves.record import Record, field
+from gitwaves.record import Record, field, named_values_of
 from gitwaves.settling import MergeConflict, Side, settled_cards
 from gitwaves.store import Snapshot, Store
 from gitwaves.unfinished import discard, own
@@ -82,7 +82,7 @@ def left_for_a_person(
         )
         target = note_of(repo, node)
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_file(target, json.dumps(vars(resolution)).encode())
+        write_file(target, json.dumps(named_values_of(resolution)).encode())
     if before is not None:
         _clear(repo, before)
     behind = []

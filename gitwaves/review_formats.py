@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from gitwaves.layout import middle, oneline
 from gitwaves.model import Finding, duration, printable
+from gitwaves.record import named_values_of
 from gitwaves.reviewing import (
     ADDED,
     CHANGED,
@@ -333,8 +334,8 @@ def review_json(review: Review) -> dict[str, Any]:
             {"task": w.task, "agent": w.agent, "branch": w.branch, "parts": list(w.parts)}
             for w in review.at_work
         ],
-        "findings": [dict(vars(finding)) for finding in review.findings],
-        "settled": [dict(vars(finding)) for finding in review.settled],
+        "findings": [named_values_of(finding) for finding in review.findings],
+        "settled": [named_values_of(finding) for finding in review.settled],
         "before": _measures_json(review.before),
         "after": _measures_json(review.after),
     }

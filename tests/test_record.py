@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from gitwaves import record
-from gitwaves.record import NamedTuple, Record, field, replace, values_of
+from gitwaves.record import NamedTuple, Record, field, named_values_of, replace, values_of
 
 
 class Point(Record):
@@ -178,3 +178,16 @@ def test_a_named_tuple_is_what_typing_makes() -> None:
                 assert found == "b"
     assert Pair("a").both == "a7"
     assert Pair.__doc__ == "Two things."
+
+
+def test_what_is_told_by_name_is_all_of_it() -> None:
+    """Also of a class of which many were made: what is as the class has it is not set again."""
+    for _ in range(100):
+        said = named_values_of(Space(1))
+        assert list(said.items()) == [("x", 1), ("y", 0), ("tags", []), ("z", 0)]
+        assert replace(Space(1), y=2) == Space(1, 2)
+        assert hash(Others()) == hash(Others(()))
+
+
+class Others(Record):
+    names: tuple[str, ...] = ()
