@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gitwaves.errors import GitError, GitwavesError, NotReady, Refused, quoted
@@ -207,12 +207,22 @@ class Repo(Checkouts):
 
     # --- landing -------------------------------------------------------------------------------
 
-    def land(self, branch: Branch, new: Oid, old: Oid | None) -> None:
+    def land(
+        self,
+        branch: Branch,
+        new: Oid,
+        old: Oid | None,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> None:
         """Moves `branch` from `old` to `new`, its descendant, without touching anyone's work.
 
         A branch that is checked out is fast-forwarded in the worktree that holds it, which keeps
         staged and unrelated dirty work and refuses what would overwrite any; another one is moved
         by compare-and-swap. `old` None creates the branch.
+
+        Args:
+            meanwhile: what can be done while git writes to a checkout, whether it lands or not; it
+                raises nothing.
 
         Raises:
             Refused: local changes are in the way; nothing was touched.
@@ -228,7 +238,7 @@ class Repo(Checkouts):
             if holder is None:
                 self._swap(branch, new, old)
             else:
-                self._fast_forward(holder, branch, new)
+                self._fast_forward(holder, branch, new, meanwhile)
 
     def _swap(self, branch: Branch, new: Oid, old: Oid | None) -> None:
         if old is not None and not self.is_ancestor(old, new):
@@ -252,7 +262,13 @@ class Repo(Checkouts):
                 )
             raise failed(["update-ref"], done)
 
-    def _fast_forward(self, holder: Worktree, branch: Branch, new: Oid) -> None:
+    def _fast_forward(
+        self,
+        holder: Worktree,
+        branch: Branch,
+        new: Oid,
+        meanwhile: Callable[[], object] | None,
+    ) -> None:
         if holder.path == self.common:
             raise NotReady(
                 f"{branch} is checked out in the main worktree, which cannot be found from here",
@@ -268,10 +284,17 @@ class Repo(Checkouts):
             )
         old = self.branch(branch)
         with self._noted(branch, holder.path, old, new):
-            if old is None or not self._step_forward(holder, branch, old, new):
+            if old is None or not self._step_forward(holder, branch, old, new, meanwhile):
                 self._merge_ff(holder, branch, new)
 
-    def _step_forward(self, holder: Worktree, branch: Branch, old: Oid, new: Oid) -> bool:
+    def _step_forward(
+        self,
+        holder: Worktree,
+        branch: Branch,
+        old: Oid,
+        new: Oid,
+        meanwhile: Callable[[], object] | None,
+    ) -> bool:
         """Fast-forwards over what changes a few files, of which nobody has changed one there.
 
         `git merge` looks at every file of the checkout, and takes as long as a commit. False where
@@ -306,7 +329,8 @@ class Repo(Checkouts):
         if said != (b"", "".join(f"H {path}\0" for path in paths).encode()):
             return False  # in the middle of something, or hidden from git
         patch = "\n".join([*lines, ""]).encode()
-        applied = self._holding("apply", "--index", "-", cwd=holder.path, stdin=patch)
+        apply = ("apply", "--index", "-")
+        applied = self._holding(*apply, cwd=holder.path, stdin=patch, meanwhile=meanwhile)
         if applied.returncode:
             refused = applied.stderr.decode(errors="replace")
             if applied.returncode > 0 and any(reason in refused for reason in _REFUSED):

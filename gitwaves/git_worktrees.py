@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gitwaves.errors import NotReady, Refused
@@ -116,7 +116,13 @@ class Checkouts(History):
         if first:
             note.unlink(missing_ok=True)
 
-    def _holding(self, *args: str, cwd: Path | None = None, stdin: bytes | None = None) -> Done:
+    def _holding(
+        self,
+        *args: str,
+        cwd: Path | None = None,
+        stdin: bytes | None = None,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> Done:
         """Runs git as `try_git` does; it holds the lock to its end even if we are killed before.
 
         So the next command finds it done, or cut short, but never under way. It starts nothing
@@ -124,7 +130,8 @@ class Checkouts(History):
         """
         quiet = ("-c", "gc.auto=0", "-c", "maintenance.auto=false")
         argv = [*quiet, *self._argv(args, cwd)]
-        return run_git(argv, check=False, keep=self._lock.descriptors(), stdin=stdin)
+        held = self._lock.descriptors()
+        return run_git(argv, check=False, keep=held, stdin=stdin, meanwhile=meanwhile)
 
     def worktrees(self) -> list[Worktree]:
         """All checkouts of this repository that are really there, the main one first.

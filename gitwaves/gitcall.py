@@ -13,7 +13,7 @@ from gitwaves.gitenv import BARE_OK, GIT_HOOK_INDEX, SAFE, clean_env, git_env, s
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     from gitwaves.errors import GitError
@@ -36,6 +36,7 @@ __all__ = [
 _NOTHING = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)  # to be read
 _NOWHERE = (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)
 _CHUNK = 1 << 16  # bytes
+_FEW = 512  # bytes: POSIX lets no pipe hold less
 _GRACE = 0.25  # seconds that git has, on Ctrl-C, to take its locks away
 
 
@@ -83,11 +84,14 @@ def run_git(
     env: Mapping[str, str] | None = None,
     check: bool = True,
     keep: Sequence[int] = (),
+    meanwhile: Callable[[], object] | None = None,
 ) -> Done:
     """Runs git to its end.
 
     Args:
         keep: files that it is to hold open too.
+        meanwhile: what can be done while it runs, and raises nothing; not where it is given more
+            than a few lines.
 
     Raises:
         GitError: it failed; not without `check`.
@@ -111,6 +115,12 @@ def run_git(
             for fd in theirs:
                 os.close(fd)
         try:
+            if meanwhile is not None and len(stdin or b"") <= _FEW:
+                if stdin is not None:
+                    _give(into, stdin)
+                    ours.remove(into)
+                meanwhile()
+                into, stdin = -1, None
             said = _exchange(ours, into, stdin or b"")
         except BaseException as error:
             _end(process, _GRACE if isinstance(error, KeyboardInterrupt) else 0)
@@ -123,6 +133,16 @@ def run_git(
     if check and done.returncode:
         raise failed(args, done)
     return done
+
+
+def _give(into: int, few: bytes) -> None:
+    """Gives a process a few bytes, which any pipe takes at once, and no more."""
+    try:
+        os.write(into, few)
+    except BrokenPipeError:  # it has ended: what it says tells why
+        pass
+    finally:
+        os.close(into)
 
 
 def _free(taken: Sequence[int]) -> Iterator[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 
 from gitwaves.errors import GitwavesError, NotReady, UsageError
@@ -69,6 +70,7 @@ class Store(Witness):
         super().__init__(repo)
         self.offline = offline  # a hook never uses the network
         self._latest: tuple[object, Snapshot] | None = None
+        self._expected: tuple[object, Snapshot] | None = None  # of when a branch will have moved
         self._refs: Mapping[str, Oid] | None = None  # of the snapshot that was taken last
         self._shown: tuple[Snapshot, Progress] | None = None
 
@@ -87,13 +89,40 @@ class Store(Witness):
             return self._snapshot_at(rev)
         refs = refs or self.repo.branches()  # once: what is shown held at one moment
         self._refs = refs
-        now = (refs, self.repo.listed_settings(), self.repo.stock())
-        latest = self._latest
-        if latest is not None and latest[0] == now:
-            snapshot = latest[1]
-            if snapshot.cards.config.allowed_signers is None and self.in_place(snapshot.watched):
-                return snapshot
+        now = self._moment(refs)
+        for held in (self._latest, self._expected):
+            if held is None or held[0] != now or held[1].cards.config.allowed_signers is not None:
+                continue
+            if self.in_place(held[1].watched):
+                self._latest = held
+                return held[1]
         doubts = self.repo.doubts
+        snapshot = self._taken(refs)
+        self._latest = (now, snapshot) if self.repo.doubts == doubts else None
+        return snapshot
+
+    def expect(self, branch: Branch, tip: Oid) -> None:
+        """Finds out what there will be to show when a branch has moved, while that is under way.
+
+        It is a snapshot like any other, and is given where it comes so.
+        """
+        if self._refs is None:
+            return
+        with contextlib.suppress(
+            Exception
+        ):  # it is found out, and said, once more when it has moved
+            refs = {**self._refs, f"refs/heads/{branch}": tip}
+            now, doubts = self._moment(refs), self.repo.doubts
+            snapshot = self._taken(refs)
+            if self.repo.doubts == doubts:
+                self._expected = (now, snapshot)
+                self.progress(snapshot, local=False)
+
+    def _moment(self, refs: Mapping[str, Oid]) -> object:
+        """All that a snapshot hangs on."""
+        return refs, self.repo.listed_settings(), self.repo.stock()
+
+    def _taken(self, refs: Mapping[str, Oid]) -> Snapshot:
         trunk, tip = self.trunk(refs)
         self.repo.bring([tip], ROOT)
         cards = self.plan_at(tip, lambda read: self.foresee(read, tip, self._tips(read, refs)[0]))
@@ -106,9 +135,7 @@ class Store(Witness):
         self._keep()
         warnings = (*self._warnings(cards, None), *said, *more)
         heads = {b: head for b in tips if (head := refs.get(f"refs/heads/{b}")) is not None}
-        snapshot = Snapshot(cards, facts, trunk, tip, tips, heads, warnings, tuple(watched))
-        self._latest = (now, snapshot) if self.repo.doubts == doubts else None
-        return snapshot
+        return Snapshot(cards, facts, trunk, tip, tips, heads, warnings, tuple(watched))
 
     def latest(self) -> Snapshot:
         """The snapshot that was taken last, for what follows at once; one of now where there is none."""

@@ -137,7 +137,7 @@ def land(store: Store, cards: Cards, branch: Branch, new: Oid, old: Oid | None) 
         here = store.repo.branch(branch)
         if here is None or store.repo.is_ancestor(here, new):
             old = here  # what it builds on was the remote's, which was ahead
-    store.repo.land(branch, new, old)
+    store.repo.land(branch, new, old, lambda: store.expect(branch, new))
 
 
 def write(store: Store, snapshot: Snapshot, fact: Fact, tracking: Tracking) -> Oid:
