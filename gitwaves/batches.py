@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from heapq import heapify, heappop, heappush
 
 from gitwaves.graph import Graph
 from gitwaves.model import Batch, BatchId, Branch, Cards, Schedule, Task, TaskId
@@ -139,6 +138,8 @@ def _levels(
     A level takes the lowest ranks of what is ready, at most one of a branch and `width` in all.
     The rest of `nodes` is in no level: such a node is over as soon as all that it needs is.
     """
+    from heapq import heapify, heappush  # not needed where the plan is kept
+
     missing = {n: sum([need in nodes for need in graph.needed[n]]) for n in nodes}
     over = [n for n, count in missing.items() if not count and n not in branches]
     ready = [(rank[n], n) for n in branches if not missing[n]]
@@ -173,6 +174,8 @@ def _take(
     A task whose branch is taken waits in a heap of that branch, of which only the first goes back:
     so each level costs no more than it holds, however many tasks are ready.
     """
+    from heapq import heappop, heappush
+
     taken: dict[Branch, int] = {}
     while ready and len(taken) != width:
         entry = heappop(ready)

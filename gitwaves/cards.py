@@ -46,7 +46,6 @@ from gitwaves.model import (
 )
 from gitwaves.record import Record, replace
 from gitwaves.resources import schema_files, schema_text
-from gitwaves.schemas import Fits, fits
 from gitwaves.yamlfile import Document
 
 TYPE_CHECKING = False
@@ -54,6 +53,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from jsonschema.protocols import Validator
+
+    from gitwaves.schemas import Fits
 
 WORKSTREAM_FILE = "workstream.yaml"
 _KNOWN = frozenset({"config.yaml", ".gitattributes", "DASHBOARD.txt"})
@@ -205,6 +206,12 @@ def _tracking(
     if is_id(ident) and data == planned(ident):  # as most are, and as it would be read
         return Tracking(ident), ()
     kind = "merge-point" if folder == POINTS_DIR else "task"
+    if kind == "task":
+        from gitwaves.plainrows import plain_tracking
+        from gitwaves.rows import tracking_of
+
+        if (said := tracking_of(plain_tracking(data))) is not None:
+            return said, ()
     document = _read(data, path, kind, part="tracking", first_line=first_line, kept=kept)
     findings = document.findings
     if findings or not isinstance(document.value, dict):
@@ -508,6 +515,8 @@ def _validator(kind: str, part: str) -> Validator:
 
 @cache
 def _fits(kind: str, part: str) -> Fits:
+    from gitwaves.schemas import fits
+
     return fits(_schema(kind, part))
 
 

@@ -9,13 +9,16 @@ from pathlib import Path
 
 from gitwaves.errors import NotReady, Refused
 from gitwaves.files import dumps, write_file
-from gitwaves.git_content import Candidate, IndexCopy
 from gitwaves.git_history import History
 from gitwaves.git_lock import Lock
 from gitwaves.gitcall import Asked, Done, failed, run_git
 from gitwaves.gitplace import content
 from gitwaves.model import Branch, Oid
 from gitwaves.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from gitwaves.git_content import Candidate, IndexCopy
 
 _HELD = ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
 _BUSY = {
@@ -319,6 +322,8 @@ class Checkouts(History):
 
     def index_copy(self, worktree: Worktree) -> IndexCopy:
         """An environment in which git works on a copy of the worktree's index."""
+        from gitwaves.git_content import IndexCopy
+
         return IndexCopy(str(self.common), str(worktree.admin))
 
     def candidate(self, worktree: Worktree, begun: Candidate | None = None) -> Candidate:
@@ -333,6 +338,8 @@ class Checkouts(History):
             if begun.is_of(*place):
                 return begun
             begun.__exit__()  # else it may wait for somebody who hears what it says
+        from gitwaves.git_content import Candidate
+
         return Candidate(*place)
 
 

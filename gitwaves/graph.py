@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
-from heapq import heappop, heappush
 from itertools import chain
 
 from gitwaves.errors import CycleError
@@ -103,6 +102,8 @@ class Graph(Record):
     @cached_property
     def in_order(self) -> Numbers:
         """As many numbers as can be put in order: all of them, unless there is a cycle."""
+        from heapq import heappop, heappush  # not needed where the order is kept
+
         missing = list(map(len, self.needed))
         ready = [n for n, count in enumerate(missing) if not count]  # ascending: a heap
         done: list[int] = []

@@ -74,6 +74,14 @@ def plain_row(data: bytes, path: str) -> tuple[Row, Row] | None:
     return slim, (True, spec, tracking, (), True)
 
 
+def plain_tracking(half: bytes) -> Row | str | None:
+    """What `rows.tracking_row` gives of the tracking half of a task's card; None where not so plain."""
+    try:
+        return _tracking(_letters(half)) if len(half) <= _MAX_BYTES else None
+    except (_Odd, UnicodeDecodeError):
+        return None
+
+
 def _letters(data: bytes) -> str:
     text = data.decode()
     if has_odd_letters(text):
