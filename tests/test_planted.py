@@ -60,8 +60,8 @@ def tip_is_taken(patch: Patch) -> None:
 def reset_hard(patch: Patch) -> None:
     """Landing throws away what is uncommitted."""
 
-    def land(repo: Repo, holder: Worktree, branch: Branch, new: Oid) -> None:
-        del branch
+    def land(repo: Repo, holder: Worktree, branch: Branch, new: Oid, meanwhile: object) -> None:
+        del branch, meanwhile
         repo.git("reset", "-q", "--hard", new, cwd=holder.path)
 
     patch.setattr(Repo, "_fast_forward", land)
@@ -70,8 +70,8 @@ def reset_hard(patch: Patch) -> None:
 def under_a_checkout(patch: Patch) -> None:
     """Landing moves a reference under the worktree that has it checked out."""
 
-    def land(repo: Repo, holder: Worktree, branch: Branch, new: Oid) -> None:
-        del holder
+    def land(repo: Repo, holder: Worktree, branch: Branch, new: Oid, meanwhile: object) -> None:
+        del holder, meanwhile
         repo.git("update-ref", f"refs/heads/{branch}", new)
 
     patch.setattr(Repo, "_fast_forward", land)
