@@ -29,22 +29,21 @@ _DURATION = regex(r"(?=.*[1-9])(?:[0-9]{1,6}d)?(?:[0-9]{1,6}h)?(?:[0-9]{1,6}m)?(
 _PATH = regex(r"[A-Za-z_][A-Za-z0-9_+-]*(?:[./][A-Za-z0-9_+-]+)*")
 _FLOW = regex(r"\[(?:[A-Za-z][A-Za-z0-9._-]*(?:, ?[A-Za-z][A-Za-z0-9._-]*)*)?\]")
 _LITERAL = regex(r"  [^ \n][^\n]*\n(?:(?:  [^\n]*)?\n)*")
-_STEPS = regex(r"(?:  - run: [^\n]+\n(?:    timeout: [^\n]+\n)?)+")
-_STEP = regex(r"  - run: ([^\n]+)\n(?:    timeout: ([^\n]+)\n)?")
+_STEPS = regex(r"(?:  - run: .+\n(?:    timeout: .+\n)?)+")
+_STEP = regex(r"  - run: (.+)\n(?:    timeout: (.+)\n)?")
 
-_OID = r"(\"(?:[0-9a-f]{40}|[0-9a-f]{64})\"|[a-f](?:[0-9a-f]{39}|[0-9a-f]{63}))"
-_DIGEST = r"\"(sha256:[0-9a-f]{64})\""
+# What stands behind each key is looked at apart: one expression for all of it takes long to compile.
 _TRACKING = regex(
-    r"tracking:\n  task: ([^\n]+)\n  status: (planned|active|failed|done)\n"
-    rf"(?:  claim:\n    tree: {_OID}\n    spec: {_DIGEST}\n    id: ([^\n]+)\n)?"
-    r"(?:  agent: ([^\n]+)\n)?(?:  clone: ([^\n]+)\n)?(?:  session: ([^\n]+)\n)?"
-    r"(?:  started: \"([^\n]+)\"\n)?(?:  finished: \"([^\n]+)\"\n)?"
-    r"(?:  attempts: ([1-9][0-9]{0,8})\n)?"
-    rf"(?:  evidence:\n    commit: {_OID}\n    tree: {_OID}\n    spec: {_DIGEST}\n"
-    r"    runs:\n((?:    - [^\n]+\n(?:      [^\n]+\n)+)+))?"
-    r"(?:  learnings:\n((?:  - [^\n]+\n)+))?"
+    r"tracking:\n  task: (.+)\n  status: (planned|active|failed|done)\n"
+    r"(?:  claim:\n    tree: (.+)\n    spec: (.+)\n    id: (.+)\n)?"
+    r"(?:  agent: (.+)\n)?(?:  clone: (.+)\n)?(?:  session: (.+)\n)?"
+    r"(?:  started: \"(.+)\"\n)?(?:  finished: \"(.+)\"\n)?(?:  attempts: (.+)\n)?"
+    r"(?:  evidence:\n    commit: (.+)\n    tree: (.+)\n    spec: (.+)\n"
+    r"    runs:\n((?:    - .+\n(?:      .+\n)+)+))?(?:  learnings:\n((?:  - .+\n)+))?"
 )
-_RUNS = r"    - run: ([^\n]+)\n      exit: ([^\n]+)\n      seconds: ([^\n]+)\n      log: ([^\n]+)\n"
+_OID = regex(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_DIGEST = regex(r"sha256:[0-9a-f]{64}")
+_RUNS = r"    - run: (.+)\n      exit: (.+)\n      seconds: (.+)\n      log: (.+)\n"
 _RUN = regex(_RUNS)
 _ALL_RUNS = regex(f"(?:{_RUNS})+")
 _FLOAT = regex(r"[0-9]{1,15}\.[0-9]{1,15}")
@@ -252,6 +251,8 @@ def _tracking(text: str) -> Row | str:
     task = _text(task)
     if len(task) > 64 or not _ID.fullmatch(task):
         raise _Odd(task)
+    if attempts is not None and (attempts == "0" or not _NUMBER.fullmatch(attempts)):
+        raise _Odd(attempts)
     for moment in (started, finished):
         if moment is not None and not _TIME.fullmatch(moment):
             raise _Odd(moment)
@@ -259,11 +260,11 @@ def _tracking(text: str) -> Row | str:
     if commit is not None:
         if not _ALL_RUNS.fullmatch(runs):
             raise _Odd(runs)
-        evidence = (commit.strip('"'), tree.strip('"'), spec, _runs(runs), (), None)
+        evidence = (_oid(commit), _oid(tree), _digest(spec), _runs(runs), (), None)
     row: Row = (
         task,
         status,
-        (claimed.strip('"'), claimed_spec, _text(claim)) if claim is not None else None,
+        (_oid(claimed), _digest(claimed_spec), _text(claim)) if claim is not None else None,
         *(None if said is None else _text(said) for said in (agent, clone, session)),
         started,
         finished,
@@ -274,6 +275,20 @@ def _tracking(text: str) -> Row | str:
         (),
     )
     return task if status == "planned" and not any(row[2:]) else row
+
+
+def _oid(token: str) -> str:
+    oid = _text(token)
+    if not _OID.fullmatch(oid):
+        raise _Odd(token)
+    return oid
+
+
+def _digest(token: str) -> str:
+    digest = _text(token)
+    if not _DIGEST.fullmatch(digest):
+        raise _Odd(token)
+    return digest
 
 
 def _runs(text: str) -> Row:
