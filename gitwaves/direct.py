@@ -110,7 +110,8 @@ def plainly(argv: tuple[str, ...]) -> quick.Said | None:
     words = asked.words()
     if words is None:
         return None
-    store, refs = showing.at(asked.top, asked.common, *words)
+    store, refs = showing.at(asked.top, asked.common, *words, asked.reader)
+    store.repo.begin_listing()
     snapshot = store.snapshot(refs=refs)
     if command == "show":
         (name,) = names

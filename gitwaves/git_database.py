@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gitwaves.errors import GitError
-from gitwaves.gitcall import Asked, Done, run_git
+from gitwaves.gitcall import Asked, Done, Piped, run_git
 from gitwaves.model import Oid
 from gitwaves.objects import (
     Commit,
@@ -135,6 +135,10 @@ class Database:
         self._listed, self._settings = listed, None
 
     # --- objects -------------------------------------------------------------------------------
+
+    def read_with(self, reader: Piped) -> None:
+        """Reads objects by a `git cat-file --batch` of this repository that was started before."""
+        self._objects.take(reader)
 
     def _read(self, oid: Oid) -> tuple[str, bytes] | None:
         return self._unwritten.get(oid) or self._objects.read(oid)

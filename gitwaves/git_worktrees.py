@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gitwaves.git_content import Candidate, IndexCopy
 
+_LIST = ("worktree", "list", "--porcelain", "-z")
 _HELD = ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
 _BUSY = {
     "rebase-merge": "a rebase",
@@ -81,6 +82,7 @@ class Checkouts(History):
         self.state_dir = common / "gitwaves"  # receipts, logs, caches: never the truth
         self._lock = Lock(self.state_dir / "lock")
         self._main: tuple[Path | None] | None = None
+        self._listing: Asked | None = None
 
     def lock(self, patience: float | None = None) -> contextlib.AbstractContextManager[None]:
         """The one lock that serialises gitwaves' own writes in this repository.
@@ -147,9 +149,15 @@ class Checkouts(History):
             if w.admin is not None and not w.half_made
         ]
 
+    def begin_listing(self) -> None:
+        """Asks for the checkouts, which are looked at soon."""
+        self._listing = self.begun(*_LIST)
+
     def listed_worktrees(self) -> list[Listed]:
         """All checkouts that Git knows of, the main one first; not a bare repository itself."""
-        out = self.git("worktree", "list", "--porcelain", "-z")
+        begun, self._listing = self._listing, None
+        said = begun.said() if begun is not None else None
+        out = self.git(*_LIST) if said is None else said.decode(errors="surrogateescape")
         found = []
         for index, block in enumerate(out.split("\0\0")):
             fields = dict(line.partition(" ")[::2] for line in block.split("\0") if line)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BARE_OK",
+    "BATCH",
     "GIT_HOOK_INDEX",
     "SAFE",
     "Asked",
@@ -37,6 +38,7 @@ _NOTHING = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)  # to be read
 _NOWHERE = (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)
 _CHUNK = 1 << 16  # bytes
 _FEW = 512  # bytes: POSIX lets no pipe hold less
+BATCH = ("cat-file", "--batch")  # what reads objects, one after the other
 _GRACE = 0.25  # seconds that git has, on Ctrl-C, to take its locks away
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gitwaves.digests import sha1, sha256
 from gitwaves.errors import GitError
-from gitwaves.gitcall import Piped, run_git
+from gitwaves.gitcall import BATCH, Piped, run_git
 from gitwaves.model import Oid
 from gitwaves.patterns import regex
 from gitwaves.record import NamedTuple
@@ -61,6 +61,10 @@ class Objects:
         self._known: dict[Oid, tuple[str, bytes]] = {}
         self._held = 0
 
+    def take(self, process: Piped) -> None:
+        """Takes over a process that was started before."""
+        self._process = process
+
     def read(self, oid: Oid) -> tuple[str, bytes] | None:
         """The kind and content of an object, or None where it is not here.
 
@@ -99,7 +103,7 @@ class Objects:
         if self._owner != os.getpid():
             self._process, self._owner = None, os.getpid()
         if self._process is None or self._process.ended():
-            self._process = Piped(f"--git-dir={self._common}", "cat-file", "--batch")
+            self._process = Piped(f"--git-dir={self._common}", *BATCH)
         self._process.stdin.write("".join(f"{oid}\n" for oid in oids).encode())
         self._process.stdin.flush()
 

@@ -13,7 +13,7 @@ import os
 import sys
 from time import time_ns
 
-from gitwaves.gitcall import Asked
+from gitwaves.gitcall import BATCH, Asked, Piped
 from gitwaves.gitenv import (
     IDENTITY,
     LEAKS,
@@ -151,6 +151,7 @@ class _Question:
         self._differing: _Differing | None = None
         self._note: str | None = ""
         self._asked: list[Asked] = []
+        self.reader: Piped | None = None
         self._references: list[bytes] = []
         self._before: list[bytes] = []  # all that is seen here, before anything is read
         self._kept: list[bytes] = []  # what else the answer hangs on
@@ -222,7 +223,8 @@ class _Question:
         return None if said is None else (body[at[2] :], said, 0)
 
     def begin(self) -> None:
-        """Asks Git for what there is no answer to yet."""
+        """Asks Git for what there is no answer to yet, and begins what will read objects."""
+        self.reader = Piped(f"--git-dir={self.common}", *BATCH)
         self._asked = [
             Asked(f"--git-dir={self.common}", *args) for args in (_REFERENCES, _SETTINGS)
         ]

@@ -11,6 +11,7 @@ from gitwaves.store import Snapshot, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from gitwaves.gitcall import Piped
     from gitwaves.model import Oid, Progress
     from gitwaves.render import Color
 
@@ -20,15 +21,20 @@ _SGR = {  # Select Graphic Rendition, ECMA-48 8.3.117
 _AT_ONCE = 200  # tasks that are written as JSON in one go
 
 
-def at(top: str, common: str, refs: bytes, settings: bytes) -> tuple[Store, dict[str, Oid]]:
+def at(
+    top: str, common: str, refs: bytes, settings: bytes, reader: Piped | None = None
+) -> tuple[Store, dict[str, Oid]]:
     """The store of a repository whose place is known, and the branches that it has.
 
     Args:
         top: of the worktree; `common` is the common Git directory.
         refs: what `git for-each-ref` said, asked as `REFERENCES` has it; `settings` likewise what
             `git config --list -z` said.
+        reader: as `objects.Objects` takes it.
     """
     repo = Repo(Path(common), Path(top), Path.cwd())
+    if reader is not None:
+        repo.read_with(reader)
     repo.take_settings(settings)
     return Store(repo), references(refs.decode(errors="surrogateescape"))
 
