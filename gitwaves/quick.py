@@ -43,7 +43,6 @@ _NOTED = (*_STATUS, "next", "show")  # and with a note
 # Of `git status`, which tells what the note is about.
 DIFFERING = ("--porcelain", "-z", "--no-renames", "--untracked-files=normal")
 _REFERENCES = ("for-each-ref", REFERENCES, "refs/heads", "refs/remotes")
-_SEEN = 4  # of what is seen, the settings
 _SETTINGS = ("config", "--list", "-z", "--show-origin")
 _PLAIN = ("status", "next", "show", "check")  # commands that may need no command line
 _MARGIN = 2 * 10**9  # nanoseconds: clocks of file systems are coarse, or not ours
@@ -153,6 +152,7 @@ class _Question:
         self._asked: list[Asked] = []
         self.reader: Piped | None = None
         self._references: list[bytes] = []
+        self._settings = b""
         self._before: list[bytes] = []  # all that is seen here, before anything is read
         self._kept: list[bytes] = []  # what else the answer hangs on
         self._keeps = False
@@ -191,7 +191,7 @@ class _Question:
     def note(self) -> str | None:
         """What is said of uncommitted cards: only here it is waited for. None: not to be told here."""
         if self._differing is not None:
-            settings = b"\0\0".join((self._before[_SEEN], *self._kept)) if self._kept else b""
+            settings = b"\0\0".join((self._settings, *self._kept)) if self._kept else b""
             excludes = os.fsdecode(self._kept[1]) if self._kept else ""
             found, self._differing = self._differing.found(settings, excludes), None
             entries = (found or b"").decode(errors="surrogateescape").split("\0")
@@ -301,6 +301,8 @@ class _Question:
         if _has_links(kept) or os.path.exists(f"{common}/objects/info/alternates"):
             raise ValueError(common)
         self._references = _references(common)
+        self._settings = _stamps(settings_files(common), look=os.stat)
+        self._settings += os.environ.get("GIT_CONFIG_NOSYSTEM", "").encode(errors="surrogateescape")
         return [
             f"{self._form} {sys.hexversion} {sys.stdout.encoding} {self.top}\n{common}".encode(
                 errors="surrogateescape"
@@ -308,8 +310,7 @@ class _Question:
             _code(),
             _stamps([f"{common}/packed-refs"]),
             b"\0".join(self._references),
-            _stamps(settings_files(common), look=os.stat)
-            + os.environ.get("GIT_CONFIG_NOSYSTEM", "").encode(errors="surrogateescape"),
+            self._settings,
             _checkouts(common),
             *(
                 content(path)
