@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, combinations, islice
@@ -35,6 +36,8 @@ UNNAMED = "(not named by git)"
 _PER_PROCESS = 100  # pairs: more could fill what is written to
 _WORTH = 40  # pairs: fewer are not worth a process
 _MEMORY, _ENOUGH = "/dev/shm", 1 << 30  # bytes that must be free there
+_SCRATCH = "gitwaves-merging-"
+_STALE = 24 * 60 * 60  # seconds
 _AT_ONCE = 120  # pairs that one `status` merges, in half a tenth of a second; the next one goes on
 _MATTERS = (b"merge.", b"diff.", b"core.attributesfile")  # of git's settings
 _MERGE_TREE = (
@@ -320,8 +323,7 @@ class _Batch:
         Raises:
             GitError: git failed.
         """
-        asked, self._asked = self._asked, None
-        said = asked.said() if asked is not None else None
+        said = self._asked.said() if self._asked is not None else None
         if said is None:  # once more, to hear why
             with open(f"{self._folder}/pairs", "rb") as file:
                 said = self._repo.git(*_MERGE_TREE, **self._where(), stdin=file.read()).encode(
@@ -336,28 +338,45 @@ class _Batch:
         return found
 
     def end(self) -> None:
-        """Waits for it, and throws away what it wrote."""
+        """Ends it, and throws away what it wrote."""
         if self._asked is not None:
-            self._asked.said()
-            self._asked = None
+            self._asked.end()
+        _remove(self._folder)
+
+
+def _remove(top: str) -> None:
+    # `shutil` is slow to import
+    for folder, _, names in os.walk(top, topdown=False):
+        for name in names:
+            with contextlib.suppress(OSError):
+                os.unlink(f"{folder}/{name}")
         with contextlib.suppress(OSError):
-            for folder, _, names in os.walk(self._folder, topdown=False):
-                for name in names:
-                    os.unlink(f"{folder}/{name}")
-                os.rmdir(folder)
+            os.rmdir(folder)
 
 
 def _scratch(repo: Repo) -> str:
     """A new folder where thousands of small files are best written: in memory, where there is such."""
-    name = f"gitwaves-merging-{os.urandom(8).hex()}"  # `tempfile` is slow to import
+    name = f"{_SCRATCH}{os.urandom(8).hex()}"  # `tempfile` is slow to import
     with contextlib.suppress(OSError):
         free = os.statvfs(_MEMORY)
         if os.access(_MEMORY, os.W_OK) and free.f_bavail * free.f_frsize > _ENOUGH:
             os.mkdir(f"{_MEMORY}/{name}", mode=0o700)
+            _sweep(_MEMORY)
             return f"{_MEMORY}/{name}"
     repo.state_dir.mkdir(parents=True, exist_ok=True)
     os.mkdir(repo.state_dir / name, mode=0o700)
+    _sweep(str(repo.state_dir))
     return f"{repo.state_dir}/{name}"
+
+
+def _sweep(folder: str) -> None:
+    """Removes what a kill left there of scratch folders of ours: a day later, as one may be in use."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(_SCRATCH) and entry.is_dir(follow_symlinks=False):
+                stat = entry.stat(follow_symlinks=False)
+                if stat.st_uid == os.geteuid() and time.time() - stat.st_mtime > _STALE:
+                    _remove(entry.path)
 
 
 def _parsed(out: str) -> list[tuple[str, ...]]:

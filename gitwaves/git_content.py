@@ -1,6 +1,6 @@
 """The content of a worktree as one tree, found out while we go on; imports next to nothing.
 
-`quick` begins it before what `verify` is made of is imported: to look at all files takes as long. The
+`direct` begins it before what `verify` is made of is imported: to look at all files takes as long. The
 settings, which each command asks for first, are begun here too.
 """
 

@@ -119,8 +119,8 @@ def run_git(
         try:
             if meanwhile is not None and len(stdin or b"") <= _FEW:
                 if stdin is not None:
-                    _give(into, stdin)
                     ours.remove(into)
+                    _give(into, stdin)
                 meanwhile()
                 into, stdin = -1, None
             said = _exchange(ours, into, stdin or b"")
@@ -280,9 +280,25 @@ class Asked:
         """What it printed, once it has ended; None where it failed. To be called once."""
         if not self._process:
             return None
-        with open(self._out, "rb") as out:
-            said = out.read()
-        return said if os.waitpid(self._process, 0)[1] == 0 else None
+        out, self._out = self._out, -1
+        with open(out, "rb") as file:
+            said = file.read()
+        status = os.waitpid(self._process, 0)[1]
+        self._process = 0
+        return said if status == 0 else None
+
+    def end(self) -> None:
+        """Ends it, where nobody is to hear it any more; does nothing where it has been heard."""
+        if not self._process:
+            return
+        if self._out >= 0:
+            os.close(self._out)
+        try:
+            os.kill(self._process, 9)
+            os.waitpid(self._process, 0)
+        except (ProcessLookupError, ChildProcessError):  # whoever called us reaps all children
+            pass
+        self._process, self._out = 0, -1
 
 
 def at_once(*commands: tuple[str, ...]) -> list[bytes] | None:

@@ -107,7 +107,7 @@ def git_stamp() -> bytes:
 def _git() -> str:
     # `os.get_exec_path` imports `warnings`
     for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
-        if os.access(git := f"{folder}/git", os.X_OK):
+        if os.access(git := f"{folder or '.'}/git", os.X_OK) and os.path.isfile(git):
             return git
     return ""
 
@@ -116,11 +116,12 @@ def settings_files(common: str) -> list[str]:
     """The files that Git reads settings from, if they are there and include no others.
 
     See `git help config`, FILES. A Git that was built to read another one for the whole system says
-    so by `--show-origin`.
+    so by `--show-origin`, once that holds something.
     """
     env = os.environ.get
-    if system := env("GIT_CONFIG_SYSTEM"):
-        found = [system]
+    system = env("GIT_CONFIG_SYSTEM")
+    if system is not None:  # empty: there is none
+        found = [system] if system else []
     else:
         found = ["/etc/gitconfig", f"{os.path.dirname(os.path.dirname(_git()))}/etc/gitconfig"]
     home = env("HOME", "")

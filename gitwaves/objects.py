@@ -48,7 +48,7 @@ def _is_oid(text: str) -> bool:
 
 
 class Objects:
-    """One `git cat-file --batch` process, started when the first object is read.
+    """One `git cat-file --batch` process, started when the first object is read, or before.
 
     A fork of this process starts one of its own.
     """

@@ -8,6 +8,8 @@ here is exactly what is made there; at the first thing that is not plainly one o
 
 from __future__ import annotations
 
+import re
+
 from gitwaves.halves import SEPARATOR, planned
 from gitwaves.model import DEFAULT_VERIFY_TIMEOUT, POINTS_DIR, is_batch_name, is_id, seconds
 from gitwaves.patterns import regex
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 _MAX_BYTES = 16 << 10  # of a card; what is larger is left to the reader that knows all bounds
 # A top-level key, what follows it on its line, and the lines below that belong to it.
-_ENTRY = regex(r"([a-z][a-z_-]*):(?: ([^\n]+))?\n((?: [^\n]*\n|\n)*)")
+_ENTRY = regex(r"^([a-z][a-z_-]*):(?: ([^\n]+))?\n((?: [^\n]*\n|\n)*)", re.MULTILINE)
 _FIRST = regex(r"\.{0,2}[A-Za-z_/]")  # with what a text begins that nothing takes for more
 _ID = regex(r"[A-Za-z][A-Za-z0-9]*(?:[._-][A-Za-z0-9]+)*")
 _NUMBER = regex(r"0|[1-9][0-9]{0,8}")
@@ -123,6 +125,9 @@ def _spec(text: str, ident: str, folder: str, path: str) -> Row:
     needs = listed("depends_on")
     if len(set(needs)) < len(needs) or not all(len(n) <= 64 and _ID.fullmatch(n) for n in needs):
         raise _Odd("depends_on")
+    paths = listed("paths")
+    if any(pattern.startswith("!") for pattern in paths):
+        raise _Odd("paths")
     produces = listed("produces")
     if not all(map(_PATH.fullmatch, produces)):
         raise _Odd("produces")
@@ -142,7 +147,7 @@ def _spec(text: str, ident: str, folder: str, path: str) -> Row:
         batch,
         estimate,
         one("agent"),
-        tuple(listed("paths")),
+        tuple(paths),
         _literal(*said["spec"][:2]) if "spec" in said else "",
         tuple(listed("acceptance")),
         tuple(produces),

@@ -198,9 +198,7 @@ class Plans:
         files, odd = self.files(commit)
         return load_cards(files, odd)
 
-    def plan_at(
-        self, commit: Oid, meanwhile: Callable[[Cards], object] = lambda cards: None
-    ) -> Cards:
+    def plan_at(self, commit: Oid, meanwhile: Callable[[Cards], object] | None = None) -> Cards:
         """The cards of a commit, kept for the next process: for those that are read again and again.
 
         Args:
@@ -214,10 +212,13 @@ class Plans:
         if cards is None:
 
             def early(cards: Cards) -> None:
-                meanwhile(cards)
-                self.shelf.keep_digests(tree or Oid(""), cards)
+                if meanwhile is not None:
+                    meanwhile(cards)
+                if tree is not None:
+                    self.shelf.keep_digests(tree, cards)
 
-            cards = self._read_plan(self._listing_of(commit), tree, early)
+            listing = self._listing_of(commit)
+            cards = self._read_plan(listing, tree, early if meanwhile is not None else None)
         self._digested = len(cards.digests)
         self._last = (tree, cards) if tree is not None else None
         return cards
@@ -226,7 +227,7 @@ class Plans:
         self,
         listing: Listing,
         tree: Oid | None,
-        meanwhile: Callable[[Cards], object] = lambda cards: None,
+        meanwhile: Callable[[Cards], object] | None = None,
     ) -> Cards:
         """The cards of a tree that are not kept: they will be."""
         cards, plan = self.shelf.read(listing, tree, meanwhile)

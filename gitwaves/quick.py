@@ -2,9 +2,9 @@
 
 Hooks and the plainest calls of other commands are handed on from here without the command line. What
 `status` and `next` print is a function of what `_Question` asks: references, settings, checkouts, this
-very code. A kept answer holds all of that word for word and is given only where it is the same again;
-in every other case, and wherever this module has a doubt, the whole of gitwaves runs. Nothing is
-imported here that Python does not load by itself.
+very code. An answer is kept with all of that, and is given only where it is the same again; in every
+other case, and wherever this module has a doubt, the whole of gitwaves runs. Nothing is imported here
+that Python does not load by itself.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gitwaves.gitplace import SEARCH, admin_of, content, is_odd, own_place_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 _FORMS = {
     ("status",): "text",
@@ -42,9 +42,15 @@ _STATUS = ("text", "color")  # the forms with a line on conflicts ahead
 _NOTED = (*_STATUS, "next", "show")  # and with a note
 # Of `git status`, which tells what the note is about.
 DIFFERING = ("--porcelain", "-z", "--no-renames", "--untracked-files=normal")
-_REFERENCES = ("for-each-ref", REFERENCES, "refs/heads", "refs/remotes")
+_BELOW = ("refs/heads", "refs/remotes")  # the references that count
+_REFERENCES = ("for-each-ref", REFERENCES, *_BELOW)
 _SETTINGS = ("config", "--list", "-z", "--show-origin")
 _PLAIN = ("status", "next", "show", "check")  # commands that may need no command line
+# What says which files Git reads its settings from.
+_NAMES_SETTINGS = (
+    *("HOME", "XDG_CONFIG_HOME"),
+    *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"),
+)
 _MARGIN = 2 * 10**9  # nanoseconds: clocks of file systems are coarse, or not ours
 _MAX_ENTRIES = 128  # one for each checkout and form; beyond it all are forgotten
 ODD_ENVIRONMENT = (LEAKS - IDENTITY) | SEARCH
@@ -83,12 +89,12 @@ def _answer(argv: tuple[str, ...]) -> int | None:
     _asked = _Question.of(argv)
     answer = _asked.known() if _asked is not None else None
     if answer is None and argv and argv[0] in _PLAIN:
-        if _asked is not None:
-            _asked.begin()
         from gitwaves import direct
 
         direct.prepare()
         try:
+            if _asked is not None:
+                _asked.begin()
             answer = direct.plainly(argv)
         except Exception:  # noqa: BLE001  # the command line says it, and how it is to be called
             answer = None
@@ -151,7 +157,8 @@ class _Question:
         self._note: str | None = ""
         self._asked: list[Asked] = []
         self.reader: Piped | None = None
-        self._references: list[bytes] = []
+        self._references: dict[bytes, bytes] = {}  # those that lie in files of their own
+        self._packed = b""
         self._settings = b""
         self._before: list[bytes] = []  # all that is seen here, before anything is read
         self._kept: list[bytes] = []  # what else the answer hangs on
@@ -191,9 +198,7 @@ class _Question:
     def note(self) -> str | None:
         """What is said of uncommitted cards: only here it is waited for. None: not to be told here."""
         if self._differing is not None:
-            settings = b"\0\0".join((self._settings, *self._kept)) if self._kept else b""
-            excludes = os.fsdecode(self._kept[1]) if self._kept else ""
-            found, self._differing = self._differing.found(settings, excludes), None
+            found, self._differing = self._differing.found(*self._compared_by()), None
             entries = (found or b"").decode(errors="surrogateescape").split("\0")
             paths = (entry[3:] for entry in entries if entry)
             self._note = None if found is None else note(paths, self._name)
@@ -201,23 +206,33 @@ class _Question:
                 self._note = None
         return self._note
 
+    def _compared_by(self) -> tuple[bytes, str | None]:
+        """All settings by which files are compared, and what is to be ignored; see `_Differing.found`."""
+        if not self._kept:
+            return b"", None
+        _, excludes, _, said = self._kept
+        path = os.fsdecode(excludes)
+        plain = not path or (os.path.isabs(path) and "%" not in path)
+        settings = b"\0\0".join((self._settings, *self._kept))
+        return settings, path if plain and not said else None
+
     def known(self) -> Said | None:
         """The answer that was kept, with the note of this moment; or None."""
         try:
-            with open(self._path(), "rb") as file:
-                head, _, body = file.read().partition(b"\n")
-            check, more, asked, watched = map(int, head.split())
+            check, _, body = content(self._path()).partition(b"\n")
+            if not body or int(check) != _crc32(body):
+                return None
+            lengths, _, body = body.partition(b"\n")
+            more, asked, watched = map(int, lengths.split())
             at = more, more + asked, more + asked + watched
-            if _crc32(body) != check or body[at[0] : at[1]] != b"\0\0".join(self._before):
+            kept = body[: at[0]].split(b"\0\0", 3)
+            if body[at[0] : at[1]] != b"\0\0".join(self._before) or not self._still(kept):
                 return None
-            besides = body[: at[0]].split(b"\0\0", 3)
-            if besides != self._besides(besides[0], besides[1], besides[3]):
-                return None
-            self._kept = besides
+            self._kept = kept
             for line in body[at[1] : at[2]].decode().split():
                 if os.path.exists(self._loose(line[1:])) != (line[0] == "+"):
                     return None
-        except (OSError, ValueError, IndexError):
+        except (OSError, ValueError):
             return None
         said = self.note()
         return None if said is None else (body[at[2] :], said, 0)
@@ -239,17 +254,12 @@ class _Question:
             return None
         files = {b"file:" + os.fsencode(path) for path in settings_files(self.common)}
         plain = origins <= files | {b"command line:"} and b"\0include" not in b"\0" + settings
+        paths = (os.fsencode(user_attributes(settings)), os.fsencode(user_excludes(settings)))
         try:
-            attributes, excludes = user_attributes(settings), user_excludes(settings)
-            self._kept = self._besides(
-                os.fsencode(attributes), os.fsencode(excludes), b"" if plain else settings
-            )
-            whole = {line.rpartition(b"\0")[0] for line in refs.split(b"\n")}
+            self._kept = self._besides(*paths, b"" if plain else settings)
+            said = [line.rpartition(b"\0")[0] for line in refs.split(b"\n") if line]
             # else one was moved, and moved back, while Git was asked
-            loose = (
-                ref for ref in self._references if not ref.partition(b"\0")[2].startswith(b"ref:")
-            )
-            self._keeps = whole.issuperset(loose)
+            self._keeps = _said_of(self._references, self._packed) == sorted(said)
         except (OSError, ValueError):
             pass
         return refs, settings
@@ -260,23 +270,27 @@ class _Question:
             # the last is a cache that the answer itself may have written to
             if not self._keeps or (now := self._now())[:-1] != self._before[:-1]:
                 return
-            if self._kept != self._besides(self._kept[0], self._kept[1], self._kept[3]):
+            if not self._still(self._kept):
                 return
             parts = b"\0\0".join(self._kept), b"\0\0".join(now), watched
-            body = *parts, text.encode(sys.stdout.encoding)
+            body = b"%d %d %d\n" % tuple(map(len, parts)), *parts, text.encode(sys.stdout.encoding)
             check = 0
             for part in body:
                 check = _crc32(part, check)
-            head = b"%d %d %d %d\n" % (check, *map(len, parts))
-            _write(self._path(), head, *body)
+            _write(self._path(), b"%d\n" % check, *body)
         except (OSError, ValueError):
             return
 
     def _path(self) -> str:
-        return f"{self.common}/gitwaves/shown/{self._form}-{_short(self.top)}"
+        return f"{self.common}/gitwaves/shown/{self._form}-{_short(os.fsencode(self.top))}"
 
     def _loose(self, oid: str) -> str:
         return f"{self.common}/objects/{oid[:2]}/{oid[2:]}"
+
+    def _still(self, kept: list[bytes]) -> bool:
+        """Whether what `_besides` gave is what it gives now."""
+        attributes, excludes, _, said = kept
+        return kept == self._besides(attributes, excludes, said)
 
     def _besides(self, attributes: bytes, excludes: bytes, said: bytes) -> list[bytes]:
         """What it depends on too, where settings name files, or are in files that are not known here.
@@ -301,15 +315,15 @@ class _Question:
         if _has_links(kept) or os.path.exists(f"{common}/objects/info/alternates"):
             raise ValueError(common)
         self._references = _references(common)
-        self._settings = _stamps(settings_files(common), look=os.stat)
-        self._settings += os.environ.get("GIT_CONFIG_NOSYSTEM", "").encode(errors="surrogateescape")
+        self._packed = content(f"{common}/packed-refs")
+        self._settings = _settings(common)
         return [
             f"{self._form} {sys.hexversion} {sys.stdout.encoding} {self.top}\n{common}".encode(
                 errors="surrogateescape"
             ),
             _code(),
-            _stamps([f"{common}/packed-refs"]),
-            b"\0".join(self._references),
+            self._packed,
+            b"\0".join([part for reference in self._references.items() for part in reference]),
             self._settings,
             _checkouts(common),
             *(
@@ -333,14 +347,22 @@ def _apart(listed: bytes) -> tuple[set[bytes], bytes]:
     return set(entries[:-1:2]), b"".join(entry + b"\0" for entry in entries[1::2])
 
 
-def _references(common: str) -> list[bytes]:
-    """What references hold that lie in files of their own, as `REFERENCES` would begin to say it.
+def _settings(common: str) -> bytes:
+    """What Git's settings are read from: the files that it reads by itself, and what names these."""
+    parts = [repr(os.environ.get(name)).encode() for name in _NAMES_SETTINGS]
+    for path in settings_files(common):
+        parts += os.fsencode(path), content(path)
+    return b"\0".join(parts)
+
+
+def _references(common: str) -> dict[bytes, bytes]:
+    """What references hold that lie in files of their own, by name.
 
     Raises:
         ValueError: one is odd.
     """
-    found = []
-    folders = [f"{common}/refs/heads", f"{common}/refs/remotes"]
+    found = {}
+    folders = [f"{common}/{below}" for below in _BELOW]
     for folder in folders:
         if not os.path.isdir(folder):
             continue
@@ -352,17 +374,42 @@ def _references(common: str) -> list[bytes]:
             elif entry.is_symlink():
                 raise ValueError(entry.path)
             elif not entry.name.endswith(".lock"):
-                name = os.fsencode(entry.path[len(common) + 1 :])
-                found.append(name + b"\0" + content(entry.path).rstrip())
+                held = content(entry.path).rstrip()
+                if held.startswith(b"ref:") and not _counts(_target(held)):
+                    raise ValueError(entry.path)
+                found[os.fsencode(entry.path[len(common) + 1 :])] = held
     return found
+
+
+def _target(held: bytes) -> bytes:
+    """What a symbolic reference leads to."""
+    return held[4:].strip()
+
+
+def _counts(name: bytes) -> bool:
+    return name.startswith(tuple(below.encode() + b"/" for below in _BELOW))
+
+
+def _said_of(loose: dict[bytes, bytes], packed: bytes) -> list[bytes]:
+    """What references hold as files have it, as `REFERENCES` begins to say it, in order."""
+    lines = (line.split(b" ", 1) for line in packed.split(b"\n") if line[:1] not in b"#^")
+    held = {**{name: oid for oid, name in lines}, **loose}
+    found = []
+    for name in filter(_counts, held):
+        oid = held[name]
+        for _ in range(5):  # as deep as Git follows
+            oid = held.get(_target(oid), b"") if oid.startswith(b"ref:") else oid
+        if len(oid) in (40, 64) and oid.isalnum():
+            found.append(name + b"\0" + oid)
+    return sorted(found)
 
 
 class _Differing:
     """What `git status` says of `.workstreams/`, found out while we go on.
 
-    Where it said nothing the last time, it says nothing again if commit, index and settings are the
-    same, no folder got another entry, and no tracked file differs from the index: that takes Git half
-    as long.
+    Where it said nothing the last time, it says nothing again if commit, index, settings and what is
+    to be ignored are the same, no folder got another entry, and no tracked file differs from the index:
+    that takes Git half as long.
     """
 
     def __init__(self, top: str, common: str) -> None:
@@ -370,24 +417,20 @@ class _Differing:
         self._common = common
         self._since = time_ns()
         self._compared = self._to_compare()
-        self._record = f"{common}/gitwaves/clean/{_short(top)}"
-        settings, paths, stamps = self._recorded()
-        self._settings = b""  # with which it said nothing
-        if stamps and stamps == _stamps(paths):
-            self._settings = settings
-            self._asked = self._begun("diff-files", "--quiet")
-        else:
-            self._asked = self._begun("status", *DIFFERING)
+        self._record = f"{common}/gitwaves/clean/{_short(os.fsencode(top))}"
+        self._settings = self._recorded()
+        args = ("diff-files", "--quiet") if self._settings else ("status", *DIFFERING)
+        self._asked = self._begun(*args)
 
     def _begun(self, *args: str) -> Asked:
         return Asked("-C", self._top, *args, "--", ".workstreams")
 
-    def found(self, settings: bytes = b"", excludes: str = "") -> bytes | None:
+    def found(self, settings: bytes, excludes: str | None) -> bytes | None:
         """What it says; None where it fails.
 
         Args:
-            settings: what is another where Git's settings are; nothing where that is not known.
-            excludes: the user's own file of what is to be ignored.
+            settings: all that Git reads its settings from; nothing where that is not known.
+            excludes: the user's own file of what is to be ignored; None where it cannot be told.
         """
         said = self._asked.said()
         if self._settings:
@@ -395,53 +438,72 @@ class _Differing:
                 return b""
             said = self._begun("status", *DIFFERING).said()
         try:
-            if said:
+            if said and settings:
                 os.unlink(self._record)  # the next time it is asked at once
-            elif said is not None and settings:
+            elif said is not None and settings and excludes is not None:
                 self._note_clean(settings, excludes)
         except OSError:
             pass
         return said
 
-    def _to_compare(self) -> bytes:
-        """The commit and the index that files are compared to; nothing where that is not plain."""
+    def _to_compare(self, before: int | None = None) -> bytes:
+        """The commit and the index that files are compared to; nothing where that is not plain.
+
+        Args:
+            before: nanoseconds since 1970; nothing is given where the index is younger.
+        """
         admin = admin_of(self._top)
         head = content(f"{admin}/HEAD")
-        if head.startswith(b"ref: "):
-            oid = content(f"{self._common}/{os.fsdecode(head[5:].rstrip())}")
-            if oid.startswith(b"ref: "):
+        if head.startswith(b"ref:"):
+            oid = content(f"{self._common}/{os.fsdecode(_target(head))}")
+            if oid.startswith(b"ref:"):
                 return b""
-            head += oid or _stamps([f"{self._common}/packed-refs"])
+            head += oid or b"%d" % _crc32(content(f"{self._common}/packed-refs"))
+        if before is not None and not _stamps([f"{admin}/index"], before):
+            return b""
         return head + index_stamp(admin)
 
-    def _recorded(self) -> tuple[bytes, list[str], bytes]:
-        """When it said nothing: the settings, what else that hangs on, and how those were.
-
-        A file that was spoiled says something that is not so now.
-        """
-        parts = content(self._record).split(b"\0\0")
-        if len(parts) != 4 or parts[0] != self._compared:
-            return b"", [], b""
-        return parts[1], os.fsdecode(parts[2]).split("\0"), parts[3]
+    def _recorded(self) -> bytes:
+        """The settings with which it said nothing, if all else that this hangs on is the same."""
+        check, _, body = content(self._record).partition(b"\n")
+        parts = body.split(b"\0\0")
+        if check != _short(body).encode() or len(parts) != 6 or parts[0] != self._compared:
+            return b""
+        _, settings, ignoring, ignored, folders, stamps = parts
+        if ignored != _ignored(_paths(ignoring)) or stamps != _stamps(_paths(folders)):
+            return b""
+        return settings
 
     def _note_clean(self, settings: bytes, excludes: str) -> None:
         """Notes that it says nothing; not where something was written just now.
 
         What is written while Git looks is not older than that look.
         """
-        if not self._compared or self._to_compare() != self._compared:
+        before = self._since - _MARGIN
+        if not self._compared or self._to_compare(before) != self._compared:
             return
-        ignored = (f"{self._common}/info/exclude", excludes)
-        paths = [*ignored, f"{self._top}/.gitignore", *_folders(f"{self._top}/.workstreams")]
-        stamps = _stamps(paths, before=self._since - _MARGIN)
-        said = (self._compared, b"%d" % _crc32(settings), os.fsencode("\0".join(paths)), stamps)
-        if stamps:
-            _write(self._record, b"\0\0".join(said))
+        folders, ignoring = _below(f"{self._top}/.workstreams")
+        ignoring += [f"{self._common}/info/exclude", f"{self._top}/.gitignore"]
+        ignoring += [excludes] if excludes else []
+        if stamps := _stamps(folders, before):
+            said = (self._compared, b"%d" % _crc32(settings))
+            ignored = os.fsencode("\0".join(ignoring)), _ignored(ignoring)
+            body = b"\0\0".join((*said, *ignored, os.fsencode("\0".join(folders)), stamps))
+            _write(self._record, f"{_short(body)}\n".encode(), body)
 
 
-def _short(path: str) -> str:
-    """A name for a path."""
-    return f"{int.from_bytes(os.fsencode(path), 'big') % ((1 << 61) - 1):x}"
+def _paths(said: bytes) -> list[str]:
+    return os.fsdecode(said).split("\0")
+
+
+def _ignored(paths: Iterable[str]) -> bytes:
+    """What some files of patterns hold, in short."""
+    return _short(b"\0".join([content(path) for path in paths])).encode()
+
+
+def _short(data: bytes) -> str:
+    """A short name for bytes; of few it is told before `crc32` would be loaded."""
+    return f"{int.from_bytes(data, 'big') % ((1 << 61) - 1):x}"
 
 
 def _crc32(data: bytes, before: int = 0) -> int:
@@ -458,26 +520,33 @@ def _write(path: str, *parts: bytes) -> None:
         for name in names:
             os.unlink(f"{folder}/{name}")
     draft = f"{path}.{os.getpid()}"
-    with open(draft, "wb") as file:
-        file.writelines(parts)
-    os.replace(draft, path)
+    try:
+        with open(draft, "wb") as file:
+            file.writelines(parts)
+        os.replace(draft, path)
+    except BaseException:
+        try:  # noqa: SIM105  # `contextlib` is slow to import
+            os.unlink(draft)
+        except OSError:
+            pass
+        raise
 
 
-def _folders(top: str) -> list[str]:
-    """A folder, and all folders in it."""
-    found = [top]
-    for folder in found:
+def _below(top: str) -> tuple[list[str], list[str]]:
+    """A folder and all folders in it, and the files that say what is to be ignored there."""
+    folders, ignoring = [top], []
+    for folder in folders:
         with os.scandir(folder) as entries:
-            found += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-    return found
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.name == ".gitignore":
+                    ignoring.append(entry.path)
+    return folders, ignoring
 
 
-def _stamps(
-    paths: Iterable[str],
-    before: int | None = None,
-    look: Callable[[str], os.stat_result] = os.lstat,
-) -> bytes:
-    """What changes whenever one of some folders or files does.
+def _stamps(paths: Iterable[str], before: int | None = None) -> bytes:
+    """What changes whenever one of some folders or files does, or another one stands there.
 
     Args:
         before: nanoseconds since 1970; nothing is given where one is younger.
@@ -485,7 +554,7 @@ def _stamps(
     found = []
     for path in paths:
         try:
-            stat = look(path)
+            stat = os.lstat(path)
         except OSError:
             found.append("none")
             continue

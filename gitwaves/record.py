@@ -130,6 +130,10 @@ class Record:
                 blank[name] = cls.__dict__.get(name, _NEEDED)
                 if isinstance(blank[name], _Fresh):
                     delattr(cls, name)
+                elif hasattr(type(blank[name]), "__get__"):
+                    raise TypeError(f"{cls.__name__}: {name} cannot be a function by default")
+        if hidden := (cls._blank.keys() & cls.__dict__.keys()) - cls.__annotations__.keys():
+            raise TypeError(f"{cls.__name__}: {min(hidden)} is a field; say so of its default too")
         if not blank or not cls.__dict__.keys().isdisjoint({"__init__", "__post_init__"}):
             raise TypeError(f"{cls.__name__}: a record is made of its fields, and of nothing else")
         cls._blank = blank

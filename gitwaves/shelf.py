@@ -189,7 +189,7 @@ class Shelf:
         self,
         listing: Listing,
         tree: Oid | None = None,
-        meanwhile: Callable[[Cards], object] = lambda cards: None,
+        meanwhile: Callable[[Cards], object] | None = None,
     ) -> tuple[Cards, Plan | None]:
         """The cards of some files, and the plan, where it is to be kept.
 

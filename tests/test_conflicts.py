@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import random
 import re
 import subprocess
 import sys
 import threading
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
 
-from gitwaves.conflicts import Merging, ahead, conflicts_of
+from gitwaves.conflicts import Merges, Merging, ahead, conflicts_of
 from gitwaves.git import Repo as Git
+from gitwaves.gitcall import Asked
 from gitwaves.model import Oid
 from gitwaves.resources import schema_text
 from gitwaves.store import Store
@@ -196,6 +200,53 @@ def test_many_pairs_are_shared_out_in_order(repo: Repo, monkeypatch: pytest.Monk
     monkeypatch.setattr("gitwaves.conflicts._PER_PROCESS", 3)
     monkeypatch.setattr("os.cpu_count", lambda: 3)
     assert Merging(git, pairs).files() == alone
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where merges are written, empty but for what an old kill left."""
+    folder = tmp_path / "scratch"
+    (folder / "gitwaves-merging-old/aa").mkdir(parents=True)
+    (folder / "gitwaves-merging-old/aa/object").write_text("x")
+    os.utime(folder / "gitwaves-merging-old", (1, 1))
+    monkeypatch.setattr("gitwaves.conflicts._MEMORY", str(folder))
+    monkeypatch.setattr("gitwaves.conflicts._ENOUGH", 0)
+    return folder
+
+
+@pytest.mark.parametrize("when", ["begun", "read", "waited for"])
+def test_nothing_is_left_where_it_is_interrupted(
+    repo: Repo, scratch: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    names = generated(repo, branches=5, files=9, seed=3)
+    pairs = [(Oid(repo.oid(a)), Oid(repo.oid(b))) for a, b in combinations(names, 2)]
+    begun: list[Asked] = []
+    real = Asked.said
+
+    def interrupted(asked: Asked) -> bytes | None:
+        begun.append(asked)
+        if when == "read":
+            os.close(asked._out)
+            asked._out = -1
+        elif when == "waited for":
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "waitpid", lambda *_: 1 / 0)
+                with contextlib.suppress(ZeroDivisionError):
+                    real(asked)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gitwaves.conflicts._PER_PROCESS", 3)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    files = len(os.listdir("/dev/fd"))
+    merges = Merges(Git.open(repo.path), pairs)
+    assert len(list(scratch.iterdir())) == 3  # of those that run side by side
+    monkeypatch.setattr(Asked, "said", interrupted)
+    with pytest.raises(KeyboardInterrupt), merges:
+        merges.files()
+    assert list(scratch.iterdir()) == []
+    assert begun
+    assert all(asked._process == 0 for asked in begun)
+    assert len(os.listdir("/dev/fd")) <= files + 3  # of the reader of objects
 
 
 # --- the command ---

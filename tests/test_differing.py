@@ -169,7 +169,7 @@ def test_what_was_written_just_now_is_not_noted(
 
 def test_a_spoiled_record_says_nothing_false(cards: Repo) -> None:
     chance = random.Random(3)
-    for _ in range(30):
+    for _ in range(40):
         restore(cards, chance)
         found(cards)
         (record,) = (cards.path / ".git/gitwaves/clean").iterdir()
@@ -179,3 +179,64 @@ def test_a_spoiled_record_says_nothing_false(cards: Repo) -> None:
         record.write_bytes(data[: chance.randrange(len(data)) if chance.random() < 0.3 else None])
         chance.choice((edit, add, deeper))(cards, chance)
         assert found(cards)[0] == said(cards)
+
+
+def ignoring(repo: Repo, place: Path, text: str) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(text)
+
+
+@pytest.mark.parametrize("where", ["exclude", "the user's", "nested", "hidden itself", "a link"])
+def test_what_is_ignored_no_more_is_seen(cards: Repo, tmp_path: Path, where: str) -> None:
+    own = tmp_path / "ignore"
+    place = {
+        "exclude": cards.path / ".git/info/exclude",
+        "the user's": own,
+        "nested": cards.path / ".workstreams/tmp/.gitignore",
+        "hidden itself": cards.path / ".workstreams/.gitignore",
+        "a link": cards.path / ".git/info/exclude",
+    }[where]
+    hidden = place.with_name(place.name + ".elsewhere") if where == "a link" else place
+    ignoring(cards, hidden, "*\n" if where == "nested" else ".gitignore\nnew*\n")
+    if where == "a link":
+        place.unlink(missing_ok=True)
+        place.symlink_to(hidden)
+    cards.git("config", "core.excludesFile", str(own))
+    cards.write(f".workstreams/{'tmp/' * (where == 'nested')}new.yaml", "id: new\n")
+
+    def asked() -> tuple[bytes | None, bool]:
+        asked = quick._Differing(str(cards.path), str(cards.path / ".git"))
+        return asked.found(SETTINGS, str(own)), bool(asked._settings)
+
+    assert [asked(), asked()] == [(b"", False), (b"", True)]
+    hidden.write_text("# nothing\n")
+    assert asked() == (said(cards), False)
+    assert said(cards)
+
+
+def test_a_user_who_names_the_ignored_in_no_plain_way(cards: Repo) -> None:
+    """It is relative to where Git is run, or begins with what Git alone knows: never known."""
+    for excludes in (None, "", "/nowhere"):
+        asked = [quick._Differing(str(cards.path), str(cards.path / ".git")) for _ in range(1)] + []
+        assert asked[0].found(SETTINGS, excludes) == b""
+        known = bool(quick._Differing(str(cards.path), str(cards.path / ".git"))._settings)
+        assert known is (excludes is not None)
+
+
+def test_an_index_of_just_now_is_not_noted(cards: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system with coarse times the next one could look the same."""
+    for path in (cards.path / ".workstreams").rglob("*"):
+        os.utime(path, (1, 1))
+    monkeypatch.setattr(quick, "_MARGIN", 10**12)
+    assert not quick._Differing(str(cards.path), str(cards.path / ".git"))._to_compare(0)
+    assert [found(cards)[1] for _ in range(2)] == [False, False]
+
+
+def test_nothing_is_deleted_behind_a_link(cards: Repo) -> None:
+    found(cards)
+    state = cards.path / ".git/gitwaves"
+    state.rename(cards.path / "elsewhere")
+    state.symlink_to("../elsewhere")
+    edit(cards, random.Random(1))
+    assert cards.gw("status").code == 1
+    assert list((cards.path / "elsewhere/clean").iterdir())

@@ -189,5 +189,17 @@ def test_what_is_told_by_name_is_all_of_it() -> None:
         assert hash(Others()) == hash(Others(()))
 
 
+def test_a_default_is_what_it_is_on_the_class() -> None:
+    with pytest.raises(TypeError, match="cannot be a function"):
+
+        class Calls(Record):
+            how: Callable[[], int] = lambda: 1
+
+    with pytest.raises(TypeError, match="y is a field"):
+
+        class Hides(Point):
+            y = 5
+
+
 class Others(Record):
     names: tuple[str, ...] = ()

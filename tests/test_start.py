@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import subprocess
@@ -120,6 +121,81 @@ def test_a_reference_that_is_a_link_is_left_to_git(begun: Repo) -> None:
     heads = begun.path / ".git/refs/heads"
     (heads / "link").symlink_to("main")
     assert not any(is_kept(begun) for _ in range(2))
+
+
+def test_a_symbolic_reference_to_elsewhere_is_left_to_git(begun: Repo) -> None:
+    begun.git("update-ref", "refs/custom/one", "main")
+    begun.git("symbolic-ref", "refs/heads/odd", "refs/custom/one")
+    assert not any(is_kept(begun) for _ in range(2))
+
+
+def test_packed_references_behind_a_link_are_read(begun: Repo) -> None:
+    """As git-new-workdir makes one; Git writes through it."""
+    begun.git("pack-refs", "--all")
+    packed = begun.path / ".git/packed-refs"
+    packed.rename(packed.with_name("elsewhere"))
+    packed.symlink_to("elsewhere")
+    assert [is_kept(begun) for _ in range(2)] == [False, True]
+    begun.git("update-ref", "refs/heads/ws/B", older(begun))
+    begun.git("pack-refs", "--all")
+    assert [is_kept(begun) for _ in range(2)] == [False, True]
+
+
+def older(repo: Repo) -> str:
+    """A commit that no reference holds."""
+    return repo.git("commit-tree", "-p", "main", "-m", "Other", "main^{tree}")
+
+
+WRAPPER = """\
+#!/bin/sh
+case "$*" in
+*for-each-ref*) {git} update-ref {name} main; {git} "$@"; {git} update-ref {after}; exit ;;
+esac
+exec {git} "$@"
+"""
+
+
+@pytest.mark.parametrize("after", ["-d refs/heads/ws/new", "refs/heads/ws/B {old}"])
+def test_a_reference_that_comes_and_goes_while_git_is_asked(
+    begun: Repo, tmp_path: Path, after: str
+) -> None:
+    """Then what Git said is not what is there, before and after."""
+    old = older(begun)
+    begun.git("update-ref", "refs/heads/ws/B", old)
+    name = "refs/heads/ws/new" if "new" in after else "refs/heads/ws/B"
+    (tmp_path / "bin").mkdir()
+    wrapper = tmp_path / "bin/git"
+    git = f"{shutil.which('git')} -C {begun.path}"
+    wrapper.write_text(WRAPPER.format(git=git, name=name, after=after.format(old=old)))
+    wrapper.chmod(0o755)
+    path = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    assert not any(is_kept(begun, path) for _ in range(3))
+
+
+def test_without_git_it_is_said(begun: Repo, tmp_path: Path) -> None:
+    for form in (*FORMS, ("show", "A1")):
+        said = begun.gw(*form, env={"PATH": str(tmp_path)})
+        assert (said.code, said.err.split("\n")[0]) == (1, "Error: git is not installed")
+
+
+def test_a_kept_answer_that_is_no_file_is_not_waited_for(begun: Repo) -> None:
+    begun.gw_ok("next")
+    (kept,) = shown(begun).glob("next-*")
+    kept.unlink()
+    os.mkfifo(kept)
+    assert begun.gw("next") == whole(begun, "next")
+
+
+def test_any_byte_of_what_is_kept_may_be_spoiled(begun: Repo) -> None:
+    said = begun.gw_ok("next").out
+    (kept,) = shown(begun).glob("next-*")
+    data = kept.read_bytes()
+    head = data.index(b"\n", data.index(b"\n") + 1)
+    for at in range(head):
+        for byte in b"0179 \n":
+            kept.write_bytes(data[:at] + bytes([byte]) + data[at + 1 :])
+            if at % 7 == byte % 7:  # some of them, as each takes a process
+                assert begun.gw_ok("next").out == said
 
 
 def test_an_answer_is_kept_for_each_checkout_and_form(begun: Repo) -> None:
