@@ -98,6 +98,14 @@ def test_settings_in_any_file_are_seen(begun: Repo, tmp_path: Path) -> None:
     assert is_kept(begun, {"GIT_CONFIG_GLOBAL": str(tmp_path / "nowhere")}) is False
 
 
+def test_what_names_the_files_of_settings_is_seen(begun: Repo, tmp_path: Path) -> None:
+    for name in ("HOME", "XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
+        for value in (str(tmp_path / "nowhere"), ""):
+            env = {name: value}
+            assert [is_kept(begun, env) for _ in range(2)] == [False, True]
+    assert not is_kept(begun, {"GIT_CONFIG_NOSYSTEM": "0"})
+
+
 def test_a_reference_in_any_form_is_seen(begun: Repo) -> None:
     moves = (
         ("branch", "new/branch", "main"),
