@@ -418,9 +418,10 @@ class _Differing:
         self._since = time_ns()
         self._compared = self._to_compare()
         self._record = f"{common}/gitwaves/clean/{_short(os.fsencode(top))}"
-        self._settings = self._recorded()
-        args = ("diff-files", "--quiet") if self._settings else ("status", *DIFFERING)
+        self._less = os.path.exists(self._record)
+        args = ("diff-files", "--quiet") if self._less else ("status", *DIFFERING)
         self._asked = self._begun(*args)
+        self._settings = self._recorded() if self._less else b""  # while Git looks
 
     def _begun(self, *args: str) -> Asked:
         return Asked("-C", self._top, *args, "--", ".workstreams")
@@ -433,7 +434,7 @@ class _Differing:
             excludes: the user's own file of what is to be ignored; None where it cannot be told.
         """
         said = self._asked.said()
-        if self._settings:
+        if self._less:
             if said is not None and self._settings == b"%d" % _crc32(settings):
                 return b""
             said = self._begun("status", *DIFFERING).said()
