@@ -9,7 +9,15 @@ from __future__ import annotations
 import os
 import time
 
-from gitwaves.gitenv import BARE_OK, GIT_HOOK_INDEX, SAFE, clean_env, git_env, see_quarantine
+from gitwaves.gitenv import (
+    BARE_OK,
+    GIT_HOOK_INDEX,
+    SAFE,
+    clean_env,
+    git_env,
+    git_path,
+    see_quarantine,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,16 +75,19 @@ def _spawned(
     signals = [number for number in ignored if number is not None]
     argv = ["git", *SAFE, *args]
     env = git_env(env)
+    git = git_path()  # looked for once, not each time
+    if not git:
+        raise FileNotFoundError(2, "No such file or directory", "git")
     if apart:
         try:
-            return os.posix_spawnp(
-                "git", argv, env, file_actions=actions, setsigdef=signals, setsid=True
+            return os.posix_spawn(
+                git, argv, env, file_actions=actions, setsigdef=signals, setsid=True
             )
         except NotImplementedError:
-            return os.posix_spawnp(
-                "git", argv, env, file_actions=actions, setsigdef=signals, setpgroup=0
+            return os.posix_spawn(
+                git, argv, env, file_actions=actions, setsigdef=signals, setpgroup=0
             )
-    return os.posix_spawnp("git", argv, env, file_actions=actions, setsigdef=signals)
+    return os.posix_spawn(git, argv, env, file_actions=actions, setsigdef=signals)
 
 
 def run_git(

@@ -25,6 +25,7 @@ GIT_HOOK_INDEX = os.environ.get("GIT_INDEX_FILE", "")
 # Where Git keeps what is being pushed until the hook that is asked about it has said yes.
 _QUARANTINE = ("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_QUARANTINE_PATH")
 _seen: dict[str, str] = {}
+_found: dict[str, str] = {}  # by PATH
 IDENTITY = frozenset(
     {"GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"}
 )
@@ -98,18 +99,23 @@ def index_stamp(admin: str) -> bytes:
 
 def git_stamp() -> bytes:
     """What is another where another git is installed."""
-    if git := _git():
+    if git := git_path():
         stat = os.stat(git)
         return f"{git} {stat.st_size} {stat.st_mtime_ns}".encode(errors="surrogateescape")
     return b""
 
 
-def _git() -> str:
+def git_path() -> str:
+    """The git that is found by PATH; nothing where there is none."""
     # `os.get_exec_path` imports `warnings`
-    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
-        if os.access(git := f"{folder or '.'}/git", os.X_OK) and os.path.isfile(git):
-            return git
-    return ""
+    search = os.environ.get("PATH", os.defpath)
+    if search not in _found:
+        _found[search] = ""
+        for folder in search.split(os.pathsep):
+            if os.access(git := f"{folder or '.'}/git", os.X_OK) and os.path.isfile(git):
+                _found[search] = git
+                break
+    return _found[search]
 
 
 def settings_files(common: str) -> list[str]:
@@ -123,7 +129,7 @@ def settings_files(common: str) -> list[str]:
     if system is not None:  # empty: there is none
         found = [system] if system else []
     else:
-        found = ["/etc/gitconfig", f"{os.path.dirname(os.path.dirname(_git()))}/etc/gitconfig"]
+        found = ["/etc/gitconfig", f"{os.path.dirname(os.path.dirname(git_path()))}/etc/gitconfig"]
     home = env("HOME", "")
     own = [f"{env('XDG_CONFIG_HOME') or f'{home}/.config'}/git/config", f"{home}/.gitconfig"]
     shared = env("GIT_CONFIG_GLOBAL")
