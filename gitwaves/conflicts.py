@@ -13,12 +13,12 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, combinations, islice
-from pathlib import Path
 
 from gitwaves.caches import UNKNOWN, Cache, key_of
 from gitwaves.errors import GitError
 from gitwaves.git import Repo, admin_dir
 from gitwaves.gitenv import git_stamp, index_stamp, user_attributes
+from gitwaves.gitplace import content
 from gitwaves.graph import graph_of
 from gitwaves.layout import fit, oneline
 from gitwaves.model import ROOT, Branch, Oid, PointId, Status, TaskId, Verdict, natural
@@ -72,6 +72,7 @@ class Found(Record):
     branches: int
     pairs: int
     unknown: int = 0  # pairs that were not merged yet
+    hidden: bool = False  # whether it hangs on what nobody sees who reads no index
 
 
 class Look:
@@ -109,7 +110,7 @@ class Look:
         merged = self._merges.files()
         found: list[Collision] = []
         if not any(merged):  # as nearly always: nothing is to be looked up
-            return Found((), len(tips) - 1, len(self._names), merged.count(None))
+            return Found((), *self._counts(merged))
         owners, landing = _Owners(self._store, snapshot, tips.values()), _Landing(snapshot)
         for (a, b), files in zip(self._names, merged, strict=True):
             if files:
@@ -124,7 +125,11 @@ class Look:
                 natural(c.other.branch),
             )
         )
-        return Found(tuple(found), len(tips) - 1, len(self._names), merged.count(None))
+        return Found(tuple(found), *self._counts(merged))
+
+    def _counts(self, merged: list[tuple[str, ...] | None]) -> tuple[int, int, int, bool]:
+        unknown, hidden = merged.count(None), self._merges.hidden
+        return len(self._tips) - 1, len(self._names), unknown, hidden
 
 
 def look(store: Store, snapshot: Snapshot) -> Found:
@@ -166,7 +171,10 @@ class Merges:
     def __init__(self, repo: Repo, pairs: Sequence[Pair], *, at_most: int | None = None) -> None:
         self._repo, self._pairs = repo, pairs
         self._cache = cache = Cache(repo.state_dir / "merges")
-        how = _how_git_merges(repo, cache)
+        names = _attributes(repo, cache)
+        # Edits of these are seen here, but by nobody who has not read the index.
+        self.hidden = any("/" in name and not name.startswith(f"{ROOT}/") for name in names)
+        how = _how_git_merges(repo, names)
         # State commits merge as the code that they stand on: what only they do makes no pair anew.
         code = {tip: repo.code_commit(tip)[0] for tip in dict.fromkeys(chain.from_iterable(pairs))}
         self._every = key_of(how, "".join([code[a] + code[b] for a, b in pairs]).encode())
@@ -223,31 +231,33 @@ def conflicts_of(
         return merges.files()
 
 
-def _how_git_merges(repo: Repo, cache: Cache) -> bytes:
-    """All that a merge depends on beside the two commits."""
+def _how_git_merges(repo: Repo, names: Sequence[str]) -> bytes:
+    """All that a merge depends on beside the two commits; `names` are of files of attributes."""
     settings = repo.listed_settings()
     said = [git_stamp(), *(e for e in settings.split(b"\0") if e.startswith(_MATTERS))]
-    if repo.top is not None:
-        said.append(_attributes(repo, repo.top, cache))
-    for path in (repo.common / "info" / "attributes", Path(user_attributes(settings))):
+    for name in names:
+        said.append(name.encode(errors="surrogateescape"))
+        with contextlib.suppress(OSError):  # git reads them as they lie there
+            said.append(content(f"{repo.top}/{name}", follow=False))
+    own = (repo.top or repo.common) / user_attributes(settings)
+    for path in (repo.common / "info" / "attributes", own):
         with contextlib.suppress(OSError):
             said.append(path.read_bytes())
     return key_of(*said)
 
 
-def _attributes(repo: Repo, top: Path, cache: Cache) -> bytes:
+def _attributes(repo: Repo, cache: Cache) -> list[str]:
     """The files of attributes in an index: looked for again only when that was written anew."""
+    top = repo.top
+    if top is None:
+        return []
 
     def look() -> str:
         args = ("ls-files", "-z", "--", ":(glob)**/.gitattributes")
         return repo.git(*args, cwd=top, env={"GIT_LITERAL_PATHSPECS": "0"})
 
     names = str(cache.value(key_of(b"attributes", index_stamp(str(admin_dir(top)))), look))
-    said = [names.encode(errors="surrogateescape")]
-    for name in filter(None, names.split("\0")):
-        with contextlib.suppress(OSError):  # git reads them as they lie there
-            said.append((top / name).read_bytes())
-    return key_of(*said)
+    return [name for name in names.split("\0") if name]
 
 
 class Merging:
@@ -360,23 +370,25 @@ def _scratch(repo: Repo) -> str:
     with contextlib.suppress(OSError):
         free = os.statvfs(_MEMORY)
         if os.access(_MEMORY, os.W_OK) and free.f_bavail * free.f_frsize > _ENOUGH:
-            os.mkdir(f"{_MEMORY}/{name}", mode=0o700)
             _sweep(_MEMORY)
+            os.mkdir(f"{_MEMORY}/{name}", mode=0o700)
             return f"{_MEMORY}/{name}"
     repo.state_dir.mkdir(parents=True, exist_ok=True)
-    os.mkdir(repo.state_dir / name, mode=0o700)
     _sweep(str(repo.state_dir))
+    os.mkdir(repo.state_dir / name, mode=0o700)
     return f"{repo.state_dir}/{name}"
 
 
 def _sweep(folder: str) -> None:
     """Removes what a kill left there of scratch folders of ours: a day later, as one may be in use."""
     with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(_SCRATCH) and entry.is_dir(follow_symlinks=False):
-                stat = entry.stat(follow_symlinks=False)
-                if stat.st_uid == os.geteuid() and time.time() - stat.st_mtime > _STALE:
-                    _remove(entry.path)
+        scratch = [entry for entry in entries if entry.name.startswith(_SCRATCH)]
+    for entry in scratch:
+        with contextlib.suppress(OSError):  # another process may just remove its own
+            stat = entry.stat(follow_symlinks=False)
+            own = stat.st_uid == os.geteuid() and entry.is_dir(follow_symlinks=False)
+            if own and time.time() - stat.st_mtime > _STALE:
+                _remove(entry.path)
 
 
 def _parsed(out: str) -> list[tuple[str, ...]]:
@@ -616,7 +628,7 @@ class Ahead:
         with contextlib.suppress(GitError):
             if self._look is not None:
                 found = self._look.found()
-                return conflicts_line(found), not found.unknown
+                return conflicts_line(found), not (found.unknown or found.hidden)
         return "", True
 
 

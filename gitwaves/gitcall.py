@@ -14,6 +14,7 @@ from gitwaves.gitenv import (
     GIT_HOOK_INDEX,
     SAFE,
     clean_env,
+    forget_git,
     git_env,
     git_path,
     see_quarantine,
@@ -75,19 +76,23 @@ def _spawned(
     signals = [number for number in ignored if number is not None]
     argv = ["git", *SAFE, *args]
     env = git_env(env)
-    git = git_path()  # looked for once, not each time
-    if not git:
-        raise FileNotFoundError(2, "No such file or directory", "git")
+
+    def spawn(**how: Any) -> int:
+        if git := git_path():  # found once, where each start would go through PATH
+            try:
+                return os.posix_spawn(
+                    git, argv, env, file_actions=actions, setsigdef=signals, **how
+                )
+            except OSError:  # it is another one now, or the next one in PATH can be run
+                forget_git()
+        return os.posix_spawnp("git", argv, env, file_actions=actions, setsigdef=signals, **how)
+
     if apart:
         try:
-            return os.posix_spawn(
-                git, argv, env, file_actions=actions, setsigdef=signals, setsid=True
-            )
+            return spawn(setsid=True)
         except NotImplementedError:
-            return os.posix_spawn(
-                git, argv, env, file_actions=actions, setsigdef=signals, setpgroup=0
-            )
-    return os.posix_spawn(git, argv, env, file_actions=actions, setsigdef=signals)
+            return spawn(setpgroup=0)
+    return spawn()
 
 
 def run_git(

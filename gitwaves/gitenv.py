@@ -106,7 +106,7 @@ def git_stamp() -> bytes:
 
 
 def git_path() -> str:
-    """The git that is found by PATH; nothing where there is none."""
+    """The git that PATH leads to; nothing where there is none. It is remembered: see `forget_git`."""
     # `os.get_exec_path` imports `warnings`
     search = os.environ.get("PATH", os.defpath)
     if search not in _found:
@@ -116,6 +116,11 @@ def git_path() -> str:
                 _found[search] = git
                 break
     return _found[search]
+
+
+def forget_git() -> None:
+    """Has git looked for again: it may have been replaced."""
+    _found.clear()
 
 
 def settings_files(common: str) -> list[str]:

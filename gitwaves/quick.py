@@ -52,6 +52,7 @@ _NAMES_SETTINGS = (
     *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"),
 )
 _MARGIN = 2 * 10**9  # nanoseconds: clocks of file systems are coarse, or not ours
+_MANY = 1 << 16  # bytes
 _MAX_ENTRIES = 128  # one for each checkout and form; beyond it all are forgotten
 ODD_ENVIRONMENT = (LEAKS - IDENTITY) | SEARCH
 
@@ -213,8 +214,9 @@ class _Question:
         _, excludes, _, said = self._kept
         path = os.fsdecode(excludes)
         plain = not path or (os.path.isabs(path) and "%" not in path)
+        plain &= b"\0includeif." not in b"\0" + said  # some are asked of another checkout
         settings = b"\0\0".join((self._settings, *self._kept))
-        return settings, path if plain and not said else None
+        return settings, path if plain else None
 
     def known(self) -> Said | None:
         """The answer that was kept, with the note of this moment; or None."""
@@ -301,7 +303,7 @@ class _Question:
         if said:
             asked = Asked(f"--git-dir={self.common}", *_SETTINGS).said()
             said = _apart(asked)[1] if asked is not None else b"none"
-        held = b"%d" % _crc32(content(os.fsdecode(attributes)))
+        held = b"%d" % _crc32(content(os.path.join(self.top, os.fsdecode(attributes))))
         return [attributes, excludes, held, said]
 
     def _now(self) -> list[bytes]:
@@ -322,23 +324,27 @@ class _Question:
                 errors="surrogateescape"
             ),
             _code(),
-            self._packed,
+            _digest(self._packed),
             b"\0".join([part for reference in self._references.items() for part in reference]),
             self._settings,
             _checkouts(common),
-            *(
-                content(path)
-                for path in (
-                    f"{common}/shallow",
-                    f"{common}/info/attributes",
-                    f"{self.top}/.gitattributes",
-                )
-            ),
+            content(f"{common}/shallow"),
+            content(f"{common}/info/attributes"),
+            content(f"{self.top}/.gitattributes", follow=False),  # as Git reads it
             packs(common),
             # the line on conflicts ahead hangs on these two, and is in no other form
             index_stamp(admin_of(self.top)) if self._form in _STATUS else b"",
             _files(f"{kept}/merges") if self._form in _STATUS else b"",
         ]
+
+
+def _digest(data: bytes) -> bytes:
+    """Bytes, or what stands for many of them."""
+    if len(data) <= _MANY:
+        return data
+    from gitwaves.digests import blake2b
+
+    return blake2b(data).digest()
 
 
 def _apart(listed: bytes) -> tuple[set[bytes], bytes]:
@@ -457,7 +463,7 @@ class _Differing:
         head = content(f"{admin}/HEAD")
         if head.startswith(b"ref:"):
             oid = content(f"{self._common}/{os.fsdecode(_target(head))}")
-            if oid.startswith(b"ref:"):
+            if oid.startswith(b"ref:") or not _target(head).startswith(b"refs/heads/"):
                 return b""
             head += oid or b"%d" % _crc32(content(f"{self._common}/packed-refs"))
         if before is not None and not _stamps([f"{admin}/index"], before):
@@ -468,7 +474,7 @@ class _Differing:
         """The settings with which it said nothing, if all else that this hangs on is the same."""
         check, _, body = content(self._record).partition(b"\n")
         parts = body.split(b"\0\0")
-        if check != _short(body).encode() or len(parts) != 6 or parts[0] != self._compared:
+        if check != b"%d" % _crc32(body) or len(parts) != 6 or parts[0] != self._compared:
             return b""
         _, settings, ignoring, ignored, folders, stamps = parts
         if ignored != _ignored(_paths(ignoring)) or stamps != _stamps(_paths(folders)):
@@ -484,13 +490,15 @@ class _Differing:
         if not self._compared or self._to_compare(before) != self._compared:
             return
         folders, ignoring = _below(f"{self._top}/.workstreams")
+        if not folders:
+            return
         ignoring += [f"{self._common}/info/exclude", f"{self._top}/.gitignore"]
         ignoring += [excludes] if excludes else []
         if stamps := _stamps(folders, before):
             said = (self._compared, b"%d" % _crc32(settings))
             ignored = os.fsencode("\0".join(ignoring)), _ignored(ignoring)
             body = b"\0\0".join((*said, *ignored, os.fsencode("\0".join(folders)), stamps))
-            _write(self._record, f"{_short(body)}\n".encode(), body)
+            _write(self._record, b"%d\n" % _crc32(body), body)
 
 
 def _paths(said: bytes) -> list[str]:
@@ -498,12 +506,16 @@ def _paths(said: bytes) -> list[str]:
 
 
 def _ignored(paths: Iterable[str]) -> bytes:
-    """What some files of patterns hold, in short."""
-    return _short(b"\0".join([content(path) for path in paths])).encode()
+    """What some files of patterns hold, in short. In a checkout Git follows no link to them."""
+    check = 0
+    for path in paths:
+        held = content(path, follow=not path.endswith("/.gitignore"))
+        check = _crc32(held, _crc32(b"%d " % len(held), check))
+    return b"%d" % check
 
 
 def _short(data: bytes) -> str:
-    """A short name for bytes; of few it is told before `crc32` would be loaded."""
+    """A short name for a few bytes, without what `crc32` is loaded from."""
     return f"{int.from_bytes(data, 'big') % ((1 << 61) - 1):x}"
 
 
@@ -534,7 +546,10 @@ def _write(path: str, *parts: bytes) -> None:
 
 
 def _below(top: str) -> tuple[list[str], list[str]]:
-    """A folder and all folders in it, and the files that say what is to be ignored there."""
+    """A folder and all folders in it, and the files that say what is to be ignored there.
+
+    Nothing where one is a repository of its own.
+    """
     folders, ignoring = [top], []
     for folder in folders:
         with os.scandir(folder) as entries:
@@ -543,6 +558,8 @@ def _below(top: str) -> tuple[list[str], list[str]]:
                     folders.append(entry.path)
                 elif entry.name == ".gitignore":
                     ignoring.append(entry.path)
+                if entry.name == ".git":
+                    return [], []
     return folders, ignoring
 
 
