@@ -9,16 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from gitwaves.gitenv import (
-    BARE_OK,
-    GIT_HOOK_INDEX,
-    SAFE,
-    clean_env,
-    forget_git,
-    git_env,
-    git_path,
-    see_quarantine,
-)
+from gitwaves.gitenv import BARE_OK, GIT_HOOK_INDEX, SAFE, clean_env, git_env, see_quarantine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,23 +67,16 @@ def _spawned(
     signals = [number for number in ignored if number is not None]
     argv = ["git", *SAFE, *args]
     env = git_env(env)
-
-    def spawn(**how: Any) -> int:
-        if git := git_path():  # found once, where each start would go through PATH
-            try:
-                return os.posix_spawn(
-                    git, argv, env, file_actions=actions, setsigdef=signals, **how
-                )
-            except OSError:  # it is another one now, or the next one in PATH can be run
-                forget_git()
-        return os.posix_spawnp("git", argv, env, file_actions=actions, setsigdef=signals, **how)
-
     if apart:
         try:
-            return spawn(setsid=True)
+            return os.posix_spawnp(
+                "git", argv, env, file_actions=actions, setsigdef=signals, setsid=True
+            )
         except NotImplementedError:
-            return spawn(setpgroup=0)
-    return spawn()
+            return os.posix_spawnp(
+                "git", argv, env, file_actions=actions, setsigdef=signals, setpgroup=0
+            )
+    return os.posix_spawnp("git", argv, env, file_actions=actions, setsigdef=signals)
 
 
 def run_git(

@@ -25,7 +25,6 @@ GIT_HOOK_INDEX = os.environ.get("GIT_INDEX_FILE", "")
 # Where Git keeps what is being pushed until the hook that is asked about it has said yes.
 _QUARANTINE = ("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_QUARANTINE_PATH")
 _seen: dict[str, str] = {}
-_found: dict[str, str] = {}  # by PATH
 IDENTITY = frozenset(
     {"GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"}
 )
@@ -99,28 +98,19 @@ def index_stamp(admin: str) -> bytes:
 
 def git_stamp() -> bytes:
     """What is another where another git is installed."""
-    if git := git_path():
+    if git := _git():
         stat = os.stat(git)
         return f"{git} {stat.st_size} {stat.st_mtime_ns}".encode(errors="surrogateescape")
     return b""
 
 
-def git_path() -> str:
-    """The git that PATH leads to; nothing where there is none. It is remembered: see `forget_git`."""
+def _git() -> str:
+    """The git that PATH leads to; nothing where there is none."""
     # `os.get_exec_path` imports `warnings`
-    search = os.environ.get("PATH", os.defpath)
-    if search not in _found:
-        _found[search] = ""
-        for folder in search.split(os.pathsep):
-            if os.access(git := f"{folder or '.'}/git", os.X_OK) and os.path.isfile(git):
-                _found[search] = git
-                break
-    return _found[search]
-
-
-def forget_git() -> None:
-    """Has git looked for again: it may have been replaced."""
-    _found.clear()
+    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        if os.access(git := f"{folder or '.'}/git", os.X_OK) and os.path.isfile(git):
+            return git
+    return ""
 
 
 def settings_files(common: str) -> list[str]:
@@ -134,7 +124,7 @@ def settings_files(common: str) -> list[str]:
     if system is not None:  # empty: there is none
         found = [system] if system else []
     else:
-        found = ["/etc/gitconfig", f"{os.path.dirname(os.path.dirname(git_path()))}/etc/gitconfig"]
+        found = ["/etc/gitconfig", f"{os.path.dirname(os.path.dirname(_git()))}/etc/gitconfig"]
     home = env("HOME", "")
     own = [f"{env('XDG_CONFIG_HOME') or f'{home}/.config'}/git/config", f"{home}/.gitconfig"]
     shared = env("GIT_CONFIG_GLOBAL")
