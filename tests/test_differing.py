@@ -240,3 +240,42 @@ def test_nothing_is_deleted_behind_a_link(cards: Repo) -> None:
     edit(cards, random.Random(1))
     assert cards.gw("status").code == 1
     assert list((cards.path / "elsewhere/clean").iterdir())
+
+
+def test_the_order_of_patterns_counts(cards: Repo) -> None:
+    cards.write(".workstreams/new1.txt", "x\n")
+    place = cards.path / ".git/info/exclude"
+    lines = ["!.workstreams/new1.txt", "#" * 38, "/.workstreams/*ew1.txt"]
+    ignoring(cards, place, "".join(f"{line}\n" for line in lines))
+    assert [found(cards), found(cards)] == [(b"", False), (b"", True)]
+    ignoring(cards, place, "".join(f"{line}\n" for line in reversed(lines)))
+    assert found(cards) == (said(cards), False)
+    assert said(cards)
+
+
+def test_a_link_to_patterns_is_followed_where_git_follows_it(cards: Repo) -> None:
+    cards.write(".workstreams/new1.txt", "x\n")
+    ignoring(cards, cards.path / ".gitignore", "new1.txt\n")
+    assert [found(cards), found(cards)] == [(b"", False), (b"", True)]
+    (cards.path / ".gitignore").rename(cards.path / "elsewhere")
+    (cards.path / ".gitignore").symlink_to("elsewhere")
+    assert found(cards)[0] == said(cards) != b""
+
+
+def test_a_head_that_is_of_one_worktree_is_not_noted(cards: Repo) -> None:
+    cards.commit("More", **{".workstreams/WS-A/A0.yaml": "id: A0\ntitle: More\n"})
+    cards.git("worktree", "add", "-q", "--detach", "../linked")
+    linked = cards.at("../linked")
+    linked.git("update-ref", "refs/worktree/x", "HEAD")
+    linked.git("symbolic-ref", "HEAD", "refs/worktree/x")
+
+    def asked() -> tuple[bytes | None, bool]:
+        asked = quick._Differing(str(linked.path), str(cards.path / ".git"))
+        return asked.found(SETTINGS, ""), bool(asked._settings)
+
+    assert [asked(), asked()] == [(b"", False)] * 2
+
+
+def test_a_folder_that_is_a_repository_is_not_noted(cards: Repo) -> None:
+    cards.write(".workstreams/x/.git", f"gitdir: {cards.path}/later/.git\n")
+    assert [known for _, known in (found(cards), found(cards))] == [False, False]

@@ -54,9 +54,9 @@ def begun(repo: Repo) -> Repo:
     return repo
 
 
-def modules(repo: Repo, env: dict[str, str] | None = None) -> str:
-    command = [sys.executable, "-X", "importtime", "-m", "gitwaves", "status"]
-    done = _run(command, repo.path, env=env)
+def modules(repo: Repo, env: dict[str, str] | None = None, command: str = "status") -> str:
+    argv = [sys.executable, "-X", "importtime", "-m", "gitwaves", command]
+    done = _run(argv, repo.path, env=env)
     assert done.code == 0
     return done.err
 
@@ -129,6 +129,15 @@ def test_a_reference_that_is_a_link_is_left_to_git(begun: Repo) -> None:
     heads = begun.path / ".git/refs/heads"
     (heads / "link").symlink_to("main")
     assert not any(is_kept(begun) for _ in range(2))
+
+
+def test_attributes_below_the_top_are_looked_at_each_time(begun: Repo) -> None:
+    """They change how branches merge, and nobody sees their edits who reads no index."""
+    assert [is_kept(begun) for _ in range(2)] == [False, True]
+    begun.commit("Attributes", **{"b/.gitattributes": "*.txt text\n"})
+    assert not any(is_kept(begun) for _ in range(2))
+    begun.gw_ok("next")
+    assert "gitwaves.store" not in modules(begun, command="next")  # which tells of no merges
 
 
 def test_a_symbolic_reference_to_elsewhere_is_left_to_git(begun: Repo) -> None:
