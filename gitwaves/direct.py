@@ -104,10 +104,10 @@ def plainly(argv: tuple[str, ...]) -> quick.Said | None:
     asked = quick.asked()
     if asked is None or any(name.startswith("-") for name in names):
         return None
-    from gitwaves import showing
+    from gitwaves import keeping, showing
 
     as_json = len(names) < len(rest)
-    words = asked.words()
+    words = keeping.words(asked)
     if words is None:
         return None
     store, refs = showing.at(asked.top, asked.common, *words, asked.reader)

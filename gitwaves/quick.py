@@ -1,7 +1,7 @@
 """The way in. `status` and `next` with nothing changed are answered here, before any slow import.
 
 Hooks and the plainest calls of other commands are handed on from here without the command line. What
-`status` and `next` print is a function of what `_Question` asks: references, settings, checkouts, this
+`status` and `next` print is a function of what `Question` asks: references, settings, checkouts, this
 very code. An answer is kept with all of that, and is given only where it is the same again; in every
 other case, and wherever this module has a doubt, the whole of gitwaves runs. Nothing is imported here
 that Python does not load by itself.
@@ -13,23 +13,22 @@ import os
 import sys
 from time import time_ns
 
-from gitwaves.gitcall import BATCH, Asked, Piped
+from gitwaves.gitcall import Asked
 from gitwaves.gitenv import (
     IDENTITY,
     LEAKS,
-    REFERENCES,
     git_stamp,
     index_stamp,
     packs,
     settings_files,
-    user_attributes,
-    user_excludes,
 )
-from gitwaves.gitplace import SEARCH, admin_of, content, is_odd, own_place_of
+from gitwaves.gitplace import SEARCH, admin_of, content, own_place_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from gitwaves.gitcall import Piped
 
 _FORMS = {
     ("status",): "text",
@@ -42,18 +41,15 @@ _STATUS = ("text", "color")  # the forms with a line on conflicts ahead
 _NOTED = (*_STATUS, "next", "show")  # and with a note
 # Of `git status`, which tells what the note is about.
 DIFFERING = ("--porcelain", "-z", "--no-renames", "--untracked-files=normal")
-_BELOW = ("refs/heads", "refs/remotes")  # the references that count
-_REFERENCES = ("for-each-ref", REFERENCES, *_BELOW)
-_SETTINGS = ("config", "--list", "-z", "--show-origin")
+BELOW = ("refs/heads", "refs/remotes")  # the references that count
+SETTINGS = ("config", "--list", "-z", "--show-origin")
 _PLAIN = ("status", "next", "show", "check")  # commands that may need no command line
 # What says which files Git reads its settings from.
 _NAMES_SETTINGS = (
     *("HOME", "XDG_CONFIG_HOME"),
     *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"),
 )
-_MARGIN = 2 * 10**9  # nanoseconds: clocks of file systems are coarse, or not ours
 _MANY = 1 << 16  # bytes
-_MAX_ENTRIES = 128  # one for each checkout and form; beyond it all are forgotten
 ODD_ENVIRONMENT = (LEAKS - IDENTITY) | SEARCH
 
 
@@ -87,7 +83,7 @@ def main() -> None:
 def _answer(argv: tuple[str, ...]) -> int | None:
     """Prints what one of the plainest calls says; its exit code, None where it takes all of us."""
     global _asked
-    _asked = _Question.of(argv)
+    _asked = Question.of(argv)
     answer = _asked.known() if _asked is not None else None
     if answer is None and argv and argv[0] in _PLAIN:
         from gitwaves import direct
@@ -95,7 +91,9 @@ def _answer(argv: tuple[str, ...]) -> int | None:
         direct.prepare()
         try:
             if _asked is not None:
-                _asked.begin()
+                from gitwaves import keeping
+
+                keeping.begin(_asked)  # while what follows is imported
             answer = direct.plainly(argv)
         except Exception:  # noqa: BLE001  # the command line says it, and how it is to be called
             answer = None
@@ -114,7 +112,9 @@ def keep(text: str, watched: Iterable[str]) -> None:
             `-ID` where it is not here: the answer holds as long as that does.
     """
     if _asked is not None:
-        _asked.keep(text, "\n".join(watched).encode())
+        from gitwaves import keeping
+
+        keeping.keep(_asked, text, "\n".join(watched).encode())
 
 
 def noted() -> str | None:
@@ -142,7 +142,7 @@ def note(paths: Iterable[str], name: str | None = None) -> str:
     return f"note: {first}{differ} in the working tree; what is shown is what is committed"
 
 
-class _Question:
+class Question:
     """What is asked, and all that the answer depends on.
 
     References and settings are compared as the files that Git keeps them in. What Git says of them is
@@ -154,19 +154,19 @@ class _Question:
         self._name = name  # of the one thing that is asked about
         self.top = top
         self.common = common
-        self._differing: _Differing | None = None
+        self._differing: Differing | None = None
         self._note: str | None = ""
-        self._asked: list[Asked] = []
+        self.asked: list[Asked] = []
         self.reader: Piped | None = None
-        self._references: dict[bytes, bytes] = {}  # those that lie in files of their own
-        self._packed = b""
+        self.references: dict[bytes, bytes] = {}  # those that lie in files of their own
+        self.packed = b""
         self._settings = b""
-        self._before: list[bytes] = []  # all that is seen here, before anything is read
-        self._kept: list[bytes] = []  # what else the answer hangs on
-        self._keeps = False
+        self.before: list[bytes] = []  # all that is seen here, before anything is read
+        self.kept: list[bytes] = []  # what else the answer hangs on
+        self.keeps = False
 
     @classmethod
-    def of(cls, argv: tuple[str, ...]) -> _Question | None:
+    def of(cls, argv: tuple[str, ...]) -> Question | None:
         """The question that a command line is; None where it is none of ours."""
         form = _FORMS.get(argv, "show" if argv[:1] == ("show",) else None)
         names = [arg for arg in argv[1:] if arg != "--json"]
@@ -186,9 +186,9 @@ class _Question:
                 and "--json" not in argv
                 and os.path.isdir(f"{question.top}/.workstreams")
             ):
-                question._differing = _Differing(*found)
+                question._differing = Differing(*found)
             try:
-                question._before = question._now()
+                question.before = question.now()
             except (OSError, ValueError):
                 question.note()  # what was begun is ended
                 return None
@@ -208,29 +208,29 @@ class _Question:
         return self._note
 
     def _compared_by(self) -> tuple[bytes, str | None]:
-        """All settings by which files are compared, and what is to be ignored; see `_Differing.found`."""
-        if not self._kept:
+        """All settings by which files are compared, and what is to be ignored; see `Differing.found`."""
+        if not self.kept:
             return b"", None
-        _, excludes, _, said = self._kept
+        _, excludes, _, said = self.kept
         path = os.fsdecode(excludes)
         plain = not path or (os.path.isabs(path) and "%" not in path)
         plain &= b"\0includeif." not in b"\0" + said  # some are asked of another checkout
-        settings = b"\0\0".join((self._settings, *self._kept))
+        settings = b"\0\0".join((self._settings, *self.kept))
         return settings, path if plain else None
 
     def known(self) -> Said | None:
         """The answer that was kept, with the note of this moment; or None."""
         try:
-            check, _, body = content(self._path()).partition(b"\n")
-            if not body or int(check) != _crc32(body):
+            check, _, body = content(self.path()).partition(b"\n")
+            if not body or int(check) != crc32(body):
                 return None
             lengths, _, body = body.partition(b"\n")
             more, asked, watched = map(int, lengths.split())
             at = more, more + asked, more + asked + watched
             kept = body[: at[0]].split(b"\0\0", 3)
-            if body[at[0] : at[1]] != b"\0\0".join(self._before) or not self._still(kept):
+            if body[at[0] : at[1]] != b"\0\0".join(self.before) or not self.still(kept):
                 return None
-            self._kept = kept
+            self.kept = kept
             for line in body[at[1] : at[2]].decode().split():
                 if os.path.exists(self._loose(line[1:])) != (line[0] == "+"):
                     return None
@@ -239,74 +239,30 @@ class _Question:
         said = self.note()
         return None if said is None else (body[at[2] :], said, 0)
 
-    def begin(self) -> None:
-        """Asks Git for what there is no answer to yet, and begins what will read objects."""
-        self.reader = Piped(f"--git-dir={self.common}", *BATCH)
-        self._asked = [
-            Asked(f"--git-dir={self.common}", *args) for args in (_REFERENCES, _SETTINGS)
-        ]
-
-    def words(self) -> tuple[bytes, bytes] | None:
-        """What Git says of references and of settings; None where more decides than is seen here."""
-        refs, listed = [asked.said() for asked in self._asked]
-        if refs is None or listed is None:
-            return None
-        origins, settings = _apart(listed)
-        if is_odd(settings):
-            return None
-        files = {b"file:" + os.fsencode(path) for path in settings_files(self.common)}
-        plain = origins <= files | {b"command line:"} and b"\0include" not in b"\0" + settings
-        paths = (os.fsencode(user_attributes(settings)), os.fsencode(user_excludes(settings)))
-        try:
-            self._kept = self._besides(*paths, b"" if plain else settings)
-            said = [line.rpartition(b"\0")[0] for line in refs.split(b"\n") if line]
-            # else one was moved, and moved back, while Git was asked
-            self._keeps = _said_of(self._references, self._packed) == sorted(said)
-        except (OSError, ValueError):
-            pass
-        return refs, settings
-
-    def keep(self, text: str, watched: bytes) -> None:
-        """Keeps an answer; does nothing where it cannot be kept, or may be to another question."""
-        try:
-            # the last is a cache that the answer itself may have written to
-            if not self._keeps or (now := self._now())[:-1] != self._before[:-1]:
-                return
-            if not self._still(self._kept):
-                return
-            parts = b"\0\0".join(self._kept), b"\0\0".join(now), watched
-            body = b"%d %d %d\n" % tuple(map(len, parts)), *parts, text.encode(sys.stdout.encoding)
-            check = 0
-            for part in body:
-                check = _crc32(part, check)
-            _write(self._path(), b"%d\n" % check, *body)
-        except (OSError, ValueError):
-            return
-
-    def _path(self) -> str:
-        return f"{self.common}/gitwaves/shown/{self._form}-{_short(os.fsencode(self.top))}"
+    def path(self) -> str:
+        return f"{self.common}/gitwaves/shown/{self._form}-{short(os.fsencode(self.top))}"
 
     def _loose(self, oid: str) -> str:
         return f"{self.common}/objects/{oid[:2]}/{oid[2:]}"
 
-    def _still(self, kept: list[bytes]) -> bool:
+    def still(self, kept: list[bytes]) -> bool:
         """Whether what `_besides` gave is what it gives now."""
         attributes, excludes, _, said = kept
-        return kept == self._besides(attributes, excludes, said)
+        return kept == self.besides(attributes, excludes, said)
 
-    def _besides(self, attributes: bytes, excludes: bytes, said: bytes) -> list[bytes]:
+    def besides(self, attributes: bytes, excludes: bytes, said: bytes) -> list[bytes]:
         """What it depends on too, where settings name files, or are in files that are not known here.
 
         Args:
             said: of settings, where those are not all.
         """
         if said:
-            asked = Asked(f"--git-dir={self.common}", *_SETTINGS).said()
-            said = _apart(asked)[1] if asked is not None else b"none"
-        held = b"%d" % _crc32(content(os.path.join(self.top, os.fsdecode(attributes))))
+            asked = Asked(f"--git-dir={self.common}", *SETTINGS).said()
+            said = apart(asked)[1] if asked is not None else b"none"
+        held = b"%d" % crc32(content(os.path.join(self.top, os.fsdecode(attributes))))
         return [attributes, excludes, held, said]
 
-    def _now(self) -> list[bytes]:
+    def now(self) -> list[bytes]:
         """All that the answer depends on.
 
         Raises:
@@ -316,16 +272,16 @@ class _Question:
         kept = f"{common}/gitwaves"
         if _has_links(kept) or os.path.exists(f"{common}/objects/info/alternates"):
             raise ValueError(common)
-        self._references = _references(common)
-        self._packed = content(f"{common}/packed-refs")
+        self.references = _references(common)
+        self.packed = content(f"{common}/packed-refs")
         self._settings = _settings(common)
         return [
             f"{self._form} {sys.hexversion} {sys.stdout.encoding} {self.top}\n{common}".encode(
                 errors="surrogateescape"
             ),
             _code(),
-            _digest(self._packed),
-            b"\0".join([part for reference in self._references.items() for part in reference]),
+            _digest(self.packed),
+            b"\0".join([part for reference in self.references.items() for part in reference]),
             self._settings,
             _checkouts(common),
             content(f"{common}/shallow"),
@@ -347,7 +303,7 @@ def _digest(data: bytes) -> bytes:
     return blake2b(data).digest()
 
 
-def _apart(listed: bytes) -> tuple[set[bytes], bytes]:
+def apart(listed: bytes) -> tuple[set[bytes], bytes]:
     """Where settings come from, and what `git config --list -z` says without that."""
     entries = listed.split(b"\0")
     return set(entries[:-1:2]), b"".join(entry + b"\0" for entry in entries[1::2])
@@ -368,7 +324,7 @@ def _references(common: str) -> dict[bytes, bytes]:
         ValueError: one is odd.
     """
     found = {}
-    folders = [f"{common}/{below}" for below in _BELOW]
+    folders = [f"{common}/{below}" for below in BELOW]
     for folder in folders:
         if not os.path.isdir(folder):
             continue
@@ -381,36 +337,22 @@ def _references(common: str) -> dict[bytes, bytes]:
                 raise ValueError(entry.path)
             elif not entry.name.endswith(".lock"):
                 held = content(entry.path).rstrip()
-                if held.startswith(b"ref:") and not _counts(_target(held)):
+                if held.startswith(b"ref:") and not counts(target(held)):
                     raise ValueError(entry.path)
                 found[os.fsencode(entry.path[len(common) + 1 :])] = held
     return found
 
 
-def _target(held: bytes) -> bytes:
+def target(held: bytes) -> bytes:
     """What a symbolic reference leads to."""
     return held[4:].strip()
 
 
-def _counts(name: bytes) -> bool:
-    return name.startswith(tuple(below.encode() + b"/" for below in _BELOW))
+def counts(name: bytes) -> bool:
+    return name.startswith(tuple(below.encode() + b"/" for below in BELOW))
 
 
-def _said_of(loose: dict[bytes, bytes], packed: bytes) -> list[bytes]:
-    """What references hold as files have it, as `REFERENCES` begins to say it, in order."""
-    lines = (line.split(b" ", 1) for line in packed.split(b"\n") if line[:1] not in b"#^")
-    held = {**{name: oid for oid, name in lines}, **loose}
-    found = []
-    for name in filter(_counts, held):
-        oid = held[name]
-        for _ in range(5):  # as deep as Git follows
-            oid = held.get(_target(oid), b"") if oid.startswith(b"ref:") else oid
-        if len(oid) in (40, 64) and oid.isalnum():
-            found.append(name + b"\0" + oid)
-    return sorted(found)
-
-
-class _Differing:
+class Differing:
     """What `git status` says of `.workstreams/`, found out while we go on.
 
     Where it said nothing the last time, it says nothing again if commit, index, settings and what is
@@ -419,18 +361,18 @@ class _Differing:
     """
 
     def __init__(self, top: str, common: str) -> None:
-        self._top = top
-        self._common = common
-        self._since = time_ns()
-        self._compared = self._to_compare()
-        self._record = f"{common}/gitwaves/clean/{_short(os.fsencode(top))}"
-        self._less = os.path.exists(self._record)
+        self.top = top
+        self.common = common
+        self.since = time_ns()
+        self.compared = self.to_compare()
+        self.record = f"{common}/gitwaves/clean/{short(os.fsencode(top))}"
+        self._less = os.path.exists(self.record)
         args = ("diff-files", "--quiet") if self._less else ("status", *DIFFERING)
         self._asked = self._begun(*args)
         self._settings = self._recorded() if self._less else b""  # while Git looks
 
     def _begun(self, *args: str) -> Asked:
-        return Asked("-C", self._top, *args, "--", ".workstreams")
+        return Asked("-C", self.top, *args, "--", ".workstreams")
 
     def found(self, settings: bytes, excludes: str | None) -> bytes | None:
         """What it says; None where it fails.
@@ -441,129 +383,74 @@ class _Differing:
         """
         said = self._asked.said()
         if self._less:
-            if said is not None and self._settings == b"%d" % _crc32(settings):
+            if said is not None and self._settings == b"%d" % crc32(settings):
                 return b""
             said = self._begun("status", *DIFFERING).said()
         try:
             if said and settings:
-                os.unlink(self._record)  # the next time it is asked at once
+                os.unlink(self.record)  # the next time it is asked at once
             elif said is not None and settings and excludes is not None:
-                self._note_clean(settings, excludes)
+                from gitwaves.keeping import note_clean
+
+                note_clean(self, settings, excludes)
         except OSError:
             pass
         return said
 
-    def _to_compare(self, before: int | None = None) -> bytes:
+    def to_compare(self, before: int | None = None) -> bytes:
         """The commit and the index that files are compared to; nothing where that is not plain.
 
         Args:
             before: nanoseconds since 1970; nothing is given where the index is younger.
         """
-        admin = admin_of(self._top)
+        admin = admin_of(self.top)
         head = content(f"{admin}/HEAD")
         if head.startswith(b"ref:"):
-            oid = content(f"{self._common}/{os.fsdecode(_target(head))}")
-            if oid.startswith(b"ref:") or not _target(head).startswith(b"refs/heads/"):
+            oid = content(f"{self.common}/{os.fsdecode(target(head))}")
+            if oid.startswith(b"ref:") or not target(head).startswith(b"refs/heads/"):
                 return b""
-            head += oid or b"%d" % _crc32(content(f"{self._common}/packed-refs"))
-        if before is not None and not _stamps([f"{admin}/index"], before):
+            head += oid or b"%d" % crc32(content(f"{self.common}/packed-refs"))
+        if before is not None and not stamps([f"{admin}/index"], before):
             return b""
         return head + index_stamp(admin)
 
     def _recorded(self) -> bytes:
         """The settings with which it said nothing, if all else that this hangs on is the same."""
-        check, _, body = content(self._record).partition(b"\n")
+        check, _, body = content(self.record).partition(b"\n")
         parts = body.split(b"\0\0")
-        if check != b"%d" % _crc32(body) or len(parts) != 6 or parts[0] != self._compared:
+        if check != b"%d" % crc32(body) or len(parts) != 6 or parts[0] != self.compared:
             return b""
-        _, settings, ignoring, ignored, folders, stamps = parts
-        if ignored != _ignored(_paths(ignoring)) or stamps != _stamps(_paths(folders)):
+        _, settings, ignoring, held, folders, times = parts
+        if held != ignored(_paths(ignoring)) or times != stamps(_paths(folders)):
             return b""
         return settings
-
-    def _note_clean(self, settings: bytes, excludes: str) -> None:
-        """Notes that it says nothing; not where something was written just now.
-
-        What is written while Git looks is not older than that look.
-        """
-        before = self._since - _MARGIN
-        if not self._compared or self._to_compare(before) != self._compared:
-            return
-        folders, ignoring = _below(f"{self._top}/.workstreams")
-        if not folders:
-            return
-        ignoring += [f"{self._common}/info/exclude", f"{self._top}/.gitignore"]
-        ignoring += [excludes] if excludes else []
-        if stamps := _stamps(folders, before):
-            said = (self._compared, b"%d" % _crc32(settings))
-            ignored = os.fsencode("\0".join(ignoring)), _ignored(ignoring)
-            body = b"\0\0".join((*said, *ignored, os.fsencode("\0".join(folders)), stamps))
-            _write(self._record, b"%d\n" % _crc32(body), body)
 
 
 def _paths(said: bytes) -> list[str]:
     return os.fsdecode(said).split("\0")
 
 
-def _ignored(paths: Iterable[str]) -> bytes:
+def ignored(paths: Iterable[str]) -> bytes:
     """What some files of patterns hold, in short. In a checkout Git follows no link to them."""
     check = 0
     for path in paths:
         held = content(path, follow=not path.endswith("/.gitignore"))
-        check = _crc32(held, _crc32(b"%d " % len(held), check))
+        check = crc32(held, crc32(b"%d " % len(held), check))
     return b"%d" % check
 
 
-def _short(data: bytes) -> str:
+def short(data: bytes) -> str:
     """A short name for a few bytes, without what `crc32` is loaded from."""
     return f"{int.from_bytes(data, 'big') % ((1 << 61) - 1):x}"
 
 
-def _crc32(data: bytes, before: int = 0) -> int:
+def crc32(data: bytes, before: int = 0) -> int:
     from binascii import crc32  # may be a library of its own: loaded while Git is at work
 
     return crc32(data, before)
 
 
-def _write(path: str, *parts: bytes) -> None:
-    """Writes one of our own files, whole or not at all."""
-    folder = os.path.dirname(path)
-    os.makedirs(folder, exist_ok=True)
-    if len(names := os.listdir(folder)) > _MAX_ENTRIES:
-        for name in names:
-            os.unlink(f"{folder}/{name}")
-    draft = f"{path}.{os.getpid()}"
-    try:
-        with open(draft, "wb") as file:
-            file.writelines(parts)
-        os.replace(draft, path)
-    except BaseException:
-        try:  # noqa: SIM105  # `contextlib` is slow to import
-            os.unlink(draft)
-        except OSError:
-            pass
-        raise
-
-
-def _below(top: str) -> tuple[list[str], list[str]]:
-    """A folder and all folders in it, and the files that say what is to be ignored there.
-
-    Nothing where one is a repository of its own.
-    """
-    folders, ignoring = [top], []
-    for folder in folders:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                elif entry.name == ".gitignore":
-                    ignoring.append(entry.path)
-                if entry.name == ".git":
-                    return [], []
-    return folders, ignoring
-
-
-def _stamps(paths: Iterable[str], before: int | None = None) -> bytes:
+def stamps(paths: Iterable[str], before: int | None = None) -> bytes:
     """What changes whenever one of some folders or files does, or another one stands there.
 
     Args:
@@ -582,10 +469,10 @@ def _stamps(paths: Iterable[str], before: int | None = None) -> bytes:
     return ",".join(found).encode()
 
 
-_asked: _Question | None = None
+_asked: Question | None = None
 
 
-def asked() -> _Question | None:
+def asked() -> Question | None:
     """What is being asked, where it is one of ours."""
     return _asked
 

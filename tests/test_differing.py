@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gitwaves import quick
+from gitwaves import keeping, quick
 from tests.repo import Repo
 
 SETTINGS = b"core.bare\nfalse\0"
@@ -24,14 +24,14 @@ def said(repo: Repo) -> bytes:
 
 def found(repo: Repo, settings: bytes = SETTINGS) -> tuple[bytes | None, bool]:
     """What we say, and whether it was known to be clean before."""
-    asked = quick._Differing(str(repo.path), str(repo.path / ".git"))
+    asked = quick.Differing(str(repo.path), str(repo.path / ".git"))
     return asked.found(settings, "/nowhere/ignore"), bool(asked._settings)
 
 
 @pytest.fixture
 def cards(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> Repo:
     """A repository with some cards, in which what was written just now may be noted."""
-    monkeypatch.setattr(quick, "_MARGIN", -(10**12))
+    monkeypatch.setattr(keeping, "_MARGIN", -(10**12))
     names = [f".workstreams/WS-{s}/{s}{n}.yaml" for s in "AB" for n in range(3)]
     repo.commit("Cards", **{name: f"id: {name[-7:-5]}\n" for name in names})
     return repo
@@ -163,7 +163,7 @@ def test_other_settings_are_another_question(cards: Repo) -> None:
 def test_what_was_written_just_now_is_not_noted(
     cards: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quick, "_MARGIN", 10**12)
+    monkeypatch.setattr(keeping, "_MARGIN", 10**12)
     assert [found(cards)[1] for _ in range(3)] == [False] * 3
 
 
@@ -205,7 +205,7 @@ def test_what_is_ignored_no_more_is_seen(cards: Repo, tmp_path: Path, where: str
     cards.write(f".workstreams/{'tmp/' * (where == 'nested')}new.yaml", "id: new\n")
 
     def asked() -> tuple[bytes | None, bool]:
-        asked = quick._Differing(str(cards.path), str(cards.path / ".git"))
+        asked = quick.Differing(str(cards.path), str(cards.path / ".git"))
         return asked.found(SETTINGS, str(own)), bool(asked._settings)
 
     assert [asked(), asked()] == [(b"", False), (b"", True)]
@@ -217,9 +217,9 @@ def test_what_is_ignored_no_more_is_seen(cards: Repo, tmp_path: Path, where: str
 def test_a_user_who_names_the_ignored_in_no_plain_way(cards: Repo) -> None:
     """It is relative to where Git is run, or begins with what Git alone knows: never known."""
     for excludes in (None, "", "/nowhere"):
-        asked = [quick._Differing(str(cards.path), str(cards.path / ".git")) for _ in range(1)] + []
+        asked = [quick.Differing(str(cards.path), str(cards.path / ".git")) for _ in range(1)] + []
         assert asked[0].found(SETTINGS, excludes) == b""
-        known = bool(quick._Differing(str(cards.path), str(cards.path / ".git"))._settings)
+        known = bool(quick.Differing(str(cards.path), str(cards.path / ".git"))._settings)
         assert known is (excludes is not None)
 
 
@@ -227,8 +227,8 @@ def test_an_index_of_just_now_is_not_noted(cards: Repo, monkeypatch: pytest.Monk
     """On a file system with coarse times the next one could look the same."""
     for path in (cards.path / ".workstreams").rglob("*"):
         os.utime(path, (1, 1))
-    monkeypatch.setattr(quick, "_MARGIN", 10**12)
-    assert not quick._Differing(str(cards.path), str(cards.path / ".git"))._to_compare(0)
+    monkeypatch.setattr(keeping, "_MARGIN", 10**12)
+    assert not quick.Differing(str(cards.path), str(cards.path / ".git")).to_compare(0)
     assert [found(cards)[1] for _ in range(2)] == [False, False]
 
 
@@ -270,7 +270,7 @@ def test_a_head_that_is_of_one_worktree_is_not_noted(cards: Repo) -> None:
     linked.git("symbolic-ref", "HEAD", "refs/worktree/x")
 
     def asked() -> tuple[bytes | None, bool]:
-        asked = quick._Differing(str(linked.path), str(cards.path / ".git"))
+        asked = quick.Differing(str(linked.path), str(cards.path / ".git"))
         return asked.found(SETTINGS, ""), bool(asked._settings)
 
     assert [asked(), asked()] == [(b"", False)] * 2

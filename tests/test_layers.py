@@ -133,6 +133,7 @@ LAYERS = {
     "__main__": "cli",
     "cli": "cli",
     "direct": "cli",
+    "keeping": "cli",
     "quick": "cli",
     # Holds only the version: anything may import it.
     "__init__": "core",
