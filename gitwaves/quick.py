@@ -364,12 +364,16 @@ class Differing:
         self.top = top
         self.common = common
         self.since = time_ns()
-        self.compared = self.to_compare()
         self.record = f"{common}/gitwaves/clean/{short(os.fsencode(top))}"
         self._less = os.path.exists(self.record)
-        args = ("diff-files", "--quiet") if self._less else ("status", *DIFFERING)
-        self._asked = self._begun(*args)
-        self._settings = self._recorded() if self._less else b""  # while Git looks
+        self._settings = b""
+        if self._less:
+            self._asked = self._begun("diff-files", "--quiet")
+            self.compared = self.to_compare()  # while Git looks
+            self._settings = self._recorded()
+        else:
+            self.compared = self.to_compare()
+            self._asked = self._begun("status", *DIFFERING)
 
     def _begun(self, *args: str) -> Asked:
         return Asked("-C", self.top, *args, "--", ".workstreams")
