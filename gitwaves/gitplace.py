@@ -93,9 +93,9 @@ def content(path: str, *, follow: bool = True) -> bytes:
         if follow or not os.path.islink(path):
             raise
         return b""
-    parts = []
+    parts: list[bytes] = []
     try:
-        while part := os.read(file, 1 << 16):
+        while part := os.read(file, 1 << 16 if not parts else 1 << 22):
             parts.append(part)
     except (IsADirectoryError, BlockingIOError):
         return b""

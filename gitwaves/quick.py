@@ -221,23 +221,26 @@ class Question:
     def known(self) -> Said | None:
         """The answer that was kept, with the note of this moment; or None."""
         try:
-            check, _, body = content(self.path()).partition(b"\n")
-            if not body or int(check) != crc32(body):
+            data = content(self.path())  # megabytes, as JSON: cut, it would be copied
+            start = data.index(b"\n") + 1
+            if int(data[:start]) != crc32(memoryview(data)[start:]):
                 return None
-            lengths, _, body = body.partition(b"\n")
-            more, asked, watched = map(int, lengths.split())
-            at = more, more + asked, more + asked + watched
-            kept = body[: at[0]].split(b"\0\0", 3)
-            if body[at[0] : at[1]] != b"\0\0".join(self.before) or not self.still(kept):
+            begin = data.index(b"\n", start) + 1
+            more, asked, watched = map(int, data[start:begin].split())
+            more += begin
+            asked += more
+            watched += asked
+            kept = data[begin:more].split(b"\0\0", 3)
+            if data[more:asked] != b"\0\0".join(self.before) or not self.still(kept):
                 return None
             self.kept = kept
-            for line in body[at[1] : at[2]].decode().split():
+            for line in data[asked:watched].decode().split():
                 if os.path.exists(self._loose(line[1:])) != (line[0] == "+"):
                     return None
         except (OSError, ValueError):
             return None
         said = self.note()
-        return None if said is None else (body[at[2] :], said, 0)
+        return None if said is None else (data[watched:], said, 0)
 
     def path(self) -> str:
         return f"{self.common}/gitwaves/shown/{self._form}-{short(os.fsencode(self.top))}"
@@ -448,7 +451,7 @@ def short(data: bytes) -> str:
     return f"{int.from_bytes(data, 'big') % ((1 << 61) - 1):x}"
 
 
-def crc32(data: bytes, before: int = 0) -> int:
+def crc32(data: bytes | memoryview, before: int = 0) -> int:
     from binascii import crc32  # may be a library of its own: loaded while Git is at work
 
     return crc32(data, before)
