@@ -10,15 +10,18 @@ import sys
 
 from gitwaves.gitcall import BATCH, Asked, Piped
 from gitwaves.gitenv import REFERENCES, settings_files, user_attributes, user_excludes
-from gitwaves.gitplace import is_odd
+from gitwaves.gitplace import admin_of, is_odd
 from gitwaves.quick import BELOW, SETTINGS, apart, counts, crc32, ignored, stamps, target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from gitwaves.quick import Differing, Question
 
 _REFERENCES = ("for-each-ref", REFERENCES, *BELOW)
-_MARGIN = 2 * 10**9  # nanoseconds: clocks of file systems are coarse, or not ours
+# In nanoseconds: how exact the times of a file system are, and of one that knows whole seconds alone.
+_MARGIN, _COARSE = 10**8, 2 * 10**9
 _MAX_ENTRIES = 128  # one for each checkout and form; beyond it all are forgotten
 
 
@@ -88,15 +91,15 @@ def note_clean(differing: Differing, settings: bytes, excludes: str) -> None:
 
     What is written while Git looks is not older than that look.
     """
-    before = differing.since - _MARGIN
-    if not differing.compared or differing.to_compare(before) != differing.compared:
+    if not differing.compared or differing.to_compare() != differing.compared:
         return
     folders, ignoring = _below(f"{differing.top}/.workstreams")
     if not folders:
         return
     ignoring += [f"{differing.common}/info/exclude", f"{differing.top}/.gitignore"]
     ignoring += [excludes] if excludes else []
-    if not (times := stamps(folders, before)):
+    times = stamps(folders)
+    if not _settled([*folders, f"{admin_of(differing.top)}/index"], differing.since):
         return
     parts = (
         differing.compared,
@@ -108,6 +111,19 @@ def note_clean(differing: Differing, settings: bytes, excludes: str) -> None:
     )
     body = b"\0\0".join(parts)
     _write(differing.record, b"%d\n" % crc32(body), body)
+
+
+def _settled(paths: Iterable[str], since: int) -> bool:
+    """Whether nothing was written just before a time, nor after it.
+
+    Else what is written next could have the same time.
+    """
+    for path in paths:
+        stat = os.lstat(path)
+        margin = _MARGIN if stat.st_ctime_ns % 10**9 else _COARSE
+        if max(stat.st_mtime_ns, stat.st_ctime_ns) > since - margin:
+            return False
+    return True
 
 
 def _write(path: str, *parts: bytes) -> None:

@@ -404,12 +404,8 @@ class Differing:
             pass
         return said
 
-    def to_compare(self, before: int | None = None) -> bytes:
-        """The commit and the index that files are compared to; nothing where that is not plain.
-
-        Args:
-            before: nanoseconds since 1970; nothing is given where the index is younger.
-        """
+    def to_compare(self) -> bytes:
+        """The commit and the index that files are compared to; nothing where that is not plain."""
         admin = admin_of(self.top)
         head = content(f"{admin}/HEAD")
         if head.startswith(b"ref:"):
@@ -417,8 +413,6 @@ class Differing:
             if oid.startswith(b"ref:") or not target(head).startswith(b"refs/heads/"):
                 return b""
             head += oid or b"%d" % crc32(content(f"{self.common}/packed-refs"))
-        if before is not None and not stamps([f"{admin}/index"], before):
-            return b""
         return head + index_stamp(admin)
 
     def _recorded(self) -> bytes:
@@ -457,12 +451,8 @@ def crc32(data: bytes | memoryview, before: int = 0) -> int:
     return crc32(data, before)
 
 
-def stamps(paths: Iterable[str], before: int | None = None) -> bytes:
-    """What changes whenever one of some folders or files does, or another one stands there.
-
-    Args:
-        before: nanoseconds since 1970; nothing is given where one is younger.
-    """
+def stamps(paths: Iterable[str]) -> bytes:
+    """What changes whenever one of some folders or files does, or another one stands there."""
     found = []
     for path in paths:
         try:
@@ -470,8 +460,6 @@ def stamps(paths: Iterable[str], before: int | None = None) -> bytes:
         except OSError:
             found.append("none")
             continue
-        if before is not None and max(stat.st_mtime_ns, stat.st_ctime_ns) > before:
-            return b""
         found.append(f"{stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}")
     return ",".join(found).encode()
 

@@ -31,7 +31,8 @@ def found(repo: Repo, settings: bytes = SETTINGS) -> tuple[bytes | None, bool]:
 @pytest.fixture
 def cards(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> Repo:
     """A repository with some cards, in which what was written just now may be noted."""
-    monkeypatch.setattr(keeping, "_MARGIN", -(10**12))
+    for name in ("_MARGIN", "_COARSE"):
+        monkeypatch.setattr(keeping, name, -(10**12))
     names = [f".workstreams/WS-{s}/{s}{n}.yaml" for s in "AB" for n in range(3)]
     repo.commit("Cards", **{name: f"id: {name[-7:-5]}\n" for name in names})
     return repo
@@ -223,13 +224,21 @@ def test_a_user_who_names_the_ignored_in_no_plain_way(cards: Repo) -> None:
         assert known is (excludes is not None)
 
 
-def test_an_index_of_just_now_is_not_noted(cards: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a file system with coarse times the next one could look the same."""
-    for path in (cards.path / ".workstreams").rglob("*"):
-        os.utime(path, (1, 1))
-    monkeypatch.setattr(keeping, "_MARGIN", 10**12)
-    assert not quick.Differing(str(cards.path), str(cards.path / ".git")).to_compare(0)
-    assert [found(cards)[1] for _ in range(2)] == [False, False]
+@pytest.mark.parametrize(
+    ("part", "age", "settled"),
+    [(5, 10**8 + 1, True), (5, 10**8 - 6, False), (0, 10**9, False), (0, 2 * 10**9 + 1, True)],
+)
+def test_what_was_written_just_before_is_told_by_how_exact_times_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int, age: int, settled: bool
+) -> None:
+    """`part` of a second, in nanoseconds, that a file system gives; `age` of what was written."""
+
+    class Stat:
+        st_mtime_ns = 0
+        st_ctime_ns = 7 * 10**9 + part
+
+    monkeypatch.setattr(os, "lstat", lambda _: Stat)
+    assert keeping._settled([str(tmp_path)], Stat.st_ctime_ns + age) is settled
 
 
 def test_nothing_is_deleted_behind_a_link(cards: Repo) -> None:
