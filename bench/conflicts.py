@@ -19,9 +19,9 @@ from itertools import combinations
 from statistics import median
 
 from bench.repository import git, workplace
-from gitwaves.conflicts import Pair, conflicts_of
 from gitwaves.git import Repo
 from gitwaves.model import Oid
+from gitwaves.pairs import Pair, conflicts_of
 
 LIMIT_ALL = 0.5  # of a process for each pair
 LIMIT_AGAIN = 0.1  # of the first time

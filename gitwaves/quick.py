@@ -249,7 +249,7 @@ class Question:
         return f"{self.common}/objects/{oid[:2]}/{oid[2:]}"
 
     def still(self, kept: list[bytes]) -> bool:
-        """Whether what `_besides` gave is what it gives now."""
+        """Whether what `besides` gave is what it gives now."""
         attributes, excludes, _, said = kept
         return kept == self.besides(attributes, excludes, said)
 

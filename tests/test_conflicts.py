@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from gitwaves.conflicts import Merges, Merging, ahead, conflicts_of
+from gitwaves.conflicts import ahead
 from gitwaves.git import Repo as Git
 from gitwaves.gitcall import Asked
 from gitwaves.model import Oid
+from gitwaves.pairs import Merges, Merging, conflicts_of
 from gitwaves.resources import schema_text
 from gitwaves.store import Store
 from tests.repo import Repo
@@ -197,7 +198,7 @@ def test_many_pairs_are_shared_out_in_order(repo: Repo, monkeypatch: pytest.Monk
     git = Git.open(repo.path)
     pairs = [(Oid(repo.oid(a)), Oid(repo.oid(b))) for a, b in combinations(names, 2)]
     alone = Merging(git, pairs).files()
-    monkeypatch.setattr("gitwaves.conflicts._PER_PROCESS", 3)
+    monkeypatch.setattr("gitwaves.pairs._PER_PROCESS", 3)
     monkeypatch.setattr("os.cpu_count", lambda: 3)
     assert Merging(git, pairs).files() == alone
 
@@ -209,8 +210,8 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "gitwaves-merging-old/aa").mkdir(parents=True)
     (folder / "gitwaves-merging-old/aa/object").write_text("x")
     os.utime(folder / "gitwaves-merging-old", (1, 1))
-    monkeypatch.setattr("gitwaves.conflicts._MEMORY", str(folder))
-    monkeypatch.setattr("gitwaves.conflicts._ENOUGH", 0)
+    monkeypatch.setattr("gitwaves.pairs._MEMORY", str(folder))
+    monkeypatch.setattr("gitwaves.pairs._ENOUGH", 0)
     return folder
 
 
@@ -235,7 +236,7 @@ def test_nothing_is_left_where_it_is_interrupted(
                     real(asked)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gitwaves.conflicts._PER_PROCESS", 3)
+    monkeypatch.setattr("gitwaves.pairs._PER_PROCESS", 3)
     monkeypatch.setattr("os.cpu_count", lambda: 3)
     files = len(os.listdir("/dev/fd"))
     merges = Merges(Git.open(repo.path), pairs)

@@ -218,8 +218,8 @@ def test_what_is_ignored_no_more_is_seen(cards: Repo, tmp_path: Path, where: str
 def test_a_user_who_names_the_ignored_in_no_plain_way(cards: Repo) -> None:
     """It is relative to where Git is run, or begins with what Git alone knows: never known."""
     for excludes in (None, "", "/nowhere"):
-        asked = [quick.Differing(str(cards.path), str(cards.path / ".git")) for _ in range(1)] + []
-        assert asked[0].found(SETTINGS, excludes) == b""
+        asked = quick.Differing(str(cards.path), str(cards.path / ".git"))
+        assert asked.found(SETTINGS, excludes) == b""
         known = bool(quick.Differing(str(cards.path), str(cards.path / ".git"))._settings)
         assert known is (excludes is not None)
 

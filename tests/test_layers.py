@@ -56,6 +56,7 @@ LAYERS = {
     "cards": "shell",
     "claims": "shell",
     "conflicts": "shell",
+    "pairs": "shell",
     "clients": "core",
     "cleaning": "shell",
     "demo": "shell",
