@@ -113,13 +113,15 @@ class Witness(Plans):
         return Facts.of({**facts, **signed}) if signed else facts, said, watched
 
     def foresee(self, cards: Cards, trunk: Oid, tips: Mapping[Branch, Oid]) -> None:
-        """Keeps what `witnessed` will read of branches, as far as nothing is known yet."""
+        """Keeps what `witnessed` will read of branches, and the digests, where nothing is known yet."""
         shelf = Readings(self.repo, trunk)
         doubts = self.repo.doubts
         if not shelf.load():
             readings = self._read_all(cards, sorted({*cards.by_branch, *tips}), trunk, tips)
             if self.repo.doubts == doubts:
                 shelf.keep(readings)
+        if (plan := self.repo.at(trunk, ROOT)) is not None:
+            self.shelf.keep_digests(plan.oid, cards)
         self.repo.keep_told()
 
     def _known(self, shelf: Readings, trunk: Oid) -> Mapping[Branch, Reading]:

@@ -210,15 +210,7 @@ class Plans:
             return self._last[1]
         cards = self.shelf.load(tree, lambda p: self._file(commit, p)) if tree else None
         if cards is None:
-
-            def early(cards: Cards) -> None:
-                if meanwhile is not None:
-                    meanwhile(cards)
-                if tree is not None:
-                    self.shelf.keep_digests(tree, cards)
-
-            listing = self._listing_of(commit)
-            cards = self._read_plan(listing, tree, early if meanwhile is not None else None)
+            cards = self._read_plan(self._listing_of(commit), tree, meanwhile)
         self._digested = len(cards.digests)
         self._last = (tree, cards) if tree is not None else None
         return cards

@@ -108,9 +108,8 @@ class Store(Witness):
         """
         if self._refs is None:
             return
-        with contextlib.suppress(
-            Exception
-        ):  # it is found out, and said, once more when it has moved
+        # What is wrong is found out, and said, once more when the branch has moved.
+        with contextlib.suppress(Exception):
             refs = {**self._refs, f"refs/heads/{branch}": tip}
             now, doubts = self._moment(refs), self.repo.doubts
             snapshot = self._taken(refs)
