@@ -52,8 +52,9 @@ def core(store: Store, rounds: int) -> None:
     def ordered() -> None:
         fresh = Graph(graph.nodes, graph.needed)  # which knows nothing but its edges
         fresh.waves()
-        before, behind = fresh.lengths([3600] * len(fresh.nodes))
-        fresh.longest([3600] * len(fresh.nodes), behind)
+        weight = [3600] * len(fresh.nodes)
+        before, behind = fresh.before(weight), fresh.behind(weight)
+        fresh.longest(weight, behind)
         total = max(behind)
         slack = [total - long - after for long, after in zip(before, behind, strict=True)]
         assert min(slack) == 0

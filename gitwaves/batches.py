@@ -115,7 +115,7 @@ def _computed(cards: Cards, graph: Graph, live: Mapping[int, Task]) -> dict[Batc
     weight = [0] * len(graph.nodes)
     for n, task in live.items():
         weight[n] = estimate(cards, task)
-    _, behind = graph.lengths(weight)
+    behind = graph.behind(weight)
     levels = _levels(
         graph,
         {n: cards.branch_of(task.id) for n, task in live.items()},

@@ -54,7 +54,7 @@ class Graph(Record):
     @cached_property
     def number(self) -> Mapping[str, int]:
         """The number of each id."""
-        return {node: n for n, node in enumerate(self.nodes)}
+        return dict(zip(self.nodes, range(len(self.nodes)), strict=True))
 
     @cached_property
     def dependent(self) -> tuple[Numbers, ...]:
@@ -156,24 +156,33 @@ class Graph(Record):
             waves[wave].append(node)
         return tuple(map(tuple, waves))
 
-    def lengths(self, weight: Sequence[int | None]) -> tuple[list[int], list[int]]:
-        """By number: the longest path before a node, and the longest from its start to the end.
+    def before(self, weight: Sequence[int | None]) -> list[int]:
+        """By number: the longest path that ends just before a node.
 
         Nodes whose weight is None lie on no path.
 
-        >>> Graph.of({"b": ["a"], "c": ["b"], "x": []}).lengths([1, 2, 3, 4])
-        ([0, 1, 3, 0], [6, 5, 3, 4])
+        >>> Graph.of({"b": ["a"], "c": ["b"], "x": []}).before([1, 2, 3, 4])
+        [0, 1, 3, 0]
 
         Raises:
             CycleError: carries the whole cycle, smallest id first.
         """
-        sequence = self.sequence
-        before = _heaviest(sequence, self.needed, weight)
-        after = _heaviest(sequence[::-1], self.dependent, weight)
-        return before, [rest + (own or 0) for rest, own in zip(after, weight, strict=True)]
+        return _heaviest(self.sequence, self.needed, weight)
+
+    def behind(self, weight: Sequence[int | None]) -> list[int]:
+        """By number: the longest path from the start of a node to the end; 0 where it is on none.
+
+        >>> Graph.of({"b": ["a"], "c": ["b"], "x": []}).behind([1, 2, 3, 4])
+        [6, 5, 3, 4]
+
+        Raises:
+            CycleError: carries the whole cycle, smallest id first.
+        """
+        after = _heaviest(self.sequence[::-1], self.dependent, weight)
+        return [rest + (own or 0) for rest, own in zip(after, weight, strict=True)]
 
     def longest(self, weight: Sequence[int | None], behind: Sequence[int]) -> tuple[str, ...]:
-        """The longest path, `behind` being of `lengths(weight)`; of equals, through the smaller id.
+        """The longest path, `behind` being `behind(weight)`; of equals, through the smaller id.
 
         It starts at a node that needs nothing (with a weight), and goes on while something needs
         the last one.
@@ -182,12 +191,13 @@ class Graph(Record):
         >>> graph.longest([1, 2, 3, 4], [6, 5, 3, 4])
         ('a', 'b', 'c')
         """
-        left = [n for n, own in enumerate(weight) if own is not None]
-        longest = max([behind[n] for n in left], default=0)
+        longest = max(behind, default=0)
         first = (
             n
-            for n in left
-            if behind[n] == longest and all(weight[need] is None for need in self.needed[n])
+            for n, length in enumerate(behind)
+            if length == longest
+            and weight[n] is not None
+            and all(weight[need] is None for need in self.needed[n])
         )
         path: list[int] = []
         step = next(first, None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from types import MappingProxyType
 
 from gitwaves.batches import Columns, columns_of, crew, schedule
@@ -102,13 +103,17 @@ def progress(
     for n, state in enumerate(states):
         if state in NOT_LEFT:
             weight[n] = None
-    before, behind = graph.lengths(weight)
+    behind = graph.behind(weight)
     total = max(behind, default=0)
     critical = CriticalPath(graph.longest(weight, behind), total)
     on_path = frozenset(critical.ids)
 
+    @cache
+    def before() -> list[int]:
+        return graph.before(weight)  # of nothing that can start: all before it is done
+
     def slack(n: int) -> int | None:
-        return None if weight[n] is None else total - behind[n] - before[n]
+        return None if weight[n] is None else total - behind[n] - before()[n]
 
     def view(task: TaskId) -> TaskView:
         n, state = number[task], by_task[task]
@@ -118,9 +123,9 @@ def progress(
     views = Lazy(by_task, view)
     can_start = State.RUNNABLE  # looking a member up costs more than all else in such a loop
     runnable = [n for n in tasks if states[n] is can_start]
-    runnable.sort(key=lambda n: (slack(n), -behind[n], n))
+    runnable.sort(key=lambda n: (-behind[n], n))  # the least slack: nothing is left before them
     counted = Counter(by_task.values())
-    points = [PointId(node) for node in nodes if node in cards.merge_points]
+    points = sorted(cards.merge_points, key=number.__getitem__)
     return Progress(
         cards=cards,
         facts=facts,
@@ -196,10 +201,10 @@ def _states(
     for point in known.cards.merge_points:
         states[number[point]] = State.DONE if met[number[point]] else None
     gated = {
-        number[task]
+        n
         for batch in known.plan.batches
         if batch.id in known.gates
-        for task in batch.tasks
+        for n in map(number.__getitem__, batch.tasks)
     }
     held = {number[task] for task in known.holders}
     waiting = gated.union(columns.unknown)

@@ -119,7 +119,7 @@ class Work(Record):
             task = TaskId(graph.nodes[n])
             weight[n] = columns.estimates[n]
             given[n] = max(1, (length or {}).get(task, weight[n] or 1))
-        _, behind = graph.lengths(weight)
+        behind = graph.behind(weight)
         place = {batch.id: k for k, batch in enumerate(now.schedule.batches)}
         return cls(
             graph=graph,
@@ -145,7 +145,7 @@ class Work(Record):
         weight: list[int | None] = [None] * len(self.graph.nodes)
         for n in self.needs:
             weight[n] = self.length.get(n, 0)
-        _, behind = self.graph.lengths(weight)
+        behind = self.graph.behind(weight)
         return self.graph.longest(weight, behind), max(behind, default=0)
 
     def at_least(self, agents: int) -> int:

@@ -145,7 +145,7 @@ def test_lengths_are_those_of_the_longest_paths(needs: Needs, drawn: list[int | 
         return sum(weight[node] or 0 for node in path)
 
     everything = [path for node in left for path in paths(node)]
-    before, behind = graph.lengths(drawn)
+    before, behind = graph.before(drawn), graph.behind(drawn)
     for node in left:
         ways_there = [path[: path.index(node)] for path in everything if node in path]
         assert before[graph.number[node]] == max(map(length, ways_there))

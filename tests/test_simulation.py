@@ -156,7 +156,7 @@ def test_with_enough_agents_only_needs_barriers_and_worktrees_set_the_length(car
                 needs[task] |= set(before)
     graph = Graph.of(needs)
     weight = [work.length.get(work.graph.number[name], 0) for name in graph.nodes]
-    assert played.seconds == max(graph.lengths(weight)[1])
+    assert played.seconds == max(graph.behind(weight))
 
 
 @given(plans(), agents)
