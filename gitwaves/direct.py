@@ -131,13 +131,18 @@ def plainly(argv: tuple[str, ...]) -> quick.Said | None:
 
 def _checked() -> quick.Said:
     """What `check` says of the working tree."""
+    from gitwaves.git_content import begun_look, begun_settings
+
+    settings, look = begun_settings(), begun_look(".workstreams")  # while what follows is imported
     from pathlib import Path
 
     from gitwaves import checking
     from gitwaves.git import Repo
     from gitwaves.store import Store
 
-    findings, looked_at = checking.of_plan(Store(Repo.open(Path())), None)
+    repo = Repo.open(Path(), settings)
+    repo.take_look(look)
+    findings, looked_at = checking.of_plan(Store(repo), None)
     lines, besides = checking.said_of(checking.of_cards(findings), "text", looked_at)
     text = "".join(f"{line}\n" for line in lines)
     code = any(finding.severity == "error" for finding in findings)

@@ -162,6 +162,27 @@ def begun_settings() -> Asked | None:
     return Asked(f"--git-dir={found[1]}", "config", "--list", "-z") if found else None
 
 
+class Look:
+    """What the index of a worktree holds below a folder, with flags, and what differs there: begun."""
+
+    def __init__(self, top: str, folder: str) -> None:
+        self.top = top
+        self.folder = folder
+        where = ("-C", top)
+        status = ("status", "--porcelain", "-z", "--no-renames", "-uall", "--ignored")
+        self.differing = Asked(*where, *status, "--", folder)  # the longer one first
+        self.listing = Asked(*where, "ls-files", "-v", "-s", "-z", "--", folder)
+
+
+def begun_look(folder: str) -> Look | None:
+    """What is asked of a folder of the worktree we are in; None where that is to be found out."""
+    try:
+        found = own_place_of(os.getcwd()) if SEARCH.isdisjoint(os.environ) else None
+    except (OSError, ValueError):
+        return None
+    return Look(found[0], folder) if found else None
+
+
 def begun_for(task: str | None) -> Candidate | None:
     """What `verify` will want to know first, if the marks of what is at work say of which worktree.
 

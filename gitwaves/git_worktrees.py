@@ -18,7 +18,7 @@ from gitwaves.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from gitwaves.git_content import Candidate, IndexCopy
+    from gitwaves.git_content import Candidate, IndexCopy, Look
 
 _LIST = ("worktree", "list", "--porcelain", "-z")
 _HELD = ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
@@ -83,6 +83,7 @@ class Checkouts(History):
         self._lock = Lock(self.state_dir / "lock")
         self._main: tuple[Path | None] | None = None
         self._listing: Asked | None = None
+        self._look: Look | None = None
 
     def lock(self, patience: float | None = None) -> contextlib.AbstractContextManager[None]:
         """The one lock that serialises gitwaves' own writes in this repository.
@@ -297,12 +298,19 @@ class Checkouts(History):
         args.append("--untracked-files=" + ("all" if untracked else "no"))
         return [entry[3:] for entry in self.paths(*args, cwd=worktree)]
 
-    def look_below(self, worktree: Path, folder: str) -> tuple[Asked, Asked]:
+    def take_look(self, look: Look | None) -> None:
+        """Takes over what was begun to be asked of a worktree, which is looked at soon."""
+        self._look = look
+
+    def look_below(self, worktree: Path, folder: str) -> Look:
         """What the index holds below a folder, with flags, and what differs there; both are begun."""
-        status = ("status", "--porcelain", "-z", "--no-renames", "-uall", "--ignored", "--", folder)
-        listing = ("ls-files", "-v", "-s", "-z", "--", folder)
-        differing = self.begun(*status, cwd=worktree)  # the longer one first
-        return self.begun(*listing, cwd=worktree), differing
+        look, self._look = self._look, None
+        if look is not None and (look.top, look.folder) == (str(worktree), folder):
+            return look
+        from gitwaves.git_content import Look
+
+        self._write_all()
+        return Look(str(worktree), folder)
 
     def dirty_submodules(self, worktree: Path) -> list[str]:
         """The submodules that hold changed or untracked files of their own."""

@@ -43,11 +43,10 @@ def _has_odd(root: str) -> bool:
     pending = [root]
     for folder in pending:  # grows while it is walked
         with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
-                elif not entry.is_file(follow_symlinks=False):
-                    return True
+            others = [e for e in entries if not e.is_file(follow_symlinks=False)]
+            if not all(e.is_dir(follow_symlinks=False) for e in others):
+                return True
+            pending += [e.path for e in others]
     return False
 
 
@@ -274,9 +273,9 @@ class Plans:
         top = self.repo.top
         if top is None or (top / ROOT).is_symlink():
             return None
-        listing, differing = self.repo.look_below(top, ROOT)
+        look = self.repo.look_below(top, ROOT)
         odd = _has_odd(f"{top}/{ROOT}")  # while git looks
-        found = listing.said(), differing.said()
+        found = look.listing.said(), look.differing.said()
         if odd or found[0] is None or found[1] is None:
             return None
         listed, differ = (out.decode(errors="surrogateescape") for out in found if out is not None)
