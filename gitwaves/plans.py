@@ -6,6 +6,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from gitwaves.cards import keep_in, load_cards, load_config, save_kept
@@ -13,7 +14,7 @@ from gitwaves.errors import GitError, GitwavesError, NotReady
 from gitwaves.git import Repo
 from gitwaves.model import CONFIG_PATH, ROOT, Branch, Cards, Config, Oid
 from gitwaves.patterns import regex
-from gitwaves.shelf import Listing, Plan, Shelf
+from gitwaves.shelf import FEW, Listing, Plan, Shelf
 
 # Of `ls-files -v -s -z`: a regular file without conflict, whose changes Git looks for or that it left out.
 _PLAIN_ENTRY = regex(r"([HS]) 100(?:644|755) ([0-9a-f]+) 0\t([^\0]*)\0")
@@ -207,12 +208,42 @@ class Plans:
         tree = top.oid if top is not None else None
         if tree is not None and self._last is not None and self._last[0] == tree:
             return self._last[1]
-        cards = self.shelf.load(tree, lambda p: self._file(commit, p)) if tree else None
+        cards = None
+        if tree is not None:
+            file = partial(self._file, commit)
+            changed = partial(self._few_changed, after=tree)
+            cards = self.shelf.load(tree, file) or self.shelf.amend(tree, changed, file)
         if cards is None:
             cards = self._read_plan(self._listing_of(commit), tree, meanwhile)
         self._digested = len(cards.digests)
         self._last = (tree, cards) if tree is not None else None
         return cards
+
+    def _few_changed(self, before: Oid, after: Oid) -> dict[str, Oid] | None:
+        """The files in which one tree of cards differs from another; None if these are not a few.
+
+        None too where it holds others: files that are new, or gone, or nothing of the kind.
+        """
+        found: dict[str, Oid] = {}
+        pending = [(ROOT, before, after)]
+        for folder, old, new in pending:  # grows while it is walked
+            was, now = self.repo.tree(old), self.repo.tree(new)
+            if not now or was.keys() != now.keys():
+                return None
+            for name, entry in now.items():
+                if entry == was[name]:
+                    continue
+                if entry.mode != was[name].mode or not (
+                    entry.is_tree or entry.mode.startswith("100")
+                ):
+                    return None
+                if entry.is_tree:
+                    pending.append((f"{folder}/{name}", was[name].oid, entry.oid))
+                else:
+                    found[f"{folder}/{name}"] = entry.oid
+            if len(found) + len(pending) > 2 * FEW:
+                return None
+        return found
 
     def _read_plan(
         self,

@@ -25,6 +25,7 @@ from gitwaves.cards import (
     is_card,
     joined_cards,
     own_version,
+    point_path,
     read_card,
     task_path,
 )
@@ -32,6 +33,7 @@ from gitwaves.errors import CycleError
 from gitwaves.forks import apart, beside, spread
 from gitwaves.graph import Graph, graph_of
 from gitwaves.model import (
+    CONFIG_PATH,
     Batch,
     Cards,
     Lazy,
@@ -66,9 +68,11 @@ if TYPE_CHECKING:
 
 _MAX_PLANS = 4
 _LARGE = 2_000  # files
+FEW = 100  # files in which a plan may differ from one that is kept, and be kept as these
 # Of a plan three files are kept under the id of its tree, and one, of rows, that the first two name.
 _INDEX, _OUTLINE, _DIGESTS = "index", "outline", "digests"
 Read = Callable[[str], bytes]  # gives the content of a file
+Where = bytes | tuple[int, int]  # a row by itself, or its start and length in the file of rows
 
 
 class Listing(NamedTuple):
@@ -85,7 +89,7 @@ class _Entry(NamedTuple):
 
     oid: Oid
     slim: Row
-    row: bytes | tuple[int, int]  # start and length in the file of rows
+    row: Where
 
 
 class Plan(Record):
@@ -102,7 +106,7 @@ class Plan(Record):
         where = self.entries[path].row
         if isinstance(where, bytes):
             return where
-        return self.rows.at(*where) if self.rows is not None else b""
+        return self.rows.held(where) if self.rows is not None else b""
 
 
 _NONE = Plan({}, {}, {})
@@ -119,8 +123,11 @@ class _Rows:
         if hasattr(self, "_file"):
             os.close(self._file)
 
-    def at(self, start: int, length: int) -> bytes:
-        """The bytes of one row; fewer, or none, where they are not there."""
+    def held(self, where: Where) -> bytes:
+        """The bytes of one row, by themselves or by their place; fewer where they are not there."""
+        if isinstance(where, bytes):
+            return where
+        start, length = where
         try:
             return os.pread(self._file, length, start)
         except OSError:
@@ -160,6 +167,43 @@ class Shelf:
                 return cards
         return None
 
+    def amend(
+        self, tree: Oid, changed: Callable[[Oid], Mapping[str, Oid] | None], read: Read
+    ) -> Cards | None:
+        """The cards of a tree that differs in a few from the plan that was kept last; it is kept too.
+
+        None where it takes more than that: where another graph follows from it, say.
+
+        Args:
+            changed: gives the files in which it differs from another tree, if they are few, and there
+                in both.
+            read: gives the content of a file.
+        """
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            base = Oid(next(reversed(self._kept(_OUTLINE)), ""))
+            said = self._said(f"{base}.{_OUTLINE}") if base else None
+            files = changed(base) if said is not None else None
+            if said is None or files is None:
+                return None
+            name, outline = said
+            rows = _Rows(self._folder / name)
+            changes = _changes(outline, rows, files, read)
+            if changes is None or _amendments(outline) + len(changes) > FEW:
+                return None
+            outline = _amended(outline, changes)
+            for path in (name, f"{name.partition('.')[0]}.{_INDEX}"):
+                os.utime(self._folder / path)  # on which this one leans
+            key = key_of(own_version())
+            keep_at(self._folder / f"{tree}.{_OUTLINE}", key, (name, outline))
+            cards = _cards_of(outline, rows, read)
+            digests = self._digests_at(base)
+            kept = {node: held for node, held in digests.items() if node not in changes}
+            keep_at(self._folder / f"{tree}.{_DIGESTS}", key, kept)
+            cards.digests.update({node: digest for node, (_, digest) in kept.items()})
+            keep_newest(self._folder, 4 * _MAX_PLANS)
+            return cards
+        return None
+
     def _digests(self, tree: Oid) -> dict[str, str]:
         """The spec digests of a tree's tasks, those that somebody has asked for."""
         return {node: digest for node, (_, digest) in self._digests_at(tree).items()}
@@ -176,7 +220,7 @@ class Shelf:
         return self._newest
 
     def _find_newest(self) -> Plan:
-        for tree in reversed(self._kept()):
+        for tree in reversed(self._kept(_INDEX)):
             with contextlib.suppress(OSError, ValueError, TypeError):
                 said = self._said(f"{tree}.{_INDEX}")
                 if said is not None:
@@ -274,11 +318,11 @@ class Shelf:
     def _said(self, name: str) -> Any:
         return kept_at(self._folder / name, key_of(own_version()))
 
-    def _kept(self) -> list[str]:
-        """The trees of the plans that are kept, the oldest first."""
+    def _kept(self, part: str) -> list[str]:
+        """The trees of which a part is kept, the oldest first."""
         with contextlib.suppress(OSError):
-            indices = self._folder.glob(f"*.{_INDEX}")
-            return [p.stem for p in sorted(indices, key=lambda path: path.stat().st_mtime_ns)]
+            found = self._folder.glob(f"*.{part}")
+            return [p.stem for p in sorted(found, key=lambda path: path.stat().st_mtime_ns)]
         return []
 
     # --- putting up ------------------------------------------------------------------------------
@@ -432,7 +476,7 @@ def _cards_of(said: Row, rows: _Rows, read: Read) -> Cards:
         outline,
         dict(zip(ids, folders, strict=True)),
         began,
-        lambda path: rows.at(*at[path.rpartition("/")[2].removesuffix(".yaml")]),
+        lambda path: rows.held(at[_node_at(path)]),
         read,
     )
     cards.__dict__["by_branch"] = branches
@@ -443,3 +487,65 @@ def _cards_of(said: Row, rows: _Rows, read: Read) -> Cards:
     numbers, cancelled, estimates, unknown = columns
     cards.memo["columns"] = Columns(numbers, frozenset(cancelled), estimates, unknown)
     return cards
+
+
+def _node_at(path: str) -> str:
+    return path.rpartition("/")[2].removesuffix(".yaml")
+
+
+def _changes(
+    outline: Row, rows: _Rows, files: Mapping[str, Oid], read: Read
+) -> dict[str, tuple[Row, bytes]] | None:
+    """What the cards among some files, which changed, are read as now, by id.
+
+    None where an outline says something else of one than it did: the graph may be another.
+    """
+    points, (ids, folders, spans) = outline[2], outline[4]
+    wanted = {_node_at(path) for path in files}
+    at = {path: span for row, span in points if (path := point_path(row[0])) in files}
+    for node, folder, span in zip(ids, folders, spans, strict=True):
+        if node in wanted:
+            at[task_path(folder, node)] = span
+    found = {}
+    for path in files:
+        if is_card(path):
+            held = _unsealed(rows.held(at[path])) if path in at else None
+            made = _taken_down(path, read(path))
+            if held is None or _weighed(slim_of(card_of(held))) != _weighed(made[0]):
+                return None
+            found[_node_at(path)] = made
+        elif path == CONFIG_PATH or path.endswith(f"/{WORKSTREAM_FILE}"):
+            return None
+    return found
+
+
+def _amendments(outline: Row) -> int:
+    """How many rows lie in the outline itself."""
+    spans = [span for _, span in outline[2]] + outline[4][2]
+    return sum([isinstance(span, bytes) for span in spans])
+
+
+def _weighed(slim: Row) -> Row:
+    """All that follows from a card in an outline but for its own row there."""
+    is_task, said, began, findings = slim
+    if said is not None and not is_task:
+        point = spec_of(said, is_task=False)
+        assert isinstance(point, MergePoint)
+        said = (point.id, point.requires, point.unlocks)
+    return is_task, said, began is None, findings
+
+
+def _amended(outline: Row, changes: Mapping[str, tuple[Row, bytes]]) -> Row:
+    """The outline with other rows for some cards; see `_changes`."""
+    config, streams, points, findings, (ids, folders, spans), began, *rest = outline
+    for node, (slim, _) in changes.items():
+        if slim[2] is not None:
+            began[node] = slim[2]
+    points = [
+        (changes[row[0]][0][1], changes[row[0]][1]) if row[0] in changes else (row, span)
+        for row, span in points
+    ]
+    spans = [
+        changes[node][1] if node in changes else span for node, span in zip(ids, spans, strict=True)
+    ]
+    return (config, streams, points, findings, (ids, folders, spans), began, *rest)
