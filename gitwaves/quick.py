@@ -368,14 +368,15 @@ class Differing:
         self.common = common
         self.since = time_ns()
         self.record = f"{common}/gitwaves/clean/{short(os.fsencode(top))}"
-        self._less = os.path.exists(self.record)
+        self.compared = self.to_compare()
+        check, _, body = content(self.record).partition(b"\n")
         self._settings = b""
+        self._less = body.startswith(self.compared + b"\0\0")
         if self._less:
             self._asked = self._begun("diff-files", "--quiet")
-            self.compared = self.to_compare()  # while Git looks
-            self._settings = self._recorded()
+            if check == b"%d" % crc32(body):  # while Git looks
+                self._settings = _still(body.split(b"\0\0")[1:])
         else:
-            self.compared = self.to_compare()
             self._asked = self._begun("status", *DIFFERING)
 
     def _begun(self, *args: str) -> Asked:
@@ -415,16 +416,14 @@ class Differing:
             head += oid or b"%d" % crc32(content(f"{self.common}/packed-refs"))
         return head + index_stamp(admin)
 
-    def _recorded(self) -> bytes:
-        """The settings with which it said nothing, if all else that this hangs on is the same."""
-        check, _, body = content(self.record).partition(b"\n")
-        parts = body.split(b"\0\0")
-        if check != b"%d" % crc32(body) or len(parts) != 6 or parts[0] != self.compared:
-            return b""
-        _, settings, ignoring, held, folders, times = parts
-        if held != ignored(_paths(ignoring)) or times != stamps(_paths(folders)):
-            return b""
-        return settings
+
+def _still(recorded: list[bytes]) -> bytes:
+    """The settings with which it said nothing, if all else that this hangs on is the same."""
+    if len(recorded) != 5:
+        return b""
+    settings, ignoring, held, folders, times = recorded
+    same = held == ignored(_paths(ignoring)) and times == stamps(_paths(folders))
+    return settings if same else b""
 
 
 def _paths(said: bytes) -> list[str]:
