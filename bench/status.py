@@ -8,6 +8,7 @@ python -m bench.status --only unchanged,changed
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -57,11 +58,16 @@ class Reader:
         stream = (head + body).encode() + data + b"\ndone\n"
         made.git("fast-import", "--quiet", "--done", stdin=stream)
 
+    def one_spec(self) -> None:
+        """Commits another spec of one card on trunk, which is checked out: from there all follows."""
+        self.edit()
+        self._made.git("commit", "-q", "-a", "-m", "Another spec")
+
     def edit(self) -> None:
         """Changes one card in the working tree."""
         made = self._made
         text = made.git("show", "main:" + made.card(0, 0))
-        changed = text.replace("line 3 of", f"version {next(self._change)} of")
+        changed = re.sub(r"(line 3|version \d+) of", f"version {next(self._change)} of", text)
         (made.path / made.card(0, 0)).write_text(changed + "\n")
 
     def restore(self) -> None:
@@ -102,8 +108,10 @@ class Parts:
     def changed(self) -> None:
         reader = self._reader
         base, ours = reader.git_status(), reader.ours("status", before=reader.one_card)
-        in_turns([base, ours], self._rounds)
+        on_trunk = reader.ours("status", before=reader.one_spec)
+        in_turns([base, ours, on_trunk], self._rounds)
         self._add("status, one card changed", ours, base, 3)
+        self._add("status, one card changed on trunk", on_trunk, base, 3)
         json = reader.ours("status", "--json", before=reader.one_card)
         self.memory.append((json.memory(), "status --json, one card changed"))
 

@@ -7,7 +7,7 @@ are here. It is kept for the next process, so that of 64 branches only the one t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 
 from gitwaves.cards import (
@@ -39,12 +39,14 @@ from gitwaves.model import (
 )
 from gitwaves.plans import Plans
 from gitwaves.readings import (
+    DOUBTED,
     LETTERS,
     POINTS,
     Reading,
     Readings,
     fact_row,
     facts_of,
+    on_trunk,
     plain_fact,
     points_in_order,
 )
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
 # What cannot be read claims to be done by nobody: shown as unproven, never as planned.
 _UNREADABLE = Tracking("", Status.DONE)
 _WORTH = 12  # branches that are worth a process
+_MANY = 100  # commits that trunk got: for more, each branch is read anew
 _GOOD = frozenset({Verdict.HOLDS, Verdict.UNCHECKED, Verdict.STALE})
 
 
@@ -91,10 +94,14 @@ class Witness(Plans):
         shelf = Readings(self.repo, trunk) if kept else None
         doubts = self.repo.doubts
         known = self._known(shelf, trunk) if shelf is not None else {}
+        before: Mapping[Branch, Reading] = known
+        if shelf is not None and not known:
+            since, before = shelf.earlier()
+            known = self._unmoved(cards, since, before, trunk, tips)
         branches = sorted({*cards.by_branch, *tips})
         fresh = [b for b in branches if not self._holds(known.get(b), tips.get(b))]
         readings = {b: r for b, r in known.items() if b in branches and b not in fresh}
-        readings.update(self._read_all(cards, fresh, trunk, tips))
+        readings.update(self._read_all(cards, fresh, trunk, tips, before))
         points = known.get(POINTS)
         if points is None or not self._holds(points, trunk):
             fresh.append(POINTS)
@@ -117,7 +124,8 @@ class Witness(Plans):
         shelf = Readings(self.repo, trunk)
         doubts = self.repo.doubts
         if not shelf.load():
-            readings = self._read_all(cards, sorted({*cards.by_branch, *tips}), trunk, tips)
+            branches = sorted({*cards.by_branch, *tips})
+            readings = self._read_all(cards, branches, trunk, tips, shelf.earlier()[1])
             if self.repo.doubts == doubts:
                 shelf.keep(readings)
         if (plan := self.repo.at(trunk, ROOT)) is not None:
@@ -130,6 +138,42 @@ class Witness(Plans):
         if shelf.key and kept[:2] == (shelf.key, trunk):
             return kept[2]
         return shelf.load()
+
+    def _unmoved(
+        self,
+        cards: Cards,
+        since: Oid,
+        before: Mapping[Branch, Reading],
+        trunk: Oid,
+        tips: Mapping[Branch, Oid],
+    ) -> dict[Branch, Reading]:
+        """Those readings of another tip of trunk, `since`, that are what would be read now.
+
+        Trunk's own line goes on from there and never touched the branch's cards, and the branch
+        stands where it stood, with nothing of what trunk got: so it has the same bases. What was not
+        proven then may be by now.
+        """
+        if not before or self.repo.is_shallow() or self.repo.commit(since) is None:
+            return {}
+        line = self.repo.line(since, trunk)
+        parents = [self.repo.require_commit(oid).parents for oid in line]
+        if not parents or parents[-1][:1] != (since,):
+            return {}
+        got = (
+            line
+            if all(len(own) == 1 for own in parents)
+            else self.repo.rev_list(f"{since}..{trunk}")
+        )
+        apart = {None, *self.repo.tips_without(got)} if len(got) <= _MANY else set()
+        return {
+            branch: reading
+            for branch, reading in before.items()
+            if branch != POINTS
+            and reading.tip == tips.get(branch)
+            and reading.tip in apart
+            and DOUBTED.isdisjoint(reading.states)
+            and all(on_trunk(self.repo, cards, oid, branch) == reading.trunk for oid in line)
+        }
 
     def _holds(self, reading: Reading | None, tip: Oid | None) -> bool:
         """Whether a reading that was kept is what would be read now."""
@@ -145,15 +189,24 @@ class Witness(Plans):
         return os.path.exists(f"{self.repo.common}/objects/{oid[:2]}/{oid[2:]}")
 
     def _read_all(
-        self, cards: Cards, branches: Sequence[Branch], trunk: Oid, tips: Mapping[Branch, Oid]
+        self,
+        cards: Cards,
+        branches: Sequence[Branch],
+        trunk: Oid,
+        tips: Mapping[Branch, Oid],
+        before: Mapping[Branch, Reading],
     ) -> dict[Branch, Reading]:
-        """What is read of some branches; many are spread over processes."""
+        """What is read of some branches; many are spread over processes.
+
+        Args:
+            before: what was read at other tips, from which is taken over what is still so.
+        """
         here = os.getpid()
 
         def some(part: Sequence[Branch]) -> list[tuple[Row, dict[str, str]]]:
             doubts = self.repo.doubts
             folders = self._read_ahead(cards, {b: tips[b] for b in part if b in tips})
-            read = [tuple(self._read(cards, b, trunk, tips.get(b))) for b in part]
+            read = [tuple(self._read(cards, b, trunk, tips.get(b), before.get(b))) for b in part]
             self.repo.forget(folders)
             if os.getpid() != here and self.repo.doubts != doubts:
                 raise GitError("something is not here")  # it is asked again where that counts
@@ -168,10 +221,17 @@ class Witness(Plans):
             cards.digests.update(digests)
         return readings
 
-    def _read(self, cards: Cards, branch: Branch, trunk: Oid, tip: Oid | None) -> Reading:
-        facts = self._facts_on(cards, branch, trunk, tip)
+    def _read(
+        self, cards: Cards, branch: Branch, trunk: Oid, tip: Oid | None, before: Reading | None
+    ) -> Reading:
+        tasks, held = cards.tasks_on(branch), on_trunk(self.repo, cards, trunk, branch)
+        if before is None or before.trunk != held or not self.in_place(before.watched):
+            before = None
+        plain = before.plain(tasks) if before is not None else {}
+        facts = self._facts_on(cards, branch, trunk, tip, plain)
         said = self._lost(cards, branch, trunk, tip) if tip is not None else []
-        return self._reading(cards, cards.tasks_on(branch), facts, tip, said)
+        read = self._reading(cards, tasks, facts, tip, said, held)
+        return read if before is None else read.beside(before, tasks, facts)
 
     def _reading(
         self,
@@ -180,6 +240,7 @@ class Witness(Plans):
         facts: Mapping[str, Fact],
         tip: Oid | None,
         said: Iterable[str] = (),
+        held: bytes = b"",
     ) -> Reading:
         states = {node: standing(fact) for node, fact in facts.items()}
         rows = {
@@ -195,7 +256,7 @@ class Witness(Plans):
         ]
         noted = tuple(node for node, fact in facts.items() if notes(fact))
         letters = "".join([LETTERS[states.get(node)] for node in nodes])
-        return Reading(tip, letters, rows, noted, tuple(said), tuple(watched))
+        return Reading(tip, letters, rows, noted, tuple(said), tuple(watched), held)
 
     # --- tracking ------------------------------------------------------------------------------
 
@@ -237,9 +298,18 @@ class Witness(Plans):
         return folders
 
     def _facts_on(
-        self, cards: Cards, branch: Branch, trunk: Oid, tip: Oid | None
+        self,
+        cards: Cards,
+        branch: Branch,
+        trunk: Oid,
+        tip: Oid | None,
+        plain: Collection[str] = (),
     ) -> dict[str, Fact]:
-        """The facts of the tasks of one branch, but for those that nobody has begun."""
+        """The facts of the tasks of one branch, but for those that nobody has begun.
+
+        Args:
+            plain: what is left out too, where the branch says nothing else of it than trunk.
+        """
         settled: dict[TaskId, tuple[Tracking, bool]] = {}
         bases: tuple[Oid, ...] | None = None
         folders: dict[tuple[Oid | None, str], Mapping[str, Entry]] = {}
@@ -255,7 +325,7 @@ class Witness(Plans):
             path = cards.path_of(task)
             ours, theirs = entry(trunk, path), entry(tip, path)
             same = tip is None or theirs is None or (ours is not None and ours.oid == theirs.oid)
-            if same and not cards.has_begun(task):
+            if same and (task in plain or not cards.has_begun(task)):
                 continue
             on_trunk = cards.tracking.get(task)
             if tip is None or theirs is None or same:

@@ -267,6 +267,14 @@ class History(Database):
             child = oid
         return self.rev_list("--first-parent", tip, f"^{known}", paths=[path])
 
+    def tips_without(self, commits: Iterable[Oid]) -> set[Oid]:
+        """The tips of the branches here and of remotes in whose histories none of some commits is."""
+        without = [f"--no-contains={oid}" for oid in commits]
+        refs = ("refs/heads", "refs/remotes")
+        return set(
+            map(Oid, self.git("for-each-ref", "--format=%(objectname)", *without, *refs).split())
+        )
+
     def missing_from(self, commits: Iterable[Oid], tips: Iterable[Oid]) -> set[Oid]:
         """Those of `commits` that are in none of the histories of `tips`, or not here at all."""
         wanted = set(commits)
@@ -280,7 +288,8 @@ class History(Database):
         if UNKNOWN in reached.values() and not self.is_shallow():
             for oid in here.intersection(self._just_below(heads)):
                 reached[oid] = True
-        for oid in [oid for oid, known in reached.items() if known is UNKNOWN]:
+        unknown = [oid for oid, known in reached.items() if known is UNKNOWN]
+        for oid in unknown if len(unknown) <= _NEAR else ():  # of many git tells sooner
             bases: Any = UNKNOWN
             if len(heads) == 1:
                 bases = self._told.known(self._bases_key(oid, heads[0]))

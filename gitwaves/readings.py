@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 from gitwaves.caches import keep_at, keep_newest, kept_at, key_of
 from gitwaves.cards import own_version
 from gitwaves.git import Repo
-from gitwaves.model import Branch, Cards, Fact, Oid, State, TaskId, Tracking, Verdict, natural
+from gitwaves.model import (
+    ROOT,
+    Branch,
+    Cards,
+    Fact,
+    Oid,
+    State,
+    TaskId,
+    Tracking,
+    Verdict,
+    natural,
+)
 from gitwaves.record import NamedTuple
 from gitwaves.rows import Row, tracking_of, tracking_row
 from gitwaves.state import Facts
@@ -24,6 +37,33 @@ class Reading(NamedTuple):
     noted: tuple[str, ...]  # what has learnings or spec gaps
     said: tuple[str, ...]  # warnings
     watched: tuple[str, ...]  # see `Witness.witnessed`
+    trunk: bytes  # what trunk's cards of it hang on, and which tasks they are; see `on_trunk`
+
+    def beside(self, before: Reading, nodes: Sequence[str], read: Collection[str]) -> Reading:
+        """This reading, with what `before` told plainly where that was not `read` anew."""
+        kept = before.plain(nodes).keys() - read
+        letters = zip(nodes, self.states, before.states, strict=True)
+        noted = {*self.noted, *kept.intersection(before.noted)}
+        return Reading(
+            self.tip,
+            "".join([old if node in kept else new for node, new, old in letters]),
+            self.rows,
+            tuple([node for node in nodes if node in noted]),
+            self.said,
+            tuple(sorted({*self.watched, *before.watched})),
+            self.trunk,
+        )
+
+    def plain(self, nodes: Sequence[str]) -> dict[str, str]:
+        """The letters of those of its tasks, `nodes`, that their states tell all of.
+
+        Their facts are what trunk's own cards say, whatever the branch's tip.
+        """
+        return {
+            str(n): letter
+            for n, letter in zip(nodes, self.states, strict=True)
+            if n not in self.rows
+        }
 
 
 LETTERS: dict[State | None, str] = {
@@ -34,6 +74,7 @@ LETTERS: dict[State | None, str] = {
     State.STALE: "s",
     State.UNPROVEN: "u",
 }
+DOUBTED = frozenset({LETTERS[State.STALE], LETTERS[State.UNPROVEN]})
 _STATES = {letter: state for state, letter in LETTERS.items()}
 POINTS = Branch("")  # whose reading is that of the merge points
 
@@ -56,18 +97,36 @@ class Readings:
 
     def load(self) -> dict[Branch, Reading]:
         """The readings by branch; none where none are kept."""
-        said = kept_at(self._path, self._key) if self._usable else None
+        return self._at(self._path)
+
+    def _at(self, path: Path) -> dict[Branch, Reading]:
+        said = kept_at(path, self._key) if self._usable else None
         return {b: Reading(*row) for b, row in said.items()} if said else {}
+
+    def earlier(self) -> tuple[Oid, dict[Branch, Reading]]:
+        """Those that were kept last for another tip of trunk, and that tip; or none."""
+        with contextlib.suppress(OSError):
+            others = (path for path in self._folder.iterdir() if path != self._path)
+            newest = max(others, key=lambda path: path.stat().st_mtime_ns, default=self._path)
+            return Oid(newest.name), self._at(newest)
+        return Oid(""), {}
 
     def keep(self, readings: Mapping[Branch, Reading]) -> None:
         """Keeps readings; does nothing where that cannot be done."""
         if self._usable:
-            said = {
-                b: (r.tip, r.states, dict(r.rows), r.noted, r.said, r.watched)
-                for b, r in readings.items()
-            }
+            said = {b: (*r[:2], dict(r.rows), *r[3:]) for b, r in readings.items()}
             keep_at(self._path, self._key, said)
             keep_newest(self._folder, _MAX_TRUNKS)
+
+
+def on_trunk(repo: Repo, cards: Cards, trunk: Oid, branch: Branch) -> bytes:
+    """All of trunk by which what is plain of a branch's tasks is told, and their order."""
+    tasks = cards.tasks_on(branch)
+    folders = sorted({cards.folders[task] for task in tasks})
+    held = [repo.at(trunk, f"{ROOT}/{folder}") for folder in folders]
+    streams = [repr(cards.workstreams.get(folder)) for folder in folders]
+    parts = [*(entry.oid if entry else "" for entry in held), *streams, *tasks]
+    return key_of("\0".join(parts).encode(errors="surrogateescape"))
 
 
 def points_in_order(cards: Cards) -> list[str]:

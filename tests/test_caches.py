@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -153,11 +153,11 @@ def test_of_many_branches_the_one_that_moved_is_read(repo: Repo) -> None:
     read: list[str] = []
     facts_on = store._facts_on
 
-    def noting(cards: Cards, branch: Branch, trunk: Oid, tip: Oid | None) -> dict[str, Fact]:
+    def noting(cards: Cards, branch: Branch, *said: Any) -> dict[str, Fact]:
         read.append(branch)
-        return facts_on(cards, branch, trunk, tip)
+        return facts_on(cards, branch, *said)
 
-    store._facts_on = noting  # type: ignore[method-assign]  # only to see what is asked
+    store._facts_on = noting  # type: ignore[assignment]  # only to see what is asked
     store.snapshot()
     assert read == []
     moved = repo.git("commit-tree", "ws/B^{tree}", "-p", "ws/B", "-m", "On it goes")
@@ -184,22 +184,22 @@ def test_many_branches_are_read_by_several_processes(
     here, by = os.getpid(), repo.path / "by"
     read = store._facts_on
 
-    def noting(cards: Cards, branch: Branch, trunk: Oid, tip: Oid | None) -> dict[str, Fact]:
+    def noting(cards: Cards, branch: Branch, *said: Any) -> dict[str, Fact]:
         with by.open("a") as file:
             file.write(f"{os.getpid()}\n")
         if os.getpid() == here:
             time.sleep(0.2)  # the others come to read some
         store.repo.doubts += doubtful
-        return read(cards, branch, trunk, tip)
+        return read(cards, branch, *said)
 
-    store._facts_on = noting  # type: ignore[method-assign]  # only to see who asks
+    store._facts_on = noting  # type: ignore[assignment]  # only to see who asks
     snapshot = store.snapshot()
     assert len(set(by.read_text().split())) == 3
     assert dict(snapshot.facts) == dict(alone.facts)
     assert set(snapshot.cards.digests) == {"A1", "B1", "C1"}
     assert snapshot.cards.digests == alone.cards.digests
     again = Store(GitRepo.open(repo.path))
-    again._facts_on = noting  # type: ignore[method-assign]  # as above
+    again._facts_on = noting  # type: ignore[assignment]  # as above
     before = by.read_text()
     assert dict(again.snapshot().facts) == dict(alone.facts)
     assert (by.read_text() == before) is not doubtful  # what was doubted is not kept

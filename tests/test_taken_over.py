@@ -1,0 +1,385 @@
+"""What was read at one tip of trunk is taken over at the next, where it is what would be read."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gitwaves import shelf
+from gitwaves.git import Repo as GitRepo
+from gitwaves.graph import graph_of
+from gitwaves.halves import split
+from gitwaves.jsonout import status_json
+from gitwaves.lessons import learnings_lines
+from gitwaves.model import Branch, Cards, Fact, Oid
+from gitwaves.plan import schedule
+from gitwaves.store import Store
+from tests.repo import Repo
+from tests.test_eight import plan, work
+
+CARD = ".workstreams/WS-A/A1.yaml"
+POINT = ".workstreams/merge-points/MP1.yaml"
+KEPT = ("cache", "facts", "history", "plans")
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    repo = Repo.init(tmp_path / "repo")
+    repo.write(POINT, "id: MP1\ntitle: Both\nrequires: [A1, B1]\nunlocks: [A2]\n")
+    plan(repo, 3, letters="AB")
+    repo.gw_ok("trust", "--yes")
+    return repo
+
+
+def opened(repo: Repo) -> Store:
+    return Store(GitRepo.open(repo.path))
+
+
+def said(cards: Cards) -> dict[str, object]:
+    """All that cards say."""
+    graph = graph_of(cards)
+    return {
+        "tasks": dict(cards.tasks),
+        "points": dict(cards.merge_points),
+        "tracking": dict(cards.tracking),
+        "began": {node: cards.has_begun(node) for node in cards.tracking},
+        "digests": {node: cards.digest(node) for node in [*cards.tasks, *cards.merge_points]},
+        "rest": (cards.config, cards.workstreams, cards.findings, dict(cards.by_branch)),
+        "graph": (graph, graph.dependent, graph.in_order, schedule(cards, graph)),
+    }
+
+
+def shown(repo: Repo) -> tuple[object, set[str]]:
+    """All that is shown, and the commits that it hangs on."""
+    store = opened(repo)
+    snapshot = store.snapshot()
+    learned = learnings_lines(snapshot.cards, snapshot.facts)
+    return (status_json(store.progress(local=False)), learned), set(snapshot.watched)
+
+
+def agrees(repo: Repo) -> None:
+    """What is shown with all that is kept is what is shown with nothing kept."""
+    kept, watched = shown(repo)
+    folder = repo.path / ".git/gitwaves"
+    aside = folder / "aside"
+    aside.mkdir()
+    for name in KEPT:
+        if (folder / name).exists():
+            (folder / name).rename(aside / name)
+    try:
+        fresh, hangs_on = shown(repo)
+        assert kept == fresh
+        assert watched >= hangs_on
+    finally:
+        for name in KEPT:
+            shutil.rmtree(folder / name, ignore_errors=True)
+            if (aside / name).exists():
+                (aside / name).rename(folder / name)
+        aside.rmdir()
+
+
+@pytest.fixture
+def read_whole(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Each plan that was read from all of its files."""
+    seen: list[object] = []
+    real = shelf.Shelf.read
+
+    def noted(self: shelf.Shelf, *args: Any) -> Any:
+        seen.append(args)
+        return real(self, *args)
+
+    monkeypatch.setattr(shelf.Shelf, "read", noted)
+    return seen
+
+
+def replaced(path: str, old: str, new: str) -> Callable[[Repo], object]:
+    def change(repo: Repo) -> None:
+        text = repo.read(path)
+        assert old in text
+        repo.write(path, text.replace(old, new, 1))
+
+    return change
+
+
+def halved(repo: Repo) -> None:
+    repo.write(CARD, split(repo.read(CARD).encode())[0])
+
+
+def added(repo: Repo) -> None:
+    repo.write(".workstreams/WS-A/A4.yaml", repo.read(CARD).replace("A1", "A4"))
+
+
+def removed(repo: Repo) -> None:
+    (repo.path / CARD).unlink()
+
+
+def linked(repo: Repo) -> None:
+    removed(repo)
+    (repo.path / CARD).symlink_to("A2.yaml")
+
+
+AMENDED: dict[str, Callable[[Repo], object]] = {
+    "a text": replaced(CARD, "title: ", "spec: more to do\ntitle: "),
+    "verify": replaced(CARD, "grep -q ok", "grep -q fine"),
+    "a merge point": replaced(POINT, "title: Both", "title: All\nspec: together"),
+    "tracking by hand": replaced(CARD, "status: planned", "status: active"),
+    "no card": replaced(".workstreams/.gitattributes", "-text", "-text -diff"),
+}
+READ: dict[str, Callable[[Repo], object]] = {
+    "needs": replaced(".workstreams/WS-A/A2.yaml", "depends_on: [A1, B1]", "depends_on: [A1]"),
+    "an estimate": replaced(CARD, "title: ", "estimate: 2h\ntitle: "),
+    "a batch": replaced(CARD, "title: ", "batch: first\ntitle: "),
+    "cancelled": replaced(CARD, "title: ", "cancelled: not wanted\ntitle: "),
+    "what unlocks": replaced(POINT, "unlocks: [A2]", "unlocks: [B2]"),
+    "no tracking half": halved,
+    "no card any more": replaced(CARD, "id: A1", "id: ["),
+    "a finding": replaced(CARD, "title: ", "titel: x\ntitle: "),
+    "a boundary": replaced(".workstreams/WS-A/workstream.yaml", "a/**", "other/**"),
+    "settings": replaced(".workstreams/config.yaml", "title: Eight", "title: Nine"),
+    "a new card": added,
+    "a card gone": removed,
+    "a link": linked,
+}
+
+
+@pytest.mark.parametrize("what", [*AMENDED, *READ])
+def test_a_plan_in_which_a_card_changed_is_what_all_of_its_files_say(
+    repo: Repo, read_whole: list[object], what: str
+) -> None:
+    opened(repo).snapshot()
+    read_whole.clear()
+    (AMENDED | READ)[what](repo)
+    repo.commit("Change it")
+    oid = Oid(repo.oid("main"))
+    store = opened(repo)
+    cards = store.plan_at(oid)
+    assert bool(read_whole) is (what in READ)
+    assert said(cards) == said(store.cards(oid))
+    store.snapshot()
+    read_whole.clear()
+    again = opened(repo).plan_at(oid)  # from what was kept of it
+    assert read_whole == []
+    assert said(again) == said(cards)
+    agrees(repo)
+
+
+def test_a_plan_that_was_amended_often_is_read_again(
+    repo: Repo, read_whole: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shelf, "FEW", 3)
+    monkeypatch.setattr(shelf, "_MAX_PLANS", 1)
+    opened(repo).snapshot()
+    read_whole.clear()
+    whole = []
+    cards = [f".workstreams/WS-{name[0]}/{name}.yaml" for name in ("A1", "B1", "A2", "B2", "A3")]
+    for number, path in enumerate([*cards, *cards[:3]]):
+        replaced(path, "title: ", f"title: {number} ")(repo)
+        repo.commit("Change it")
+        store = opened(repo)
+        cards_now = store.snapshot().cards
+        assert said(cards_now) == said(store.cards(Oid(repo.oid("main"))))
+        whole.append(len(read_whole))
+        read_whole.clear()
+    assert whole == [0, 0, 0, 1, 0, 0, 0, 1]
+
+
+def test_it_is_read_again_where_what_it_leans_on_is_gone(
+    repo: Repo, read_whole: list[object]
+) -> None:
+    opened(repo).snapshot()
+    AMENDED["a text"](repo)
+    repo.commit("Change it")
+    opened(repo).snapshot()
+    read_whole.clear()
+    folder = repo.path / ".git/gitwaves/plans"
+    for rows in folder.iterdir():
+        if rows.suffix not in {".index", ".outline", ".digests"}:
+            rows.unlink()
+    oid = Oid(repo.oid("main"))
+    store = opened(repo)
+    assert said(store.plan_at(oid)) == said(store.cards(oid))
+    assert read_whole
+
+
+# --- what history says of branches ---------------------------------------------------------------
+
+
+@pytest.fixture
+def looked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Branch, list[str]]]:
+    """Each branch that was read, and of which tasks."""
+    seen: list[tuple[Branch, list[str]]] = []
+    real = Store._facts_on
+
+    def noted(self: Store, cards: Cards, branch: Branch, *rest: Any) -> dict[str, Fact]:
+        facts = real(self, cards, branch, *rest)
+        seen.append((branch, sorted(facts)))
+        return facts
+
+    monkeypatch.setattr(Store, "_facts_on", noted)
+    return seen
+
+
+def begun(repo: Repo) -> None:
+    """A1 and B1 have landed, A2 is done on its branch, B2 is at work, and all of it was looked at."""
+    for letter in "AB":
+        assert work(repo, letter, 1, []).code == 0
+    repo.gw_ok("merge", "MP1")
+    for letter in "AB":
+        repo.at(f"../{repo.path.name}.worktrees/ws-{letter}").git("merge", "-q", "main")
+    assert work(repo, "A", 2, []).code == 0
+    repo.gw_ok("start", "B2")
+    opened(repo).snapshot()
+
+
+def test_where_trunk_goes_on_only_what_it_touched_is_looked_at(
+    repo: Repo, looked: list[tuple[Branch, list[str]]]
+) -> None:
+    begun(repo)
+    looked.clear()
+    repo.commit("Something else", **{"other.txt": "x\n"})
+    opened(repo).snapshot()
+    assert looked == []
+    AMENDED["a text"](repo)
+    repo.commit("Another spec")
+    opened(repo).snapshot()
+    assert [branch for branch, _ in looked] == ["ws/A"]
+    agrees(repo)
+
+
+def test_where_a_branch_goes_on_what_trunk_says_of_it_is_known(
+    repo: Repo, looked: list[tuple[Branch, list[str]]]
+) -> None:
+    begun(repo)
+    looked.clear()
+    tree = repo.at(f"../{repo.path.name}.worktrees/ws-B")
+    tree.commit("Work", **{"b/more.txt": "x\n"})
+    opened(repo).snapshot()
+    assert looked == [("ws/B", ["B2"])]  # not B1, which has landed
+    agrees(repo)
+
+
+def squashed_and_taken_back(repo: Repo) -> None:
+    """Trunk stands as before, and has said of A2 in between that it is done."""
+    repo.git("merge", "-q", "--squash", "ws/A")
+    repo.git("commit", "-qm", "Squashed")
+    repo.git("revert", "--no-edit", "HEAD")
+
+
+def merged_and_taken_back(repo: Repo) -> None:
+    repo.git("merge", "-q", "--no-ff", "-m", "Merged", "ws/A")
+    repo.git("revert", "--no-edit", "-m", "1", "HEAD")
+
+
+def landing_taken_back(repo: Repo) -> None:
+    landing = repo.git("log", "-1", "--format=%H", "--merges", "--first-parent", "main")
+    repo.git("revert", "--no-edit", "-m", "1", landing)
+
+
+def taken_back_on_a_side(repo: Repo) -> None:
+    """Trunk's own line has never said of A2 that it is done; what it merges has."""
+    repo.git("switch", "-q", "-c", "side")
+    squashed_and_taken_back(repo)
+    repo.git("switch", "-q", "main")
+    repo.git("merge", "-q", "--no-ff", "-m", "Merged", "side")
+
+
+def merged_where_a_branch_had_it(repo: Repo) -> None:
+    """The branch has taken in, before trunk does, where it was squashed, and not that taken back."""
+    repo.git("switch", "-q", "-c", "side")
+    squashed_and_taken_back(repo)
+    repo.git("switch", "-q", "main")
+    tree = repo.at(f"../{repo.path.name}.worktrees/ws-A")
+    tree.git("merge", "-q", "--no-ff", "--no-verify", "-m", "Take it in", "side~1")
+    agrees(repo)
+    repo.git("merge", "-q", "--no-ff", "-m", "Merged", "side")
+
+
+def held_by_a_trunk_that_was(repo: Repo) -> None:
+    """A branch is rewritten, so that only trunk has its verified commit, and then trunk is too."""
+    tip = repo.oid("ws/A")
+    again = repo.git("commit-tree", "-p", "ws/A~2", "-m", "Rewritten", "ws/A^{tree}")
+    tree = repo.at(f"../{repo.path.name}.worktrees/ws-A")
+    tree.git("reset", "-q", "--hard", again)
+    repo.git("merge", "-q", "-s", "ours", "-m", "Has it", tip)
+    agrees(repo)
+    repo.git("reset", "-q", "--hard", "HEAD^")
+    repo.commit("Goes on without", **{"other.txt": "x\n"})
+
+
+def rewound(repo: Repo) -> None:
+    repo.commit("Something else", **{"other.txt": "x\n"})
+    opened(repo).snapshot()
+    repo.git("reset", "-q", "--hard", "HEAD^")
+
+
+def forwarded(repo: Repo) -> None:
+    """Trunk is fast-forwarded to a branch."""
+    repo.git("merge", "-q", "--ff-only", "ws/B")
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        squashed_and_taken_back,
+        merged_and_taken_back,
+        taken_back_on_a_side,
+        merged_where_a_branch_had_it,
+        landing_taken_back,
+        held_by_a_trunk_that_was,
+        rewound,
+        forwarded,
+    ],
+)
+def test_what_trunk_does_is_seen_as_if_nothing_were_kept(
+    repo: Repo, deed: Callable[[Repo], None]
+) -> None:
+    begun(repo)
+    deed(repo)
+    agrees(repo)
+    repo.commit("Something else", **{"third.txt": "x\n"})
+    agrees(repo)
+
+
+def test_what_is_doubted_is_looked_at_whenever_trunk_goes_on(
+    repo: Repo, looked: list[tuple[Branch, list[str]]]
+) -> None:
+    begun(repo)
+    tree = repo.at(f"../{repo.path.name}.worktrees/ws-A")
+    tree.git("commit", "--amend", "-q", "--no-verify", "-m", "Another commit", "--allow-empty")
+    replaced(".workstreams/WS-A/A2.yaml", "title: ", "spec: more\ntitle: ")(repo)
+    repo.commit("A2 is stale")
+    opened(repo).snapshot()
+    looked.clear()
+    repo.commit("Something else", **{"other.txt": "x\n"})
+    opened(repo).snapshot()
+    assert [branch for branch, _ in looked] == ["ws/A"]
+    agrees(repo)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_deeds_are_seen_as_if_nothing_were_kept(repo: Repo, seed: int) -> None:
+    begun(repo)
+    rng = random.Random(seed)
+    cards = [f".workstreams/WS-{letter}/{letter}{n}.yaml" for letter in "AB" for n in (1, 2, 3)]
+    for number in range(12):
+        match rng.randrange(6):
+            case 0 | 1:
+                replaced(rng.choice(cards), "title: ", f"spec{number}: x\ntitle: ")(repo)
+                repo.commit("Not to be read")
+            case 2:
+                replaced(rng.choice(cards), "title: ", f"title: {number} ")(repo)
+                repo.commit("Another title")
+            case 3:
+                repo.git("revert", "--no-edit", "HEAD", check=False)
+                repo.git("revert", "--abort", check=False)
+            case 4:
+                tree = repo.at(f"../{repo.path.name}.worktrees/ws-{rng.choice('AB')}")
+                tree.git("commit", "-q", "--allow-empty", "--no-verify", "-m", "Work")
+            case _:
+                repo.commit("Something else", **{f"other{number}.txt": "x\n"})
+        agrees(repo)
