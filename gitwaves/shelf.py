@@ -70,7 +70,7 @@ _MAX_PLANS = 4
 _LARGE = 2_000  # files
 FEW = 100  # files in which a plan may differ from one that is kept, and be kept as these
 # Of a plan three files are kept under the id of its tree, and one, of rows, that the first two name.
-_INDEX, _OUTLINE, _DIGESTS = "index", "outline", "digests"
+_INDEX, _OUTLINE, _DIGESTS = _PARTS = ("index", "outline", "digests")
 Read = Callable[[str], bytes]  # gives the content of a file
 Where = bytes | tuple[int, int]  # a row by itself, or its start and length in the file of rows
 
@@ -179,29 +179,39 @@ class Shelf:
                 in both.
             read: gives the content of a file.
         """
+        base = Oid(next(reversed(self._kept(_OUTLINE)), ""))
+        files = changed(base) if base else None
+        made = self._amended(base, files, read) if files is not None else None
+        if made is None:
+            return None
+        name, outline, cards, digests = made
+        for path in (name, *(f"{name.partition('.')[0]}.{part}" for part in _PARTS)):
+            with contextlib.suppress(OSError):
+                os.utime(self._folder / path)  # it is leant on, and stays
+        key = key_of(own_version())
+        keep_at(self._folder / f"{tree}.{_OUTLINE}", key, (name, outline))
+        keep_at(self._folder / f"{tree}.{_DIGESTS}", key, digests)
+        keep_newest(self._folder, 4 * _MAX_PLANS)
+        return cards
+
+    def _amended(
+        self, base: Oid, files: Mapping[str, Oid], read: Read
+    ) -> tuple[str, Row, Cards, dict[str, tuple[str, str]]] | None:
+        """A plan that is kept, with a few files changed: its rows' file, outline, cards and digests."""
         with contextlib.suppress(OSError, ValueError, TypeError):
-            base = Oid(next(reversed(self._kept(_OUTLINE)), ""))
-            said = self._said(f"{base}.{_OUTLINE}") if base else None
-            files = changed(base) if said is not None else None
-            if said is None or files is None:
+            if (said := self._said(f"{base}.{_OUTLINE}")) is None:
                 return None
             name, outline = said
             rows = _Rows(self._folder / name)
             changes = _changes(outline, rows, files, read)
             if changes is None or _amendments(outline) + len(changes) > FEW:
                 return None
-            outline = _amended(outline, changes)
-            for path in (name, f"{name.partition('.')[0]}.{_INDEX}"):
-                os.utime(self._folder / path)  # on which this one leans
-            key = key_of(own_version())
-            keep_at(self._folder / f"{tree}.{_OUTLINE}", key, (name, outline))
+            outline = _with_changes(outline, changes)
             cards = _cards_of(outline, rows, read)
-            digests = self._digests_at(base)
-            kept = {node: held for node, held in digests.items() if node not in changes}
-            keep_at(self._folder / f"{tree}.{_DIGESTS}", key, kept)
-            cards.digests.update({node: digest for node, (_, digest) in kept.items()})
-            keep_newest(self._folder, 4 * _MAX_PLANS)
-            return cards
+            told = self._digests_at(base)
+            digests = {node: held for node, held in told.items() if node not in changes}
+            cards.digests.update({node: digest for node, (_, digest) in digests.items()})
+            return name, outline, cards, digests
         return None
 
     def _digests(self, tree: Oid) -> dict[str, str]:
@@ -252,7 +262,17 @@ class Shelf:
                 apart(lambda: self.keep(name, *self._joined(listing, meanwhile)))
             if (cards := self.load(name, listing.read)) is not None:
                 return cards, None
-        return self._joined(listing)
+        near = self._near(listing) if tree is None else None
+        return (near, None) if near is not None else self._joined(listing)
+
+    def _near(self, listing: Listing) -> Cards | None:
+        """The cards of some files that are a plan which is kept with a few changes."""
+        known, files = self.newest(), listing.files
+        if known.tree is None or listing.odd != known.odd or files.keys() != known.files.keys():
+            return None
+        changed = {path: oid for path, oid in files.items() if known.files[path] != oid}
+        made = self._amended(known.tree, changed, listing.read) if len(changed) <= FEW else None
+        return made[2] if made is not None else None
 
     def _joined(
         self, listing: Listing, meanwhile: Callable[[Cards], object] | None = None
@@ -535,7 +555,7 @@ def _weighed(slim: Row) -> Row:
     return is_task, said, began is None, findings
 
 
-def _amended(outline: Row, changes: Mapping[str, tuple[Row, bytes]]) -> Row:
+def _with_changes(outline: Row, changes: Mapping[str, tuple[Row, bytes]]) -> Row:
     """The outline with other rows for some cards; see `_changes`."""
     config, streams, points, findings, (ids, folders, spans), began, *rest = outline
     for node, (slim, _) in changes.items():
