@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import marshal
 import os
+from binascii import crc32
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from zlib import crc32
 
 from gitwaves.digests import blake2b
 

@@ -155,7 +155,9 @@ def _below(top: str) -> tuple[list[str], list[str]]:
     for folder in folders:
         with os.scandir(folder) as entries:
             # the cards are left out first, in a loop of their own: there may be thousands
-            others = [e for e in entries if e.name[0] == "." or not e.is_file(follow_symlinks=False)]
+            others = [
+                e for e in entries if e.name[0] == "." or not e.is_file(follow_symlinks=False)
+            ]
             for entry in others:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import zlib
 from _thread import allocate_lock
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -192,6 +191,8 @@ def object_id(kind: str, data: bytes, width: int) -> Oid:
 
 def packed(objects: Collection[tuple[str, bytes]], width: int) -> bytes:
     """Kinds and contents as a pack (gitformat-pack(5)); `width` as in `object_id`."""
+    import zlib  # who reads needs it not
+
     parts = [b"PACK\0\0\0\2" + len(objects).to_bytes(4, "big")]
     for kind, data in objects:
         size = len(data)

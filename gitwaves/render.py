@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from heapq import nsmallest
 
 from gitwaves.graph import graph_of
 from gitwaves.layout import cut, fit, middle, more, pick, plain, table
@@ -193,10 +192,10 @@ def _batch_row(
     filled = min(4 * view.done // max(view.total, 1), 3)
     head = (f"[{'#' * filled:.<4}]", name, view.state.value)
     if view.state is BatchState.BLOCKED and view.blocked_on:
-        number_of = graph_of(progress.cards).number
+        graph = graph_of(progress.cards)
         left = [task for task in plans[view.id].tasks if progress.states[task] not in OVER]
-        first_ones = nsmallest(_BLOCKED_WORDS + 1, left, key=number_of.__getitem__)
-        words = [plain(mark(progress, task)) for task in first_ones]
+        first_ones = sorted(map(graph.number.__getitem__, left))[: _BLOCKED_WORDS + 1]
+        words = [plain(mark(progress, TaskId(graph.nodes[n]))) for n in first_ones]
         words += left[len(words) :]  # of these only the number is shown
         return _Row(head, plain("on " + on(view.blocked_on, 41)), words, most=_BLOCKED_WORDS)
     waves = [

@@ -12,10 +12,10 @@ from __future__ import annotations
 import contextlib
 import marshal
 import os
+from binascii import crc32
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from zlib import crc32
 
 from gitwaves.batches import Columns, columns_of, schedule
 from gitwaves.caches import draft, keep_at, keep_newest, kept_at, key_of
