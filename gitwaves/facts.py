@@ -1,7 +1,8 @@
 """What history says of tasks and merge points: which tracking counts, and what its evidence is worth.
 
 All that is said of one branch is a function of trunk's tip, of the branch's, and of the objects that
-are here. It is kept for the next process, so that of 64 branches only the one that moved is read.
+are here. It is kept for the next process, so that of 64 branches only the one that moved is read; where
+trunk moved, those whose cards it touched.
 """
 
 from __future__ import annotations
