@@ -7,6 +7,7 @@ trunk moved, those whose cards it touched.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -98,7 +99,8 @@ class Witness(Plans):
         before: Mapping[Branch, Reading] = known
         if shelf is not None and not known:
             since, before = shelf.earlier()
-            known = self._unmoved(cards, since, before, trunk, tips)
+            with contextlib.suppress(GitError):  # what is damaged may be nothing that counts now
+                known = self._unmoved(cards, since, before, trunk, tips)
         branches = sorted({*cards.by_branch, *tips})
         fresh = [b for b in branches if not self._holds(known.get(b), tips.get(b))]
         readings = {b: r for b, r in known.items() if b in branches and b not in fresh}
@@ -150,22 +152,29 @@ class Witness(Plans):
     ) -> dict[Branch, Reading]:
         """Those readings of another tip of trunk, `since`, that are what would be read now.
 
-        Trunk's own line goes on from there and never touched the branch's cards, and the branch
+        Trunk's own line goes on from there and never touched what the branch hangs on, and the branch
         stands where it stood, with nothing of what trunk got: so it has the same bases. What was not
         proven then may be by now.
+
+        Raises:
+            GitError: something cannot be read.
         """
         if not before or self.repo.is_shallow() or self.repo.commit(since) is None:
             return {}
         line = self.repo.line(since, trunk)
-        parents = [self.repo.require_commit(oid).parents for oid in line]
-        if not parents or parents[-1][:1] != (since,):
+        parents = {oid: self.repo.require_commit(oid).parents for oid in line[-_MANY:]}
+        if not line or parents[line[-1]][:1] != (since,):
             return {}
-        got = (
-            line
-            if all(len(own) == 1 for own in parents)
-            else self.repo.rev_list(f"{since}..{trunk}")
-        )
-        apart = {None, *self.repo.tips_without(got)} if len(got) <= _MANY else set()
+        got = set(line)
+        if any(len(own) > 1 for own in parents.values()):
+            got.update(self.repo.rev_list(f"{since}..{trunk}"))
+        if len(got) > _MANY:
+            return {}
+        # Whoever has one of them has one that none of them is below.
+        lowest = [o for o in got if got.isdisjoint(self.repo.require_commit(o).parents)]
+        remote = cards.config.remote
+        apart = {None, *self.repo.tips_without(lowest, before.keys() - {POINTS}, remote)}
+        trees = {self.repo.at(oid, ROOT): oid for oid in line}  # all that is looked at of a commit
         return {
             branch: reading
             for branch, reading in before.items()
@@ -173,7 +182,7 @@ class Witness(Plans):
             and reading.tip == tips.get(branch)
             and reading.tip in apart
             and DOUBTED.isdisjoint(reading.states)
-            and all(on_trunk(self.repo, cards, oid, branch) == reading.trunk for oid in line)
+            and all(on_trunk(self.repo, cards, o, branch) == reading.trunk for o in trees.values())
         }
 
     def _holds(self, reading: Reading | None, tip: Oid | None) -> bool:
@@ -228,7 +237,7 @@ class Witness(Plans):
         tasks, held = cards.tasks_on(branch), on_trunk(self.repo, cards, trunk, branch)
         if before is None or before.trunk != held or not self.in_place(before.watched):
             before = None
-        plain = before.plain(tasks) if before is not None else {}
+        plain = before.plain(tasks) if before is not None else ()
         facts = self._facts_on(cards, branch, trunk, tip, plain)
         said = self._lost(cards, branch, trunk, tip) if tip is not None else []
         read = self._reading(cards, tasks, facts, tip, said, held)

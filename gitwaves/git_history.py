@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from gitwaves.caches import UNKNOWN, Cache, key_of
@@ -267,13 +267,19 @@ class History(Database):
             child = oid
         return self.rev_list("--first-parent", tip, f"^{known}", paths=[path])
 
-    def tips_without(self, commits: Iterable[Oid]) -> set[Oid]:
-        """The tips of the branches here and of remotes in whose histories none of some commits is."""
+    def tips_without(
+        self, commits: Iterable[Oid], branches: Collection[Branch], remote: str | None
+    ) -> set[Oid]:
+        """The tips of some branches, here and of a remote, whose histories have none of some commits.
+
+        Raises:
+            GitError: a history cannot be read.
+        """
+        refs = [f"refs/heads/{branch}" for branch in branches]
+        refs += [f"refs/remotes/{remote}/{branch}" for branch in branches] if remote else []
         without = [f"--no-contains={oid}" for oid in commits]
-        refs = ("refs/heads", "refs/remotes")
-        return set(
-            map(Oid, self.git("for-each-ref", "--format=%(objectname)", *without, *refs).split())
-        )
+        out = self.git("for-each-ref", "--format=%(objectname)", *without, "--", *refs)
+        return set(map(Oid, out.split())) if refs else set()
 
     def missing_from(self, commits: Iterable[Oid], tips: Iterable[Oid]) -> set[Oid]:
         """Those of `commits` that are in none of the histories of `tips`, or not here at all."""

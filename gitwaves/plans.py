@@ -219,29 +219,31 @@ class Plans:
         self._last = (tree, cards) if tree is not None else None
         return cards
 
-    def _few_changed(self, before: Oid, after: Oid) -> dict[str, Oid] | None:
+    def _few_changed(self, base: Oid, after: Oid) -> dict[str, Oid] | None:
         """The files in which one tree of cards differs from another; None if these are not a few.
 
         None too where it holds others: files that are new, or gone, or nothing of the kind.
+
+        Raises:
+            GitError: one of the trees cannot be read.
         """
         found: dict[str, Oid] = {}
-        pending = [(ROOT, before, after)]
+        pending = [(ROOT, base, after)]
         for folder, old, new in pending:  # grows while it is walked
             was, now = self.repo.tree(old), self.repo.tree(new)
             if not now or was.keys() != now.keys():
                 return None
             for name, entry in now.items():
-                if entry == was[name]:
+                path, before = f"{folder}/{name}", was[name]
+                if entry == before:
                     continue
-                if entry.mode != was[name].mode or not (
-                    entry.is_tree or entry.mode.startswith("100")
-                ):
-                    return None
-                if entry.is_tree:
-                    pending.append((f"{folder}/{name}", was[name].oid, entry.oid))
+                if entry.is_tree and before.is_tree:
+                    pending.append((path, before.oid, entry.oid))
+                elif entry.mode == before.mode and entry.mode.startswith("100"):
+                    found[path] = entry.oid
                 else:
-                    found[f"{folder}/{name}"] = entry.oid
-            if len(found) + len(pending) > 2 * FEW:
+                    return None
+            if len(found) > FEW:
                 return None
         return found
 

@@ -391,7 +391,8 @@ class Differing:
         """
         said = self._asked.said()
         if self._less:
-            if said is not None and self._settings == b"%d" % crc32(settings):
+            same = self._settings == b"%d" % crc32(settings)
+            if said is not None and same and self.to_compare() == self.compared:
                 return b""
             said = self._begun("status", *DIFFERING).said()
         try:

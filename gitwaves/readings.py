@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gitwaves.caches import keep_at, keep_newest, kept_at, key_of
@@ -37,11 +37,11 @@ class Reading(NamedTuple):
     noted: tuple[str, ...]  # what has learnings or spec gaps
     said: tuple[str, ...]  # warnings
     watched: tuple[str, ...]  # see `Witness.witnessed`
-    trunk: bytes  # what trunk's cards of it hang on, and which tasks they are; see `on_trunk`
+    trunk: bytes  # what it hangs on there; see `on_trunk`
 
     def beside(self, before: Reading, nodes: Sequence[str], read: Collection[str]) -> Reading:
         """This reading, with what `before` told plainly where that was not `read` anew."""
-        kept = before.plain(nodes).keys() - read
+        kept = before.plain(nodes).difference(read)
         letters = zip(nodes, self.states, before.states, strict=True)
         noted = {*self.noted, *kept.intersection(before.noted)}
         return Reading(
@@ -54,16 +54,12 @@ class Reading(NamedTuple):
             self.trunk,
         )
 
-    def plain(self, nodes: Sequence[str]) -> dict[str, str]:
-        """The letters of those of its tasks, `nodes`, that their states tell all of.
+    def plain(self, nodes: Iterable[str]) -> set[str]:
+        """Those of its tasks, `nodes`, that their states tell all of.
 
         Their facts are what trunk's own cards say, whatever the branch's tip.
         """
-        return {
-            str(n): letter
-            for n, letter in zip(nodes, self.states, strict=True)
-            if n not in self.rows
-        }
+        return set(map(str, nodes)).difference(self.rows)
 
 
 LETTERS: dict[State | None, str] = {
@@ -120,13 +116,18 @@ class Readings:
 
 
 def on_trunk(repo: Repo, cards: Cards, trunk: Oid, branch: Branch) -> bytes:
-    """All of trunk by which what is plain of a branch's tasks is told, and their order."""
+    """All of trunk that a reading of a branch hangs on, but for its history.
+
+    It looks at the cards of the branch's tasks, at whatever stands beside them, and at what other
+    workstreams of the branch hold.
+    """
     tasks = cards.tasks_on(branch)
-    folders = sorted({cards.folders[task] for task in tasks})
-    held = [repo.at(trunk, f"{ROOT}/{folder}") for folder in folders]
-    streams = [repr(cards.workstreams.get(folder)) for folder in folders]
-    parts = [*(entry.oid if entry else "" for entry in held), *streams, *tasks]
-    return key_of("\0".join(parts).encode(errors="surrogateescape"))
+    streams = {stream.id for stream in cards.workstreams.values() if stream.branch == branch}
+    parts = [cards.config.trunk, *tasks]
+    for folder in sorted(streams.union([cards.folders[task] for task in tasks])):
+        held = repo.at(trunk, f"{ROOT}/{folder}")
+        parts += folder, held.oid if held else "", repr(cards.workstreams.get(folder))
+    return key_of(*(part.encode(errors="surrogateescape") for part in parts))
 
 
 def points_in_order(cards: Cards) -> list[str]:

@@ -4,7 +4,9 @@ Where `caches` keeps what single files were read as, this keeps the lot, in thre
 outline holds what every command needs: ids, graph, batches, columns. The rows hold the cards, and each is
 looked up when somebody asks for it: ten thousand cards are not made into objects to show the state of
 one. The index says which blob each was read from: when the plan changes, what is the same is taken over.
-Never needed, and right or absent, as there.
+Where no more than a few cards changed, and no graph with them, the tree has an outline of its own alone,
+which holds their rows and leans on the rows of the tree before. Never needed, and right or absent, as
+there.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from gitwaves.cards import (
     read_card,
     task_path,
 )
-from gitwaves.errors import CycleError
+from gitwaves.errors import CycleError, GitError
 from gitwaves.forks import apart, beside, spread
 from gitwaves.graph import Graph, graph_of
 from gitwaves.model import (
@@ -68,8 +70,8 @@ if TYPE_CHECKING:
 
 _MAX_PLANS = 4
 _LARGE = 2_000  # files
-FEW = 100  # files in which a plan may differ from one that is kept, and be kept as these
-# Of a plan three files are kept under the id of its tree, and one, of rows, that the first two name.
+FEW = 100  # cards of which an outline holds the rows: where more changed, all rows are written anew
+# What is kept under the id of a plan's tree, besides the file of rows that the first two name.
 _INDEX, _OUTLINE, _DIGESTS = _PARTS = ("index", "outline", "digests")
 Read = Callable[[str], bytes]  # gives the content of a file
 Where = bytes | tuple[int, int]  # a row by itself, or its start and length in the file of rows
@@ -180,7 +182,9 @@ class Shelf:
             read: gives the content of a file.
         """
         base = Oid(next(reversed(self._kept(_OUTLINE)), ""))
-        files = changed(base) if base else None
+        files = None
+        with contextlib.suppress(GitError):  # what was kept may be damaged where nobody looks now
+            files = changed(base) if base else None
         made = self._amended(base, files, read) if files is not None else None
         if made is None:
             return None

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gitwaves import keeping, quick
+from gitwaves.gitcall import Asked
 from tests.repo import Repo
 
 SETTINGS = b"core.bare\nfalse\0"
@@ -288,3 +289,20 @@ def test_a_head_that_is_of_one_worktree_is_not_noted(cards: Repo) -> None:
 def test_a_folder_that_is_a_repository_is_not_noted(cards: Repo) -> None:
     cards.write(".workstreams/x/.git", f"gitdir: {cards.path}/later/.git\n")
     assert [known for _, known in (found(cards), found(cards))] == [False, False]
+
+
+def test_what_is_staged_while_git_is_begun_to_be_asked_is_said(
+    cards: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then it is what the index holds, with which alone the short way compares."""
+    assert found(cards) == (b"", False)
+    assert found(cards) == (b"", True)
+    edit(cards, random.Random(1))
+    begin = quick.Differing._begun
+
+    def staged(self: quick.Differing, *args: str) -> Asked:
+        cards.git("add", "-A")
+        return begin(self, *args)
+
+    monkeypatch.setattr(quick.Differing, "_begun", staged)
+    assert found(cards)[0] == said(cards) != b""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gitwaves import shelf
+from gitwaves import facts, shelf
 from gitwaves.git import Repo as GitRepo
 from gitwaves.graph import graph_of
 from gitwaves.halves import split
@@ -362,6 +362,84 @@ def test_what_is_doubted_is_looked_at_whenever_trunk_goes_on(
     opened(repo).snapshot()
     assert [branch for branch, _ in looked] == ["ws/A"]
     agrees(repo)
+
+
+def test_a_folder_that_goes_by_another_name_holds_other_cards(repo: Repo) -> None:
+    """Nothing but the folder's name tells the two apart: neither has a file of its own."""
+    repo.git("rm", "-q", ".workstreams/WS-A/workstream.yaml")
+    repo.git("commit", "-qm", "Without boundary")
+    repo.gw_ok("trust", "--yes")
+    repo.gw_ok("start", "A1")
+    opened(repo).snapshot()
+    repo.git("mv", ".workstreams/WS-A", ".workstreams/A")
+    repo.git("commit", "-qm", "By another name")
+    agrees(repo)
+
+
+def test_what_is_said_of_lost_cards_follows_what_trunk_says_of_their_workstream(repo: Repo) -> None:
+    repo.gw_ok("start", "A1")
+    stream = ".workstreams/WS-A/workstream.yaml"
+    cards = [f".workstreams/WS-A/A{n}.yaml" for n in (1, 2, 3)]
+    repo.git("rm", "-q", *cards, POINT)
+    repo.git("commit", "-qm", "No card of it any more")
+    assert "has work of A1" in repr(opened(repo).snapshot().warnings)
+    repo.write(cards[0], "id: [")
+    repo.commit("One that nobody can read")
+    agrees(repo)
+    repo.write(stream, repo.read(stream) + "branch: ws/other\n")
+    repo.commit("Another branch")
+    agrees(repo)
+    repo.git("branch", "-q", "-m", "develop")
+    replaced(".workstreams/config.yaml", "trunk: main", "trunk: develop")(repo)
+    repo.commit("Another trunk")
+    agrees(repo)
+
+
+def spoiled(repo: Repo, oid: str) -> None:
+    """An object that cannot be read any more, as a power cut leaves it."""
+    path = repo.path / f".git/objects/{oid[:2]}/{oid[2:]}"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("what", ["a trunk that was", "a plan that was", "another branch"])
+def test_what_is_damaged_and_counts_no_more_is_in_nobodys_way(repo: Repo, what: str) -> None:
+    repo.gw_ok("start", "A1")
+    before = repo.oid()
+    if what == "another branch":
+        below = repo.git("commit-tree", "-p", "main", "-m", "Below", "main^{tree}")
+        above = repo.git("commit-tree", "-p", below, "-m", "Above", "main^{tree}")
+        repo.git("update-ref", "refs/heads/other", above)
+        opened(repo).snapshot()
+        spoiled(repo, below)
+    else:
+        AMENDED["a text"](repo)
+        repo.commit("Cut short")
+        opened(repo).snapshot()
+        last = repo.git("rev-parse", "main" if what == "a trunk that was" else "main:.workstreams")
+        repo.git("reset", "-q", "--hard", before)
+        repo.git("reflog", "expire", "--expire=now", "--all")
+        spoiled(repo, last)
+    replaced(CARD, "title: ", "spec: once more\ntitle: ")(repo)
+    repo.commit("Goes on")
+    assert repo.gw("status").code == 0
+    agrees(repo)
+
+
+def test_where_trunk_got_a_lot_at_once_branches_are_read(
+    repo: Repo, looked: list[tuple[Branch, list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(repo)
+    monkeypatch.setattr(facts, "_MANY", 3)
+    for count, read in ((3, False), (4, True)):
+        looked.clear()
+        for number in range(count):
+            repo.commit("Something else", **{"other.txt": f"{number} of {count}\n"})
+        opened(repo).snapshot()
+        assert bool(looked) is read
+        agrees(repo)
 
 
 @pytest.mark.parametrize("seed", range(3))
