@@ -127,8 +127,29 @@ def _node(progress: Progress, node: TaskId | PointId | BatchId) -> Json:
 
 def plan_json(progress: Progress) -> Json:
     """What follows from the specs: batches, waves, critical path, slack, totals."""
+    return {**plan_outline(progress), "tasks": list(plan_tasks(progress))}
+
+
+def plan_tasks(progress: Progress) -> Iterator[Json]:
+    """The tasks of `plan_json`, one after the other."""
+    cards, schedule, graph = progress.cards, progress.schedule, graph_of(progress.cards)
+    for task in sorted(progress.tasks, key=natural):
+        card = cards.tasks[task]
+        yield {
+            "id": task,
+            "title": card.title,
+            "workstream": card.workstream,
+            "batch": schedule.batch_of.get(task, card.batch),
+            "wave": schedule.wave_of.get(task),
+            "needs": list(graph.needs(task)),
+            **_time(progress, task),
+        }
+
+
+def plan_outline(progress: Progress) -> Json:
+    """The same without them: its `tasks` are empty."""
     cards, schedule = progress.cards, progress.schedule
-    graph, opened, closing = graph_of(cards), unlocks(progress), closing_batch(progress)
+    opened, closing = unlocks(progress), closing_batch(progress)
     work, longest = work_left(progress), progress.critical_path.seconds
     return {
         "version": VERSION,
@@ -157,18 +178,7 @@ def plan_json(progress: Progress) -> Json:
             }
             for view in points(progress)
         ],
-        "tasks": [
-            {
-                "id": task,
-                "title": cards.tasks[task].title,
-                "workstream": cards.tasks[task].workstream,
-                "batch": schedule.batch_of.get(task, cards.tasks[task].batch),
-                "wave": schedule.wave_of.get(task),
-                "needs": list(graph.needs(task)),
-                **_time(progress, task),
-            }
-            for task in sorted(progress.tasks, key=natural)
-        ],
+        "tasks": [],
         "critical_path": _critical_path(progress),
         "work_minutes": minutes(work),
         "parallelism": round(work / longest, 2) if longest else None,

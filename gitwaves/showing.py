@@ -11,8 +11,10 @@ from gitwaves.store import Snapshot, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from gitwaves.gitcall import Piped
-    from gitwaves.model import Oid, Progress
+    from gitwaves.model import Oid
     from gitwaves.render import Color
 
 _SGR = {  # Select Graphic Rendition, ECMA-48 8.3.117
@@ -49,7 +51,10 @@ def status(
     """
     whole = now and lasts(snapshot)
     if as_json:
-        return _dumped_status(store.progress(snapshot, local=now)), whole
+        from gitwaves.jsonout import status_outline, status_tasks
+
+        shown = store.progress(snapshot, local=now)
+        return dumped_with(status_outline(shown), status_tasks(shown)), whole
     from gitwaves.render import status_text
 
     def text() -> str:
@@ -117,15 +122,16 @@ def dumped(value: object) -> str:
     return "\n".join([escaped(line) for line in text.split("\n")]) + "\n"
 
 
-def _dumped_status(shown: Progress) -> str:
-    """`dumped` of what `status` shows: of thousands of tasks, all at once take ten times its memory."""
-    from gitwaves.jsonout import status_outline, status_tasks
+def dumped_with(outline: Mapping[str, object], tasks: Iterable[object]) -> str:
+    """`dumped` of `outline` with its `tasks`, which are empty in it: one part after the other.
 
-    head, nothing, rest = dumped(status_outline(shown)).partition('\n  "tasks": [],\n')
-    tasks = iter(status_tasks(shown))
+    Thousands of tasks, all at once, take ten times the memory of the text.
+    """
+    head, nothing, rest = dumped(outline).partition('\n  "tasks": [],\n')
+    left = iter(tasks)
     parts: list[str] = []
     # each call leaves something behind in circles, so not one for each task
-    while some := list(islice(tasks, _AT_ONCE)):
+    while some := list(islice(left, _AT_ONCE)):
         parts.append(dumped(some)[2:-3].replace("\n", "\n  "))
     if not parts:
         return head + nothing + rest

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from gitwaves import jsonout, showing
 from gitwaves.errors import UsageError
 from gitwaves.graph import graph_of
 from gitwaves.jsonout import next_json, plan_json, show_json, status_json
@@ -993,3 +994,17 @@ def test_the_last_task_of_a_blocked_batch_is_none_that_is_named_before() -> None
         """
     )
     assert "A2 B2 C3 D4" in dashboard(now)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 1000])
+@pytest.mark.parametrize("tasks", ["", SMALL.splitlines()[1], TASKS])
+def test_json_in_parts_is_the_json_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch, at_once: int, tasks: str
+) -> None:
+    monkeypatch.setattr(showing, "_AT_ONCE", at_once)
+    now = frame(tasks)
+    for outline, parts, whole in (
+        (jsonout.status_outline, jsonout.status_tasks, status_json),
+        (jsonout.plan_outline, jsonout.plan_tasks, plan_json),
+    ):
+        assert showing.dumped_with(outline(now), parts(now)) == showing.dumped(whole(now))

@@ -236,12 +236,13 @@ def plan(app: App, rev: str | None, agents: str | None, as_json: bool) -> None:
 
         found = foreseen(app, cards, rev, agents)
         if as_json:
-            foretold = {**jsonout.plan_json(shown), "forecast": forecast_json(found)}
-            click.echo(showing.dumped(foretold), nl=False)
+            foretold = {**jsonout.plan_outline(shown), "forecast": forecast_json(found)}
+            click.echo(showing.dumped_with(foretold, jsonout.plan_tasks(shown)), nl=False)
         else:
             click.echo(forecast_text(found), nl=False)
     elif as_json:
-        click.echo(showing.dumped(jsonout.plan_json(shown)), nl=False)
+        outline, tasks = jsonout.plan_outline(shown), jsonout.plan_tasks(shown)
+        click.echo(showing.dumped_with(outline, tasks), nl=False)
     else:
         click.echo(pages.plan_text(shown), nl=False)
     sys.exit(ExitCode.REFUSED if errors else ExitCode.FINE)
