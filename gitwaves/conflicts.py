@@ -15,7 +15,7 @@ from gitwaves.errors import GitError
 from gitwaves.graph import graph_of
 from gitwaves.layout import fit, oneline
 from gitwaves.model import Branch, Oid, PointId, Status, TaskId, Verdict, natural
-from gitwaves.pairs import Merges
+from gitwaves.pairs import Attributes, Merges
 from gitwaves.record import Record
 from gitwaves.state import Facts
 from gitwaves.store import Snapshot, Store
@@ -68,10 +68,14 @@ class Look:
 
     def __init__(self, store: Store, snapshot: Snapshot, *, at_most: int | None = None) -> None:
         self._store, self._snapshot = store, snapshot
-        self._tips = {snapshot.trunk: snapshot.trunk_tip, **in_flight(store, snapshot)}
-        self._names = list(combinations(self._tips, 2))
-        pairs = [(self._tips[a], self._tips[b]) for a, b in self._names]
-        self._merges = Merges(store.repo, pairs, at_most=at_most)
+        attributes = Attributes(store.repo)  # looked for while it is found out which branches count
+        try:
+            self._tips = {snapshot.trunk: snapshot.trunk_tip, **in_flight(store, snapshot)}
+            self._names = list(combinations(self._tips, 2))
+            pairs = [(self._tips[a], self._tips[b]) for a, b in self._names]
+            self._merges = Merges(store.repo, pairs, attributes, at_most=at_most)
+        finally:
+            attributes.end()
 
     def __enter__(self) -> Look:
         return self

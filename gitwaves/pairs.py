@@ -44,16 +44,25 @@ class Merges:
     """What pairs of commits merge to; what is not known is merged in processes from here on.
 
     Args:
+        attributes: where they are being looked for already.
         at_most: no more pairs than that are merged.
 
     Raises:
         GitError: git failed.
     """
 
-    def __init__(self, repo: Repo, pairs: Sequence[Pair], *, at_most: int | None = None) -> None:
+    def __init__(
+        self,
+        repo: Repo,
+        pairs: Sequence[Pair],
+        attributes: Attributes | None = None,
+        *,
+        at_most: int | None = None,
+    ) -> None:
         self._repo, self._pairs = repo, pairs
-        self._cache = cache = Cache(repo.state_dir / "merges")
-        names = _attributes(repo, cache)
+        attributes = attributes or Attributes(repo)
+        self._cache = cache = attributes.cache
+        names = attributes.names()
         # Edits of these are seen here, but by nobody who has not read the index.
         self.hidden = any("/" in name and not name.startswith(f"{ROOT}/") for name in names)
         how = _how_git_merges(repo, names)
@@ -128,18 +137,41 @@ def _how_git_merges(repo: Repo, names: Sequence[str]) -> bytes:
     return key_of(*said)
 
 
-def _attributes(repo: Repo, cache: Cache) -> list[str]:
-    """The files of attributes in an index: looked for again only when that was written anew."""
-    top = repo.top
-    if top is None:
-        return []
+class Attributes:
+    """The files of attributes in an index, begun to be looked for.
 
-    def look() -> str:
-        args = ("ls-files", "-z", "--", ":(glob)**/.gitattributes")
-        return repo.git(*args, cwd=top, env={"GIT_LITERAL_PATHSPECS": "0"})
+    That is done again only when the index was written anew.
+    """
 
-    names = str(cache.value(key_of(b"attributes", index_stamp(str(admin_dir(top)))), look))
-    return [name for name in names.split("\0") if name]
+    def __init__(self, repo: Repo) -> None:
+        self.cache = Cache(repo.state_dir / "merges")
+        self._asked: Asked | None = None
+        self._known: Any = ""
+        if repo.top is not None:
+            self._key = key_of(b"attributes", index_stamp(str(admin_dir(repo.top))))
+            self._known = self.cache.known(self._key)
+        if self._known is UNKNOWN:
+            args = ("ls-files", "-z", "--", ":(glob)**/.gitattributes")
+            self._asked = repo.begun(*args, cwd=repo.top, env={"GIT_LITERAL_PATHSPECS": "0"})
+
+    def names(self) -> list[str]:
+        """Their paths.
+
+        Raises:
+            GitError: git cannot tell.
+        """
+        if self._asked is not None:
+            said, self._asked = self._asked.said(), None
+            if said is None:
+                raise GitError("git ls-files failed", "`git status` may say why")
+            self._known = said.decode(errors="surrogateescape")
+            self.cache.add(self._key, self._known)
+        return [name for name in str(self._known).split("\0") if name]
+
+    def end(self) -> None:
+        """Ends what nobody is to hear any more."""
+        if self._asked is not None:
+            self._asked.end()
 
 
 class Merging:
