@@ -10,8 +10,18 @@ import sys
 
 from gitwaves.gitcall import BATCH, Asked, Piped
 from gitwaves.gitenv import REFERENCES, settings_files, user_attributes, user_excludes
-from gitwaves.gitplace import admin_of, is_odd
-from gitwaves.quick import BELOW, SETTINGS, apart, counts, crc32, ignored, stamps, target
+from gitwaves.gitplace import admin_of, content, is_odd
+from gitwaves.quick import (
+    BELOW,
+    SETTINGS,
+    apart,
+    counts,
+    crc32,
+    ignored,
+    split_paths,
+    stamps,
+    target,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,12 +103,12 @@ def note_clean(differing: Differing, settings: bytes, excludes: str) -> None:
     """
     if not differing.compared or differing.to_compare() != differing.compared:
         return
-    folders, ignoring = _below(f"{differing.top}/.workstreams")
+    folders, ignoring = _still_below(differing) or _below(f"{differing.top}/.workstreams")
     if not folders:
         return
-    ignoring += [f"{differing.common}/info/exclude", f"{differing.top}/.gitignore"]
-    ignoring += [excludes] if excludes else []
     times = stamps(folders)
+    said = [f"{differing.common}/info/exclude", f"{differing.top}/.gitignore"]
+    ignoring += [path for path in (*said, excludes) if path]
     if not _settled([*folders, f"{admin_of(differing.top)}/index"], differing.since):
         return
     parts = (
@@ -144,6 +154,18 @@ def _write(path: str, *parts: bytes) -> None:
         except OSError:
             pass
         raise
+
+
+def _still_below(differing: Differing) -> tuple[list[str], list[str]] | None:
+    """What `_below` gave the last time, if none of the folders got another entry since."""
+    check, _, body = content(differing.record).partition(b"\n")
+    parts = body.split(b"\0\0")
+    if len(parts) != 6 or check != b"%d" % crc32(body):
+        return None
+    folders, ignoring = split_paths(parts[4]), split_paths(parts[2])
+    if stamps(folders) != parts[5]:
+        return None
+    return folders, [path for path in ignoring if path.startswith(f"{folders[0]}/")]
 
 
 def _below(top: str) -> tuple[list[str], list[str]]:

@@ -423,11 +423,12 @@ def _still(recorded: list[bytes]) -> bytes:
     if len(recorded) != 5:
         return b""
     settings, ignoring, held, folders, times = recorded
-    same = held == ignored(_paths(ignoring)) and times == stamps(_paths(folders))
+    same = held == ignored(split_paths(ignoring)) and times == stamps(split_paths(folders))
     return settings if same else b""
 
 
-def _paths(said: bytes) -> list[str]:
+def split_paths(said: bytes) -> list[str]:
+    """Paths that were joined by NUL."""
     return os.fsdecode(said).split("\0")
 
 

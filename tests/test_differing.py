@@ -306,3 +306,24 @@ def test_what_is_staged_while_git_is_begun_to_be_asked_is_said(
 
     monkeypatch.setattr(quick.Differing, "_begun", staged)
     assert found(cards)[0] == said(cards) != b""
+
+
+def test_folders_that_came_since_are_looked_at(cards: Repo) -> None:
+    assert found(cards) == (b"", False)
+    cards.commit("Another folder", **{".workstreams/WS-C/C1.yaml": "id: C1\n"})
+    assert found(cards) == (b"", False)
+    assert found(cards) == (b"", True)
+    cards.write(".workstreams/WS-C/new.yaml", "id: new\n")
+    assert found(cards)[0] == said(cards) != b""
+
+
+def test_what_is_recorded_again_does_not_grow(cards: Repo) -> None:
+    cards.write(".workstreams/WS-A/.gitignore", "*.tmp\n")
+    sizes = []
+    for number in range(3):
+        cards.commit("Goes on", **{"other.txt": f"{number}\n"})
+        assert found(cards)[0] == b""
+        (record,) = (cards.path / ".git/gitwaves/clean").iterdir()
+        sizes.append(record.read_bytes().split(b"\0\0")[2])
+    assert sizes[0] == sizes[1] == sizes[2]
+    assert b"WS-A/.gitignore" in sizes[0]
