@@ -48,6 +48,7 @@ from gitwaves.readings import (
     Readings,
     fact_row,
     facts_of,
+    folders_on,
     on_trunk,
     plain_fact,
     points_in_order,
@@ -96,7 +97,7 @@ class Witness(Plans):
         shelf = Readings(self.repo, trunk) if kept else None
         doubts = self.repo.doubts
         known = self._known(shelf, trunk) if shelf is not None else {}
-        before: Mapping[Branch, Reading] = known
+        since, before = trunk, known
         if shelf is not None and not known:
             since, before = shelf.earlier()
             with contextlib.suppress(GitError):  # what is damaged may be nothing that counts now
@@ -104,7 +105,7 @@ class Witness(Plans):
         branches = sorted({*cards.by_branch, *tips})
         fresh = [b for b in branches if not self._holds(known.get(b), tips.get(b))]
         readings = {b: r for b, r in known.items() if b in branches and b not in fresh}
-        readings.update(self._read_all(cards, fresh, trunk, tips, before))
+        readings.update(self._read_all(cards, fresh, trunk, tips, since, before))
         points = known.get(POINTS)
         if points is None or not self._holds(points, trunk):
             fresh.append(POINTS)
@@ -128,7 +129,7 @@ class Witness(Plans):
         doubts = self.repo.doubts
         if not shelf.load():
             branches = sorted({*cards.by_branch, *tips})
-            readings = self._read_all(cards, branches, trunk, tips, shelf.earlier()[1])
+            readings = self._read_all(cards, branches, trunk, tips, *shelf.earlier())
             if self.repo.doubts == doubts:
                 shelf.keep(readings)
         if (plan := self.repo.at(trunk, ROOT)) is not None:
@@ -204,19 +205,22 @@ class Witness(Plans):
         branches: Sequence[Branch],
         trunk: Oid,
         tips: Mapping[Branch, Oid],
+        since: Oid,
         before: Mapping[Branch, Reading],
     ) -> dict[Branch, Reading]:
         """What is read of some branches; many are spread over processes.
 
         Args:
-            before: what was read at other tips, from which is taken over what is still so.
+            before: what was read at other tips, trunk's being `since`: what is still so is taken over.
         """
         here = os.getpid()
 
         def some(part: Sequence[Branch]) -> list[tuple[Row, dict[str, str]]]:
             doubts = self.repo.doubts
             folders = self._read_ahead(cards, {b: tips[b] for b in part if b in tips})
-            read = [tuple(self._read(cards, b, trunk, tips.get(b), before.get(b))) for b in part]
+            read = [
+                tuple(self._read(cards, b, trunk, tips.get(b), since, before.get(b))) for b in part
+            ]
             self.repo.forget(folders)
             if os.getpid() != here and self.repo.doubts != doubts:
                 raise GitError("something is not here")  # it is asked again where that counts
@@ -232,16 +236,39 @@ class Witness(Plans):
         return readings
 
     def _read(
-        self, cards: Cards, branch: Branch, trunk: Oid, tip: Oid | None, before: Reading | None
+        self,
+        cards: Cards,
+        branch: Branch,
+        trunk: Oid,
+        tip: Oid | None,
+        since: Oid,
+        before: Reading | None,
     ) -> Reading:
         tasks, held = cards.tasks_on(branch), on_trunk(self.repo, cards, trunk, branch)
-        if before is None or before.trunk != held or not self.in_place(before.watched):
-            before = None
-        plain = before.plain(tasks) if before is not None else ()
+        plain = self._plain(cards, branch, trunk, since, before) if before is not None else set()
         facts = self._facts_on(cards, branch, trunk, tip, plain)
         said = self._lost(cards, branch, trunk, tip) if tip is not None else []
         read = self._reading(cards, tasks, facts, tip, said, held)
-        return read if before is None else read.beside(before, tasks, facts)
+        return read.beside(before, tasks, plain - facts.keys()) if before and plain else read
+
+    def _plain(
+        self, cards: Cards, branch: Branch, trunk: Oid, since: Oid, before: Reading
+    ) -> set[str]:
+        """What a reading, trunk's tip being `since`, told plainly of a branch, and what stands as it stood."""
+        with contextlib.suppress(GitError):  # what is damaged may be nothing that counts now
+            if on_trunk(self.repo, cards, since, branch) != before.trunk:
+                return set()
+            if not self.in_place(before.watched):
+                return set()
+            plain = before.plain(cards.tasks_on(branch))
+            for folder in folders_on(cards, branch):
+                ends = [self.repo.at(end, f"{ROOT}/{folder}") for end in (since, trunk)]
+                was, now = (self.repo.tree(end.oid) if end else {} for end in ends)
+                if was != now:
+                    changed = (n for n in {*was, *now} if was.get(n) != now.get(n))
+                    plain.difference_update(name.removesuffix(".yaml") for name in changed)
+            return plain
+        return set()
 
     def _reading(
         self,

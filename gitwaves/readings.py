@@ -19,6 +19,7 @@ from gitwaves.model import (
     TaskId,
     Tracking,
     Verdict,
+    WorkstreamId,
     natural,
 )
 from gitwaves.record import NamedTuple
@@ -39,11 +40,10 @@ class Reading(NamedTuple):
     watched: tuple[str, ...]  # see `Witness.witnessed`
     trunk: bytes  # what it hangs on there; see `on_trunk`
 
-    def beside(self, before: Reading, nodes: Sequence[str], read: Collection[str]) -> Reading:
-        """This reading, with what `before` told plainly where that was not `read` anew."""
-        kept = before.plain(nodes).difference(read)
+    def beside(self, before: Reading, nodes: Sequence[str], kept: Collection[str]) -> Reading:
+        """This reading, with what `before` told plainly of those that were not read anew, `kept`."""
         letters = zip(nodes, self.states, before.states, strict=True)
-        noted = {*self.noted, *kept.intersection(before.noted)}
+        noted = {*self.noted, *(node for node in before.noted if node in kept)}
         return Reading(
             self.tip,
             "".join([old if node in kept else new for node, new, old in letters]),
@@ -121,13 +121,17 @@ def on_trunk(repo: Repo, cards: Cards, trunk: Oid, branch: Branch) -> bytes:
     It looks at the cards of the branch's tasks, at whatever stands beside them, and at what other
     workstreams of the branch hold.
     """
-    tasks = cards.tasks_on(branch)
-    streams = {stream.id for stream in cards.workstreams.values() if stream.branch == branch}
-    parts = [cards.config.trunk, *tasks]
-    for folder in sorted(streams.union([cards.folders[task] for task in tasks])):
+    parts = [cards.config.trunk, *cards.tasks_on(branch)]
+    for folder in folders_on(cards, branch):
         held = repo.at(trunk, f"{ROOT}/{folder}")
         parts += folder, held.oid if held else "", repr(cards.workstreams.get(folder))
     return key_of(*(part.encode(errors="surrogateescape") for part in parts))
+
+
+def folders_on(cards: Cards, branch: Branch) -> list[WorkstreamId]:
+    """The folders of the workstreams that are done on a branch, and of its tasks."""
+    streams = {stream.id for stream in cards.workstreams.values() if stream.branch == branch}
+    return sorted(streams.union([cards.folders[task] for task in cards.tasks_on(branch)]))
 
 
 def points_in_order(cards: Cards) -> list[str]:

@@ -16,7 +16,7 @@ from gitwaves.graph import graph_of
 from gitwaves.halves import split
 from gitwaves.jsonout import status_json
 from gitwaves.lessons import learnings_lines
-from gitwaves.model import Branch, Cards, Fact, Oid
+from gitwaves.model import Branch, Cards, Fact, Oid, TaskId
 from gitwaves.plan import schedule
 from gitwaves.store import Store
 from tests.repo import Repo
@@ -247,10 +247,16 @@ def test_where_trunk_goes_on_only_what_it_touched_is_looked_at(
     repo.commit("Something else", **{"other.txt": "x\n"})
     opened(repo).snapshot()
     assert looked == []
+    replaced(".workstreams/WS-A/A3.yaml", "title: ", "title: Another ")(repo)
+    repo.commit("Nobody has begun it")
+    opened(repo).snapshot()
+    assert looked == [("ws/A", ["A2", "A3"])]  # what the branch has otherwise; not A1
+    agrees(repo)
+    looked.clear()
     AMENDED["a text"](repo)
     repo.commit("Another spec")
     opened(repo).snapshot()
-    assert [branch for branch, _ in looked] == ["ws/A"]
+    assert looked == [("ws/A", ["A1", "A2", "A3"])]
     agrees(repo)
 
 
@@ -345,6 +351,21 @@ def test_what_trunk_does_is_seen_as_if_nothing_were_kept(
     deed(repo)
     agrees(repo)
     repo.commit("Something else", **{"third.txt": "x\n"})
+    agrees(repo)
+
+
+def test_evidence_that_is_lost_is_not_taken_over(repo: Repo) -> None:
+    """A1 landed squashed, and its branch is removed: its verified commit goes with what Git prunes."""
+    assert work(repo, "A", 1, []).code == 0
+    repo.git("merge", "-q", "--squash", "ws/A")
+    repo.git("commit", "-qm", "Squashed")
+    opened(repo).snapshot()
+    repo.git("worktree", "remove", "--force", f"../{repo.path.name}.worktrees/ws-A")
+    repo.git("branch", "-q", "-D", "ws/A")
+    repo.git("reflog", "expire", "--expire=now", "--all")
+    repo.git("prune", "--expire=now")
+    store = opened(repo)
+    assert store.progress().tasks[TaskId("A1")].flags == ("unchecked",)
     agrees(repo)
 
 
