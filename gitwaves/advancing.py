@@ -33,6 +33,7 @@ from gitwaves.writing import (
     card_path,
     done_commit,
     land,
+    note_done,
     now,
     publish,
     refresh,
@@ -187,6 +188,7 @@ def _record_done(
     new = commit(verified)
     if verified != tip:  # the branch went on: merges take `new`, the branch gets both
         new = commit(tip, new)
+    note_done(store, snapshot.cards, done, new)
     land(store, snapshot.cards, branch, new, tip)
     return new
 

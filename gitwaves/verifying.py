@@ -229,8 +229,7 @@ def verify(
     with repo.candidate(worktree, begun) as candidate:  # while git looks at the files:
         listing = _index_of(repo, worktree)
         try:
-            from gitwaves.signing import signer_for  # both are slow to import
-            from gitwaves.steps import run_steps
+            from gitwaves.steps import run_steps  # slow to import
 
             require_steps(repo, cards, [task], trust_trunk=trust_trunk)
             committed = Committed.of(store, snapshot, task, tip)
@@ -240,7 +239,11 @@ def verify(
         content = candidate.tree(repo, made_files(repo, branch))
     code = repo.code_tree(content)
     _require_work(snapshot, task, committed, content, unchanged=unchanged)
-    signer = signer_for(repo, cards.config, snapshot.trunk_tip)
+    signer = None
+    if cards.config.allowed_signers or repo.config("commit.gpgsign") is not None:
+        from gitwaves.signing import signer_for  # slow to import, and else it gives None
+
+        signer = signer_for(repo, cards.config, snapshot.trunk_tip)
     outcome = run_steps(steps, worktree.path, log_path(repo, task), cancel=cancel, confirm=confirm)
     changed, made = _aftermath(repo, worktree, candidate, content)
     note_made(repo, branch, made)

@@ -17,6 +17,7 @@ from gitwaves.model import (
     ROOT,
     Branch,
     Cards,
+    Evidence,
     Fact,
     Oid,
     Progress,
@@ -107,7 +108,23 @@ def done_commit(store: Store, snapshot: Snapshot, task: TaskId) -> Oid:
         return next(recording, evidence.commit)
 
     # whoever advances asks it of each task that is done
-    return Oid(store.repo.told((_DONE, path, repr(evidence), tip), found))
+    return Oid(store.repo.told(_question(path, evidence, tip), found))
+
+
+def note_done(store: Store, cards: Cards, done: Tracking, new: Oid) -> None:
+    """Notes `new`, the state commit of a done task on its verified one, as what `done_commit` will find.
+
+    That is where it is the tip of the branch.
+    """
+    if done.evidence is not None and store.repo.require_commit(new).parents == (
+        done.evidence.commit,
+    ):
+        path = cards.tasks[TaskId(done.task)].path
+        store.repo.told(_question(path, done.evidence, new), lambda: new)
+
+
+def _question(path: str, evidence: Evidence, tip: Oid) -> tuple[str, ...]:
+    return _DONE, path, repr(evidence), tip
 
 
 def land(store: Store, cards: Cards, branch: Branch, new: Oid, old: Oid | None) -> None:

@@ -21,6 +21,7 @@ from gitwaves.git import Repo as GitRepo
 from gitwaves.model import Branch, Cards, Fact, Oid, TaskId
 from gitwaves.record import replace
 from gitwaves.store import Store
+from gitwaves.writing import done_commit
 from tests.repo import Repo
 from tests.test_eight import plan, work
 
@@ -203,6 +204,22 @@ def test_many_branches_are_read_by_several_processes(
     before = by.read_text()
     assert dict(again.snapshot().facts) == dict(alone.facts)
     assert (by.read_text() == before) is not doubtful  # what was doubted is not kept
+
+
+def test_what_was_recorded_as_done_is_not_looked_for_again(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan(repo, 2, letters="AB")
+    repo.gw_ok("trust", "--yes")
+    assert work(repo, "A", 1, []).code == 0
+    store = Store(GitRepo.open(repo.path))
+    snapshot = store.snapshot()
+    monkeypatch.setattr(store, "tracking_at", lambda *said: never())
+    known = done_commit(store, snapshot, TaskId("A1"))
+    assert known == repo.oid("ws/A")
+    shutil.rmtree(repo.path / ".git/gitwaves/history")
+    again = Store(GitRepo.open(repo.path))
+    assert done_commit(again, again.snapshot(), TaskId("A1")) == known
 
 
 def test_a_digest_is_that_of_the_card_that_an_id_names_now(repo: Repo) -> None:
