@@ -155,11 +155,16 @@ def _stamp(common: str, admin: str) -> tuple[bytes, int]:
 
 def begun_settings() -> Asked | None:
     """What `Repo.open` asks first of the current folder, begun; None where it has to look for itself."""
+    found = _here()
+    return Asked(f"--git-dir={found[1]}", "config", "--list", "-z") if found else None
+
+
+def _here() -> tuple[str, str] | None:
+    """The top of the worktree we are in, and the common Git directory; None where that may be another."""
     try:
-        found = own_place_of(os.getcwd()) if SEARCH.isdisjoint(os.environ) else None
+        return own_place_of(os.getcwd()) if SEARCH.isdisjoint(os.environ) else None
     except (OSError, ValueError):
         return None
-    return Asked(f"--git-dir={found[1]}", "config", "--list", "-z") if found else None
 
 
 class Look:
@@ -176,10 +181,7 @@ class Look:
 
 def begun_look(folder: str) -> Look | None:
     """What is asked of a folder of the worktree we are in; None where that is to be found out."""
-    try:
-        found = own_place_of(os.getcwd()) if SEARCH.isdisjoint(os.environ) else None
-    except (OSError, ValueError):
-        return None
+    found = _here()
     return Look(found[0], folder) if found else None
 
 

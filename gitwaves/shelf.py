@@ -12,57 +12,30 @@ there.
 from __future__ import annotations
 
 import contextlib
-import marshal
 import os
-from binascii import crc32
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 
-from gitwaves.batches import Columns, columns_of, schedule
 from gitwaves.caches import draft, keep_at, keep_newest, kept_at, key_of
-from gitwaves.cards import (
-    WORKSTREAM_FILE,
-    Card,
-    is_card,
-    joined_cards,
-    own_version,
-    point_path,
-    read_card,
-    task_path,
-)
-from gitwaves.errors import CycleError, GitError
+from gitwaves.cards import WORKSTREAM_FILE, is_card, joined_cards, own_version
+from gitwaves.errors import GitError
 from gitwaves.forks import apart, beside, spread
-from gitwaves.graph import Graph, graph_of
-from gitwaves.model import (
-    CONFIG_PATH,
-    Batch,
-    Cards,
-    Lazy,
-    MergePoint,
-    Oid,
-    PointId,
-    Schedule,
-    Task,
-    TaskId,
-    Tracking,
-    Workstream,
-    WorkstreamId,
+from gitwaves.model import Cards, MergePoint, Oid, Task, TaskId
+from gitwaves.outlines import (
+    Read,
+    Rows,
+    Where,
+    amendments,
+    cards_of,
+    changes_of,
+    opening,
+    outline_of,
+    put_in_order,
+    taken_down,
+    with_changes,
 )
-from gitwaves.plainrows import plain_row
 from gitwaves.record import NamedTuple, Record, replace
-from gitwaves.rows import (
-    Row,
-    card_of,
-    config_of,
-    finding_of,
-    outlined,
-    plain,
-    row_of,
-    slim_of,
-    spec_of,
-    spec_row,
-)
+from gitwaves.rows import Row, outlined
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,8 +46,6 @@ _LARGE = 2_000  # files
 FEW = 100  # cards of which an outline holds the rows: where more changed, all rows are written anew
 # What is kept under the id of a plan's tree, besides the file of rows that the first two name.
 _INDEX, _OUTLINE, _DIGESTS = _PARTS = ("index", "outline", "digests")
-Read = Callable[[str], bytes]  # gives the content of a file
-Where = bytes | tuple[int, int]  # a row by itself, or its start and length in the file of rows
 
 
 class Listing(NamedTuple):
@@ -100,7 +71,7 @@ class Plan(Record):
     files: Mapping[str, Oid]
     odd: Mapping[str, str]
     entries: Mapping[str, _Entry]
-    rows: _Rows | None = None  # what entries were taken over from
+    rows: Rows | None = None  # what entries were taken over from
     tree: Oid | None = None  # under which all of it is kept
 
     def row(self, path: str) -> bytes:
@@ -112,41 +83,6 @@ class Plan(Record):
 
 
 _NONE = Plan({}, {}, {})
-
-
-class _Rows:
-    """An open file of rows; it stays readable when its name goes."""
-
-    def __init__(self, path: Path) -> None:
-        self.name = path.name
-        self._file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
-
-    def __del__(self) -> None:
-        if hasattr(self, "_file"):
-            os.close(self._file)
-
-    def held(self, where: Where) -> bytes:
-        """The bytes of one row, by themselves or by their place; fewer where they are not there."""
-        if isinstance(where, bytes):
-            return where
-        start, length = where
-        try:
-            return os.pread(self._file, length, start)
-        except OSError:
-            return b""
-
-
-def _sealed(row: Row) -> bytes:
-    data = marshal.dumps(row)
-    return crc32(data).to_bytes(4, "big") + data
-
-
-def _unsealed(data: bytes) -> Row | None:
-    """The row that was sealed; None where that is not what it was any more."""
-    if len(data) > 4 and crc32(data[4:]) == int.from_bytes(data[:4], "big"):
-        row: Row = marshal.loads(data[4:])
-        return row
-    return None
 
 
 class Shelf:
@@ -164,7 +100,7 @@ class Shelf:
             said = self._said(f"{tree}.{_OUTLINE}")
             if said is not None:
                 name, outline = said
-                cards = _cards_of(outline, _Rows(self._folder / name), read)
+                cards = cards_of(outline, Rows(self._folder / name), read)
                 cards.digests.update(self._digests(tree))
                 return cards
         return None
@@ -206,12 +142,12 @@ class Shelf:
             if (said := self._said(f"{base}.{_OUTLINE}")) is None:
                 return None
             name, outline = said
-            rows = _Rows(self._folder / name)
-            changes = _changes(outline, rows, files, read)
-            if changes is None or _amendments(outline) + len(changes) > FEW:
+            rows = Rows(self._folder / name)
+            changes = changes_of(outline, rows, files, read)
+            if changes is None or amendments(outline) + len(changes) > FEW:
                 return None
-            outline = _with_changes(outline, changes)
-            cards = _cards_of(outline, rows, read)
+            outline = with_changes(outline, changes)
+            cards = cards_of(outline, rows, read)
             told = self._digests_at(base)
             digests = {node: held for node, held in told.items() if node not in changes}
             cards.digests.update({node: digest for node, (_, digest) in digests.items()})
@@ -240,7 +176,7 @@ class Shelf:
                 if said is not None:
                     name, files, odd, entries = said
                     made = {p: _Entry(files[p], *entry) for p, entry in entries.items()}
-                    return Plan(files, odd, made, _Rows(self._folder / name), Oid(tree))
+                    return Plan(files, odd, made, Rows(self._folder / name), Oid(tree))
         return _NONE
 
     def read(
@@ -292,10 +228,10 @@ class Shelf:
         outline = joined_cards(files, odd, read, lambda p: outlined(plan.entries[p].slim, p))
         specs: list[Task | MergePoint] = [*outline.tasks.values(), *outline.merge_points.values()]
         began = {str(s.id): plan.entries[s.path].slim[2] for s in specs if s.id in outline.tracking}
-        cards = _opening(outline, outline.folders, began, plan.row, read)
+        cards = opening(outline, outline.folders, began, plan.row, read)
         cards.__dict__["by_branch"] = outline.by_branch
         with beside(lambda: meanwhile(cards)) if meanwhile else contextlib.nullcontext():
-            _put_in_order(outline)
+            put_in_order(outline)
         cards.memo.update(outline.memo)
         cards.digests.update(self._still(files, cards))
         return cards, plan
@@ -310,12 +246,12 @@ class Shelf:
             if (entry := known.entries.get(path)) is not None and entry.oid == oid
         }
 
-        def taken_down(paths: Sequence[str]) -> list[tuple[Row, bytes]]:
+        def some(paths: Sequence[str]) -> list[tuple[Row, bytes]]:
             ahead(paths)
-            return [_taken_down(path, read(path)) for path in paths]
+            return [taken_down(path, read(path)) for path in paths]
 
         new = [path for path in files if path not in entries and is_card(path)]
-        for path, (slim, row) in zip(new, spread(taken_down, new), strict=True):
+        for path, (slim, row) in zip(new, spread(some, new), strict=True):
             entries[path] = _Entry(files[path], slim, row)
         return Plan(files, odd, entries, known.rows)
 
@@ -362,7 +298,7 @@ class Shelf:
             }
             name = plan.rows.name if plan.rows is not None else ""
             key = key_of(own_version())
-            keep_at(self._folder / f"{tree}.{_OUTLINE}", key, (name, _outline_of(cards, at)))
+            keep_at(self._folder / f"{tree}.{_OUTLINE}", key, (name, outline_of(cards, at)))
             self.keep_digests(tree, cards)
             keep_newest(self._folder, 4 * _MAX_PLANS)
 
@@ -393,7 +329,7 @@ class Shelf:
         index = {path: entry[1:] for path, entry in entries.items()}
         said = (name, dict(plan.files), dict(plan.odd), index)
         keep_at(self._folder / f"{tree}.{_INDEX}", key_of(own_version()), said)
-        return Plan(plan.files, plan.odd, entries, _Rows(self._folder / name), tree)
+        return Plan(plan.files, plan.odd, entries, Rows(self._folder / name), tree)
 
 
 def _name_of(listing: Listing) -> Oid:
@@ -401,175 +337,3 @@ def _name_of(listing: Listing) -> Oid:
     said = [f"{path}\0{oid}" for path, oid in sorted(listing.files.items())]
     said += ["", *(f"{path}\0{what}" for path, what in sorted(listing.odd.items()))]
     return Oid(key_of("\0".join(said).encode(errors="surrogateescape")).hex())
-
-
-def _taken_down(path: str, data: bytes) -> tuple[Row, bytes]:
-    """What an outline needs of a card, and its row."""
-    made = plain_row(data, path)
-    if made is not None:
-        return made[0], _sealed(made[1])
-    card = read_card(data, path)
-    return slim_of(card), _sealed(row_of(card))
-
-
-# --- cards that are opened when they are asked for -------------------------------------------------
-
-
-def _put_in_order(outline: Cards) -> None:
-    """Finds out what no card has to be opened for, then or later."""
-    graph = graph_of(outline)
-    with contextlib.suppress(CycleError):
-        schedule(outline, graph)
-    columns_of(outline, graph)
-
-
-def _opening(
-    cards: Cards,
-    folders: Mapping[TaskId, WorkstreamId],
-    began: Mapping[str, bool],
-    row: Callable[[str], bytes],
-    read: Read,
-) -> Cards:
-    """`cards`, with the tasks in `folders` and all tracking read from their rows when asked for.
-
-    `began` tells which tracking halves there are, and which say more than that nothing has begun.
-    """
-    points = cards.merge_points
-
-    @lru_cache(maxsize=200)
-    def card(node: str) -> Card:
-        where = folders.get(TaskId(node))
-        path = points[PointId(node)].path if where is None else task_path(where, node)
-        found = _unsealed(row(path))
-        return read_card(read(path), path) if found is None else card_of(found)
-
-    def task(node: TaskId) -> Task:
-        spec = card(node).spec
-        assert isinstance(spec, Task)
-        return spec
-
-    def tracking(node: str) -> Tracking:
-        return (card(node).tracking if began[node] else None) or Tracking(node)
-
-    opened = replace(cards, tasks=Lazy(folders, task), tracking=Lazy(began, tracking))
-    opened.__dict__["folders"] = folders
-    opened.memo["began"] = began
-    return opened
-
-
-def _outline_of(cards: Cards, at: Mapping[str, tuple[int, int]]) -> Row:
-    """All of `cards` that can be had without opening one, in plain values."""
-    graph = graph_of(cards)
-    plan: Schedule | None = cards.memo.get("schedule")  # a plan with a cycle has none
-    columns = columns_of(cards, graph)
-    ids = [TaskId(graph.nodes[n]) for n in columns.tasks]
-    spans = [at[cards.path_of(task)] for task in ids]
-    points = [(spec_row(p), at[p.path]) for p in cards.merge_points.values()]
-    return (
-        plain(cards.config),
-        [plain(stream) for stream in cards.workstreams.values()],
-        points,
-        [plain(f) for f in cards.findings],
-        (ids, [cards.folders[task] for task in ids], spans),
-        cards.memo["began"],
-        dict(cards.by_branch),
-        (graph.nodes, graph.needed, graph.dependent, graph.in_order),
-        plan and ([(b.id, b.waves) for b in plan.batches], plan.barrier, plan.authored),
-        (columns.tasks, tuple(columns.cancelled), columns.estimates, dict(columns.unknown)),
-    )
-
-
-def _cards_of(said: Row, rows: _Rows, read: Read) -> Cards:
-    """The cards that `_outline_of` was given."""
-    config, streams, points, findings, tasks, began, branches, graph, plan, columns = said
-    ids, folders, spans = tasks
-    at = dict(zip(ids, spans, strict=True))
-    merges = {}
-    for row, span in points:
-        point = spec_of(row, is_task=False)
-        assert isinstance(point, MergePoint)
-        merges[point.id] = point
-        at[point.id] = span
-    outline = Cards(
-        config_of(config),
-        {row[0]: Workstream(*row) for row in streams},
-        merge_points=merges,
-        findings=tuple([finding_of(f) for f in findings]),
-    )
-    cards = _opening(
-        outline,
-        dict(zip(ids, folders, strict=True)),
-        began,
-        lambda path: rows.held(at[_node_at(path)]),
-        read,
-    )
-    cards.__dict__["by_branch"] = branches
-    cards.memo["graph"] = Graph.again(*graph)
-    if plan is not None:
-        batches = tuple([Batch(*batch) for batch in plan[0]])
-        cards.memo["schedule"] = Schedule(batches, plan[1], plan[2])
-    numbers, cancelled, estimates, unknown = columns
-    cards.memo["columns"] = Columns(numbers, frozenset(cancelled), estimates, unknown)
-    return cards
-
-
-def _node_at(path: str) -> str:
-    return path.rpartition("/")[2].removesuffix(".yaml")
-
-
-def _changes(
-    outline: Row, rows: _Rows, files: Mapping[str, Oid], read: Read
-) -> dict[str, tuple[Row, bytes]] | None:
-    """What the cards among some files, which changed, are read as now, by id.
-
-    None where an outline says something else of one than it did: the graph may be another.
-    """
-    points, (ids, folders, spans) = outline[2], outline[4]
-    wanted = {_node_at(path) for path in files}
-    at = {path: span for row, span in points if (path := point_path(row[0])) in files}
-    for node, folder, span in zip(ids, folders, spans, strict=True):
-        if node in wanted:
-            at[task_path(folder, node)] = span
-    found = {}
-    for path in files:
-        if is_card(path):
-            held = _unsealed(rows.held(at[path])) if path in at else None
-            made = _taken_down(path, read(path))
-            if held is None or _weighed(slim_of(card_of(held))) != _weighed(made[0]):
-                return None
-            found[_node_at(path)] = made
-        elif path == CONFIG_PATH or path.endswith(f"/{WORKSTREAM_FILE}"):
-            return None
-    return found
-
-
-def _amendments(outline: Row) -> int:
-    """How many rows lie in the outline itself."""
-    spans = [span for _, span in outline[2]] + outline[4][2]
-    return sum([isinstance(span, bytes) for span in spans])
-
-
-def _weighed(slim: Row) -> Row:
-    """All that follows from a card in an outline but for its own row there."""
-    is_task, said, began, findings = slim
-    if said is not None and not is_task:
-        point = spec_of(said, is_task=False)
-        assert isinstance(point, MergePoint)
-        said = (point.id, point.requires, point.unlocks)
-    return is_task, said, began is None, findings
-
-
-def _with_changes(outline: Row, changes: Mapping[str, tuple[Row, bytes]]) -> Row:
-    """The outline with other rows for some cards; see `_changes`."""
-    config, streams, points, findings, (ids, folders, spans), began, *rest = outline
-    for node, (slim, _) in changes.items():
-        if slim[2] is not None:
-            began[node] = slim[2]
-    points = [
-        (changes[row[0]][0][1], changes[row[0]][1]) if row[0] in changes else (row, span)
-        for row, span in points
-    ]
-    spans = [
-        changes[node][1] if node in changes else span for node, span in zip(ids, spans, strict=True)
-    ]
-    return (config, streams, points, findings, (ids, folders, spans), began, *rest)

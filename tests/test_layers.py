@@ -111,6 +111,7 @@ LAYERS = {
     "facts": "shell",
     "forks": "shell",
     "plainrows": "shell",
+    "outlines": "shell",
     "plans": "shell",
     "readings": "shell",
     "rows": "shell",

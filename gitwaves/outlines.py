@@ -1,0 +1,259 @@
+"""The outline of a plan in plain values: all of it that can be had without opening a card.
+
+The rows of the cards lie in a file beside it, or inside it, and each is looked up when somebody asks for it.
+Where a few cards changed, and nothing that the graph follows from, the outline is the one before with other
+rows. `shelf` keeps all of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import marshal
+import os
+from binascii import crc32
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from gitwaves.batches import Columns, columns_of, schedule
+from gitwaves.cards import WORKSTREAM_FILE, Card, is_card, point_path, read_card, task_path
+from gitwaves.errors import CycleError
+from gitwaves.graph import Graph, graph_of
+from gitwaves.model import (
+    CONFIG_PATH,
+    Batch,
+    Cards,
+    Lazy,
+    MergePoint,
+    Oid,
+    PointId,
+    Schedule,
+    Task,
+    TaskId,
+    Tracking,
+    Workstream,
+    WorkstreamId,
+)
+from gitwaves.plainrows import plain_row
+from gitwaves.record import replace
+from gitwaves.rows import (
+    Row,
+    card_of,
+    config_of,
+    finding_of,
+    plain,
+    row_of,
+    slim_of,
+    spec_of,
+    spec_row,
+)
+
+Read = Callable[[str], bytes]  # gives the content of a file
+Where = bytes | tuple[int, int]  # a row by itself, or its start and length in the file of rows
+
+
+class Rows:
+    """An open file of rows; it stays readable when its name goes."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.name
+        self._file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            os.close(self._file)
+
+    def held(self, where: Where) -> bytes:
+        """The bytes of one row, by themselves or by their place; fewer where they are not there."""
+        if isinstance(where, bytes):
+            return where
+        start, length = where
+        try:
+            return os.pread(self._file, length, start)
+        except OSError:
+            return b""
+
+
+def _sealed(row: Row) -> bytes:
+    data = marshal.dumps(row)
+    return crc32(data).to_bytes(4, "big") + data
+
+
+def _unsealed(data: bytes) -> Row | None:
+    """The row that was sealed; None where that is not what it was any more."""
+    if len(data) > 4 and crc32(data[4:]) == int.from_bytes(data[:4], "big"):
+        row: Row = marshal.loads(data[4:])
+        return row
+    return None
+
+
+def taken_down(path: str, data: bytes) -> tuple[Row, bytes]:
+    """What an outline needs of a card, and its row."""
+    made = plain_row(data, path)
+    if made is not None:
+        return made[0], _sealed(made[1])
+    card = read_card(data, path)
+    return slim_of(card), _sealed(row_of(card))
+
+
+# --- cards that are opened when they are asked for -------------------------------------------------
+
+
+def put_in_order(outline: Cards) -> None:
+    """Finds out what no card has to be opened for, then or later."""
+    graph = graph_of(outline)
+    with contextlib.suppress(CycleError):
+        schedule(outline, graph)
+    columns_of(outline, graph)
+
+
+def opening(
+    cards: Cards,
+    folders: Mapping[TaskId, WorkstreamId],
+    began: Mapping[str, bool],
+    row: Callable[[str], bytes],
+    read: Read,
+) -> Cards:
+    """`cards`, with the tasks in `folders` and all tracking read from their rows when asked for.
+
+    `began` tells which tracking halves there are, and which say more than that nothing has begun.
+    """
+    points = cards.merge_points
+
+    @lru_cache(maxsize=200)
+    def card(node: str) -> Card:
+        where = folders.get(TaskId(node))
+        path = points[PointId(node)].path if where is None else task_path(where, node)
+        found = _unsealed(row(path))
+        return read_card(read(path), path) if found is None else card_of(found)
+
+    def task(node: TaskId) -> Task:
+        spec = card(node).spec
+        assert isinstance(spec, Task)
+        return spec
+
+    def tracking(node: str) -> Tracking:
+        return (card(node).tracking if began[node] else None) or Tracking(node)
+
+    opened = replace(cards, tasks=Lazy(folders, task), tracking=Lazy(began, tracking))
+    opened.__dict__["folders"] = folders
+    opened.memo["began"] = began
+    return opened
+
+
+def outline_of(cards: Cards, at: Mapping[str, tuple[int, int]]) -> Row:
+    """All of `cards` that can be had without opening one, in plain values."""
+    graph = graph_of(cards)
+    plan: Schedule | None = cards.memo.get("schedule")  # a plan with a cycle has none
+    columns = columns_of(cards, graph)
+    ids = [TaskId(graph.nodes[n]) for n in columns.tasks]
+    spans = [at[cards.path_of(task)] for task in ids]
+    points = [(spec_row(p), at[p.path]) for p in cards.merge_points.values()]
+    return (
+        plain(cards.config),
+        [plain(stream) for stream in cards.workstreams.values()],
+        points,
+        [plain(f) for f in cards.findings],
+        (ids, [cards.folders[task] for task in ids], spans),
+        cards.memo["began"],
+        dict(cards.by_branch),
+        (graph.nodes, graph.needed, graph.dependent, graph.in_order),
+        plan and ([(b.id, b.waves) for b in plan.batches], plan.barrier, plan.authored),
+        (columns.tasks, tuple(columns.cancelled), columns.estimates, dict(columns.unknown)),
+    )
+
+
+def cards_of(said: Row, rows: Rows, read: Read) -> Cards:
+    """The cards that `outline_of` was given."""
+    config, streams, points, findings, tasks, began, branches, graph, plan, columns = said
+    ids, folders, spans = tasks
+    at = dict(zip(ids, spans, strict=True))
+    merges = {}
+    for row, span in points:
+        point = spec_of(row, is_task=False)
+        assert isinstance(point, MergePoint)
+        merges[point.id] = point
+        at[point.id] = span
+    outline = Cards(
+        config_of(config),
+        {row[0]: Workstream(*row) for row in streams},
+        merge_points=merges,
+        findings=tuple([finding_of(f) for f in findings]),
+    )
+    cards = opening(
+        outline,
+        dict(zip(ids, folders, strict=True)),
+        began,
+        lambda path: rows.held(at[_node_at(path)]),
+        read,
+    )
+    cards.__dict__["by_branch"] = branches
+    cards.memo["graph"] = Graph.again(*graph)
+    if plan is not None:
+        batches = tuple([Batch(*batch) for batch in plan[0]])
+        cards.memo["schedule"] = Schedule(batches, plan[1], plan[2])
+    numbers, cancelled, estimates, unknown = columns
+    cards.memo["columns"] = Columns(numbers, frozenset(cancelled), estimates, unknown)
+    return cards
+
+
+def _node_at(path: str) -> str:
+    return path.rpartition("/")[2].removesuffix(".yaml")
+
+
+def changes_of(
+    outline: Row, rows: Rows, files: Mapping[str, Oid], read: Read
+) -> dict[str, tuple[Row, bytes]] | None:
+    """What the cards among some files, which changed, are read as now, by id.
+
+    None where an outline says something else of one than it did: the graph may be another.
+    """
+    points, (ids, folders, spans) = outline[2], outline[4]
+    wanted = {_node_at(path) for path in files}
+    at = {path: span for row, span in points if (path := point_path(row[0])) in files}
+    for node, folder, span in zip(ids, folders, spans, strict=True):
+        if node in wanted:
+            at[task_path(folder, node)] = span
+    found = {}
+    for path in files:
+        if is_card(path):
+            held = _unsealed(rows.held(at[path])) if path in at else None
+            made = taken_down(path, read(path))
+            if held is None or _weighed(slim_of(card_of(held))) != _weighed(made[0]):
+                return None
+            found[_node_at(path)] = made
+        elif path == CONFIG_PATH or path.endswith(f"/{WORKSTREAM_FILE}"):
+            return None
+    return found
+
+
+def amendments(outline: Row) -> int:
+    """How many rows lie in the outline itself."""
+    spans = [span for _, span in outline[2]] + outline[4][2]
+    return sum([isinstance(span, bytes) for span in spans])
+
+
+def _weighed(slim: Row) -> Row:
+    """All that follows from a card in an outline but for its own row there."""
+    is_task, said, began, findings = slim
+    if said is not None and not is_task:
+        point = spec_of(said, is_task=False)
+        assert isinstance(point, MergePoint)
+        said = (point.id, point.requires, point.unlocks)
+    return is_task, said, began is None, findings
+
+
+def with_changes(outline: Row, changes: Mapping[str, tuple[Row, bytes]]) -> Row:
+    """The outline with other rows for some cards; see `_changes`."""
+    config, streams, points, findings, (ids, folders, spans), began, *rest = outline
+    for node, (slim, _) in changes.items():
+        if slim[2] is not None:
+            began[node] = slim[2]
+    points = [
+        (changes[row[0]][0][1], changes[row[0]][1]) if row[0] in changes else (row, span)
+        for row, span in points
+    ]
+    spans = [
+        changes[node][1] if node in changes else span for node, span in zip(ids, spans, strict=True)
+    ]
+    return (config, streams, points, findings, (ids, folders, spans), began, *rest)
