@@ -6,10 +6,10 @@ Numbers are those of `Graph`: the smaller number is the smaller id.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from gitwaves.graph import Graph
-from gitwaves.model import Batch, BatchId, Branch, Cards, Schedule, Task, TaskId
+from gitwaves.graph import Graph, graph_of
+from gitwaves.model import Batch, BatchId, Branch, Cards, Config, Schedule, Task, TaskId, natural
 from gitwaves.record import Record
 
 UNBATCHED = BatchId("(none)")  # not a name: for tasks that the author forgot, which is a finding
@@ -33,11 +33,20 @@ def schedule(cards: Cards, graph: Graph) -> Schedule:
 
 
 def _schedule(cards: Cards, graph: Graph) -> Schedule:
-    live = {graph.number[t.id]: t for t in cards.tasks.values() if t.cancelled is None}
-    authored = any(task.batch is not None for task in live.values())
-    waves = _authored(cards, graph, live) if authored else _computed(cards, graph, live)
+    columns = columns_of(cards, graph)
+    live = [n for n in columns.tasks if n not in columns.cancelled]
+    branch: list[Branch] = [Branch("")] * len(graph.nodes)
+    for name, tasks in cards.by_branch.items():
+        for task in tasks:
+            branch[graph.number[task]] = name
+    branches = {n: branch[n] for n in live}
+    authored = any(columns.batches[n] is not None for n in live)
+    if authored:
+        waves = _authored(_order(cards.config, columns), columns, graph, branches)
+    else:
+        waves = _computed(columns, graph, branches, max(1, cards.config.agents))
     batches = tuple(
-        Batch(name, tuple(tuple(live[n].id for n in wave) for wave in levels))
+        Batch(name, tuple(tuple(TaskId(graph.nodes[n]) for n in wave) for wave in levels))
         for name, levels in waves.items()
     )
     barrier = authored if cards.config.dispatch is None else cards.config.dispatch == "batches"
@@ -50,7 +59,25 @@ class Columns(Record):
     tasks: tuple[int, ...]
     cancelled: frozenset[int]
     estimates: tuple[int, ...]  # seconds; 0 for what is no task
+    batches: tuple[BatchId | None, ...]
     unknown: Mapping[int, tuple[str, ...]]  # what tasks need and no card is called
+
+    def with_tasks(self, cards: Cards, graph: Graph, tasks: Iterable[Task]) -> Columns:
+        """The same of a plan in which some tasks are these now."""
+        cancelled, unknown = set(self.cancelled), dict(self.unknown)
+        estimates, batches = list(self.estimates), list(self.batches)
+        names: dict[BatchId | None, BatchId | None] = {}
+        for task in tasks:
+            n = graph.number[task.id]
+            estimates[n] = estimate(cards, task)
+            batches[n] = names.setdefault(task.batch, task.batch)  # one object takes less room
+            cancelled.discard(n)
+            if task.cancelled is not None:
+                cancelled.add(n)
+            unknown.pop(n, None)
+            if strange := tuple(need for need in task.depends_on if need not in graph.number):
+                unknown[n] = strange
+        return Columns(self.tasks, frozenset(cancelled), tuple(estimates), tuple(batches), unknown)
 
 
 def columns_of(cards: Cards, graph: Graph) -> Columns:
@@ -62,15 +89,10 @@ def columns_of(cards: Cards, graph: Graph) -> Columns:
 
 
 def _columns_of(cards: Cards, graph: Graph) -> Columns:
-    numbered = {n: cards.tasks[TaskId(t)] for n, t in enumerate(graph.nodes) if t in cards.tasks}
-    estimates = [0] * len(graph.nodes)
-    unknown = {}
-    for n, task in numbered.items():
-        estimates[n] = estimate(cards, task)
-        if strange := tuple(need for need in task.depends_on if need not in graph.number):
-            unknown[n] = strange
-    cancelled = frozenset(n for n, task in numbered.items() if task.cancelled is not None)
-    return Columns(tuple(numbered), cancelled, tuple(estimates), unknown)
+    numbers = tuple(sorted(map(graph.number.__getitem__, cards.tasks)))
+    many = len(graph.nodes)
+    empty = Columns(numbers, frozenset(), (0,) * many, (None,) * many, {})
+    return empty.with_tasks(cards, graph, cards.tasks.values())
 
 
 def estimate(cards: Cards, task: Task) -> int:
@@ -78,18 +100,31 @@ def estimate(cards: Cards, task: Task) -> int:
     return cards.config.default_estimate if task.estimate is None else task.estimate
 
 
+def batch_order(cards: Cards) -> tuple[BatchId, ...]:
+    """The names of the batches that the author gave, in the order they are dispatched."""
+    return _order(cards.config, columns_of(cards, graph_of(cards)))
+
+
+def _order(config: Config, columns: Columns) -> tuple[BatchId, ...]:
+    given = {name for name in columns.batches if name is not None}
+    listed = [name for name in dict.fromkeys(config.batches) if name in given]
+    return (*listed, *sorted(given - set(listed), key=natural))
+
+
 def crew(plan: Schedule) -> dict[BatchId, tuple[int, ...]]:
     """How many agents can be at work at once in each wave of each batch."""
     return {batch.id: tuple(map(len, batch.waves)) for batch in plan.batches}
 
 
-def _authored(cards: Cards, graph: Graph, live: Mapping[int, Task]) -> dict[BatchId, _Levels]:
-    names = cards.batch_order()
+def _authored(
+    names: Sequence[BatchId], columns: Columns, graph: Graph, branches: Mapping[int, Branch]
+) -> dict[BatchId, _Levels]:
+    """The waves of the batches called `names`; `branches` are those of what is not cancelled."""
     place: dict[BatchId | None, int] = {name: k for k, name in enumerate((*names, None))}
-    batch = {n: place[task.batch] for n, task in live.items()}
+    batch = {n: place[columns.batches[n]] for n in branches}
     members: list[dict[int, Branch]] = [{} for _ in range(len(names) + 1)]
-    for n, task in live.items():
-        members[batch[n]][n] = cards.branch_of(task.id)
+    for n, branch in branches.items():
+        members[batch[n]][n] = branch
 
     latest = [0] * len(graph.nodes)  # the latest batch among a node and all that it needs
     for n in graph.sequence:
@@ -111,18 +146,13 @@ def _authored(cards: Cards, graph: Graph, live: Mapping[int, Task]) -> dict[Batc
     return found
 
 
-def _computed(cards: Cards, graph: Graph, live: Mapping[int, Task]) -> dict[BatchId, _Levels]:
-    weight = [0] * len(graph.nodes)
-    for n, task in live.items():
-        weight[n] = estimate(cards, task)
-    behind = graph.behind(weight)
-    levels = _levels(
-        graph,
-        {n: cards.branch_of(task.id) for n, task in live.items()},
-        range(len(graph.nodes)),
-        [-length for length in behind],
-        max(1, cards.config.agents),
-    )
+def _computed(
+    columns: Columns, graph: Graph, branches: Mapping[int, Branch], width: int
+) -> dict[BatchId, _Levels]:
+    """Batches for `width` agents; `branches` are those of what is not cancelled."""
+    weight = [estimate if n in branches else 0 for n, estimate in enumerate(columns.estimates)]
+    rank = [-length for length in graph.behind(weight)]
+    levels = _levels(graph, branches, range(len(graph.nodes)), rank, width)
     return {BatchId(str(k)): [level] for k, level in enumerate(levels, 1)}
 
 

@@ -5,12 +5,12 @@ An edge runs FROM a node TO what it needs; everything here holds to that.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 
 from gitwaves.errors import CycleError
-from gitwaves.model import Cards, TaskId, natural
+from gitwaves.model import Cards, MergePoint, Task, natural
 from gitwaves.record import Record
 
 Numbers = tuple[int, ...]
@@ -49,6 +49,27 @@ class Graph(Record):
         """The graph that had these `nodes`, `needed`, `dependent` and `in_order`."""
         graph = cls(nodes, needed)
         graph.__dict__.update(dependent=dependent, in_order=in_order)
+        return graph
+
+    def with_needs(self, needs: Mapping[str, Collection[str]]) -> Graph:
+        """The graph of the same nodes, of which some need something else.
+
+        >>> Graph.of({"ui": ["api"], "api": ["db"]}).with_needs({"ui": ["db"]}).dependents("db")
+        ('api', 'ui')
+
+        Raises:
+            KeyError: there is no such node.
+        """
+        number, needed, dependent = self.number, list(self.needed), list(self.dependent)
+        for node, those in needs.items():
+            n = number[node]
+            before, needed[n] = needed[n], tuple(sorted({number[need] for need in those}))
+            for need in before:
+                dependent[need] = tuple([other for other in dependent[need] if other != n])
+            for need in needed[n]:
+                dependent[need] = tuple(sorted((*dependent[need], n)))
+        graph = Graph(self.nodes, tuple(needed))
+        graph.__dict__["dependent"] = tuple(dependent)
         return graph
 
     @cached_property
@@ -303,23 +324,28 @@ def graph_of(cards: Cards) -> Graph:
 
 
 def _graph_of(cards: Cards) -> Graph:
-    known: set[str] = {*cards.tasks, *cards.merge_points}
-    needs: dict[str, list[str]] = {}
-    for task in cards.tasks.values():
-        needs[task.id] = [need for need in task.depends_on if need in known]
-    freed = unlockable(cards) if any(p.unlocks for p in cards.merge_points.values()) else {}
+    needs = needs_of(cards)
+    specs: list[Task | MergePoint] = [*cards.tasks.values(), *cards.merge_points.values()]
+    return Graph.of({spec.id: needs(spec) for spec in specs})
+
+
+def needs_of(cards: Cards) -> Callable[[Task | MergePoint], list[str]]:
+    """What tells the needs of a task or merge point of a plan, whichever card states them."""
+    tasks: set[str] = {*cards.tasks}
+    known = {*tasks, *cards.merge_points}
+    unlocked: dict[str, list[str]] = {}  # what a task or batch waits for
     for point in cards.merge_points.values():
-        needs.setdefault(point.id, []).extend(n for n in point.requires if n in known)
         for name in point.unlocks:
-            for waiting in freed.get(name, ()):
-                needs[waiting].append(point.id)
-    return Graph.of(needs)
+            unlocked.setdefault(name, []).append(point.id)
 
+    def needs(spec: Task | MergePoint) -> list[str]:
+        if isinstance(spec, MergePoint):
+            return [need for need in spec.requires if need in known]
+        own = [need for need in spec.depends_on if need in known]
+        if unlocked:
+            own += unlocked.get(spec.id, ())
+            if spec.batch is not None and spec.batch not in tasks:  # else it names the task
+                own += unlocked.get(spec.batch, ())
+        return own
 
-def unlockable(cards: Cards) -> Mapping[str, tuple[TaskId, ...]]:
-    """What may stand in `unlocks`, and the tasks it means: a task, or each task of a batch."""
-    batches: dict[str, list[TaskId]] = {}
-    for task in cards.tasks.values():
-        if task.batch is not None:
-            batches.setdefault(task.batch, []).append(task.id)
-    return {name: tuple(tasks) for name, tasks in batches.items()} | {t: (t,) for t in cards.tasks}
+    return needs

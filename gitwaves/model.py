@@ -476,12 +476,6 @@ class Cards(Record):
     def _branches(self) -> Mapping[TaskId, Branch]:
         return {task: branch for branch, tasks in self.by_branch.items() for task in tasks}
 
-    def batch_order(self) -> tuple[BatchId, ...]:
-        """The names of the batches that the author gave, in the order they are dispatched."""
-        given = {task.batch for task in self.tasks.values() if task.batch is not None}
-        listed = [b for b in dict.fromkeys(self.config.batches) if b in given]
-        return (*listed, *sorted(given - set(listed), key=natural))
-
     @property
     def digests(self) -> dict[str, str]:
         """The spec digests of tasks that somebody has asked for."""

@@ -1,8 +1,8 @@
 """The outline of a plan in plain values: all of it that can be had without opening a card.
 
 The rows of the cards lie in a file beside it, or inside it, and each is looked up when somebody asks for it.
-Where a few cards changed, and nothing that the graph follows from, the outline is the one before with other
-rows. `shelf` keeps all of it.
+Where a few cards changed, the outline is the one before with other rows, and put in order anew where they say
+so: without opening the others. `shelf` keeps all of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from gitwaves.batches import Columns, columns_of, schedule
 from gitwaves.cards import WORKSTREAM_FILE, Card, is_card, point_path, read_card, task_path
 from gitwaves.errors import CycleError
-from gitwaves.graph import Graph, graph_of
+from gitwaves.graph import Graph, graph_of, needs_of
 from gitwaves.model import (
     CONFIG_PATH,
     Batch,
@@ -35,7 +35,7 @@ from gitwaves.model import (
     WorkstreamId,
 )
 from gitwaves.plainrows import plain_row
-from gitwaves.record import replace
+from gitwaves.record import NamedTuple, replace
 from gitwaves.rows import (
     Row,
     card_of,
@@ -144,9 +144,7 @@ def opening(
 def outline_of(cards: Cards, at: Mapping[str, tuple[int, int]]) -> Row:
     """All of `cards` that can be had without opening one, in plain values."""
     graph = graph_of(cards)
-    plan: Schedule | None = cards.memo.get("schedule")  # a plan with a cycle has none
-    columns = columns_of(cards, graph)
-    ids = [TaskId(graph.nodes[n]) for n in columns.tasks]
+    ids = [TaskId(graph.nodes[n]) for n in columns_of(cards, graph).tasks]
     spans = [at[cards.path_of(task)] for task in ids]
     points = [(spec_row(p), at[p.path]) for p in cards.merge_points.values()]
     return (
@@ -157,15 +155,28 @@ def outline_of(cards: Cards, at: Mapping[str, tuple[int, int]]) -> Row:
         (ids, [cards.folders[task] for task in ids], spans),
         cards.memo["began"],
         dict(cards.by_branch),
+        _order_of(cards),
+    )
+
+
+def _order_of(cards: Cards) -> Row:
+    """What `put_in_order` found out, in plain values."""
+    graph = graph_of(cards)
+    plan: Schedule | None = cards.memo.get("schedule")  # a plan with a cycle has none
+    columns = columns_of(cards, graph)
+    return (
         (graph.nodes, graph.needed, graph.dependent, graph.in_order),
         plan and ([(b.id, b.waves) for b in plan.batches], plan.barrier, plan.authored),
-        (columns.tasks, tuple(columns.cancelled), columns.estimates, dict(columns.unknown)),
+        (
+            *(columns.tasks, tuple(columns.cancelled), columns.estimates, columns.batches),
+            dict(columns.unknown),
+        ),
     )
 
 
 def cards_of(said: Row, rows: Rows, read: Read) -> Cards:
     """The cards that `outline_of` was given."""
-    config, streams, points, findings, tasks, began, branches, graph, plan, columns = said
+    config, streams, points, findings, tasks, began, branches, order = said
     ids, folders, spans = tasks
     at = dict(zip(ids, spans, strict=True))
     merges = {}
@@ -188,12 +199,12 @@ def cards_of(said: Row, rows: Rows, read: Read) -> Cards:
         read,
     )
     cards.__dict__["by_branch"] = branches
+    graph, plan, (numbers, cancelled, *more) = order
     cards.memo["graph"] = Graph.again(*graph)
     if plan is not None:
         batches = tuple([Batch(*batch) for batch in plan[0]])
         cards.memo["schedule"] = Schedule(batches, plan[1], plan[2])
-    numbers, cancelled, estimates, unknown = columns
-    cards.memo["columns"] = Columns(numbers, frozenset(cancelled), estimates, unknown)
+    cards.memo["columns"] = Columns(numbers, frozenset(cancelled), *more)
     return cards
 
 
@@ -201,30 +212,29 @@ def _node_at(path: str) -> str:
     return path.rpartition("/")[2].removesuffix(".yaml")
 
 
-def changes_of(
-    outline: Row, rows: Rows, files: Mapping[str, Oid], read: Read
-) -> dict[str, tuple[Row, bytes]] | None:
-    """What the cards among some files, which changed, are read as now, by id.
+# --- a few cards changed ---------------------------------------------------------------------------
 
-    None where an outline says something else of one than it did: the graph may be another.
+_Changes = dict[str, tuple[Row, bytes]]  # what cards are read as now, by id: see `taken_down`
+
+
+def amended(
+    outline: Row, rows: Rows, files: Mapping[str, Oid], read: Read
+) -> tuple[Row, Cards, _Changes] | None:
+    """The outline and the cards of a plan in which some files changed, and what these are read as.
+
+    None where it takes more than other rows and another order: where a card is of another task, say,
+    or more or less is wrong with it.
     """
-    points, (ids, folders, spans) = outline[2], outline[4]
-    wanted = {_node_at(path) for path in files}
-    at = {path: span for row, span in points if (path := point_path(row[0])) in files}
-    for node, folder, span in zip(ids, folders, spans, strict=True):
-        if node in wanted:
-            at[task_path(folder, node)] = span
-    found = {}
-    for path in files:
-        if is_card(path):
-            held = _unsealed(rows.held(at[path])) if path in at else None
-            made = taken_down(path, read(path))
-            if held is None or _weighed(slim_of(card_of(held))) != _weighed(made[0]):
-                return None
-            found[_node_at(path)] = made
-        elif path == CONFIG_PATH or path.endswith(f"/{WORKSTREAM_FILE}"):
-            return None
-    return found
+    found = _changes_of(outline, rows, files, read)
+    if found is None:
+        return None
+    changes, others = found
+    outline = _with_rows(outline, changes)
+    cards = cards_of(outline, rows, read)
+    if others is not None:
+        _put_in_another_order(cards, others)
+        outline = (*outline[:-1], _order_of(cards))
+    return outline, cards, changes
 
 
 def amendments(outline: Row) -> int:
@@ -233,18 +243,60 @@ def amendments(outline: Row) -> int:
     return sum([isinstance(span, bytes) for span in spans])
 
 
-def _weighed(slim: Row) -> Row:
-    """All that follows from a card in an outline but for its own row there."""
+class _Reordered(NamedTuple):
+    """The cards from which another order follows, and what merge points free that did not or do not."""
+
+    ids: set[str]
+    freed: set[str]
+
+
+def _changes_of(
+    outline: Row, rows: Rows, files: Mapping[str, Oid], read: Read
+) -> tuple[_Changes, _Reordered | None] | None:
+    points, (ids, folders, spans) = outline[2], outline[4]
+    wanted = {_node_at(path) for path in files}
+    at = {path: span for row, span in points if (path := point_path(row[0])) in files}
+    for node, folder, span in zip(ids, folders, spans, strict=True):
+        if node in wanted:
+            at[task_path(folder, node)] = span
+    changes: _Changes = {}
+    others = _Reordered(set(), set())
+    for path in files:
+        if is_card(path):
+            held = _unsealed(rows.held(at[path])) if path in at else None
+            if held is None:
+                return None
+            made = taken_down(path, read(path))
+            (same, order, freed), now = _weighed(slim_of(card_of(held))), _weighed(made[0])
+            if same != now[0]:
+                return None
+            node = _node_at(path)
+            changes[node] = made
+            if order != now[1]:
+                others.ids.add(node)
+                others.freed.update(freed ^ now[2])
+        elif path == CONFIG_PATH or path.endswith(f"/{WORKSTREAM_FILE}"):
+            return None
+    return changes, others if others.ids else None
+
+
+def _weighed(slim: Row) -> tuple[Row, Row, frozenset[str]]:
+    """What an outline says of a card besides its row: what stays, the order, and what it unlocks."""
     is_task, said, began, findings = slim
-    if said is not None and not is_task:
+    order: Row = ()
+    freed: frozenset[str] = frozenset()
+    if said is not None and is_task:
+        said, order = said[:2], said[2:]
+    elif said is not None:
         point = spec_of(said, is_task=False)
         assert isinstance(point, MergePoint)
-        said = (point.id, point.requires, point.unlocks)
-    return is_task, said, began is None, findings
+        said, order = (point.id,), (point.requires, point.unlocks)
+        freed = frozenset(point.unlocks)
+    return (is_task, said, began is None, findings), order, freed
 
 
-def with_changes(outline: Row, changes: Mapping[str, tuple[Row, bytes]]) -> Row:
-    """The outline with other rows for some cards; see `_changes`."""
+def _with_rows(outline: Row, changes: _Changes) -> Row:
+    """The outline with other rows for some cards."""
     config, streams, points, findings, (ids, folders, spans), began, *rest = outline
     for node, (slim, _) in changes.items():
         if slim[2] is not None:
@@ -257,3 +309,21 @@ def with_changes(outline: Row, changes: Mapping[str, tuple[Row, bytes]]) -> Row:
         changes[node][1] if node in changes else span for node, span in zip(ids, spans, strict=True)
     ]
     return (config, streams, points, findings, (ids, folders, spans), began, *rest)
+
+
+def _put_in_another_order(cards: Cards, others: _Reordered) -> None:
+    """What `put_in_order` finds out, where few cards say something else than when it did."""
+    graph = graph_of(cards)
+    columns = columns_of(cards, graph)
+    ids = set(others.ids)
+    if others.freed:
+        batches = zip(graph.nodes, columns.batches, strict=True)
+        ids |= {node for node, batch in batches if not others.freed.isdisjoint((node, batch))}
+    tasks = [cards.tasks[TaskId(node)] for node in ids if node in cards.tasks]
+    specs: list[Task | MergePoint] = [p for p in cards.merge_points.values() if p.id in ids]
+    specs += tasks
+    needs = needs_of(cards)
+    cards.memo["graph"] = graph.with_needs({spec.id: needs(spec) for spec in specs})
+    cards.memo["columns"] = columns.with_tasks(cards, graph, tasks)
+    cards.memo.pop("schedule", None)
+    put_in_order(cards)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, pairwise
 
+from gitwaves.batches import batch_order
 from gitwaves.boundary import Boundary, TooComplicated, overlap, problem
 from gitwaves.graph import Graph, graph_of
 from gitwaves.model import (
@@ -141,7 +142,7 @@ def _names(cards: Cards) -> Iterator[Finding]:
     ids: list[tuple[str, str, _Card]] = [
         *(("task", task.id, task) for task in _in_order(cards.tasks)),
         *(("merge point", point.id, point) for point in _in_order(cards.merge_points)),
-        *(("batch", name, batches[name]) for name in cards.batch_order()),
+        *(("batch", name, batches[name]) for name in batch_order(cards)),
     ]
     folders: list[tuple[str, str, _Card]] = [
         ("workstream", workstream.id, workstream) for workstream in _in_order(cards.workstreams)
@@ -164,7 +165,7 @@ def _unknown(cards: Cards) -> Iterator[Finding]:
     """Needs that name nothing, or a thing of the wrong kind."""
     unread = _unread(cards)
     nodes = {*cards.tasks, *cards.merge_points}
-    freed = {*cards.tasks, *cards.batch_order()}
+    freed = {*cards.tasks, *batch_order(cards)}
     for task in cards.tasks.values():
         for i, need in enumerate(task.depends_on):
             key = f"depends_on[{i}]"
@@ -241,7 +242,7 @@ def _batches(cards: Cards) -> Iterator[Finding]:
     if without and len(without) < len(live):
         message = f"no batch for {_listed(t.id for t in without)}; every task has one, or none has"
         yield _error(without[0], "id", message)
-    given = set(cards.batch_order())
+    given = set(batch_order(cards))
     for i, name in enumerate(cards.config.batches):
         if name not in given:
             found = closest(name, given)
@@ -254,7 +255,7 @@ def _later_batches(cards: Cards) -> Iterator[Finding]:
 
     Where batches are labels only (`dispatch: dependencies`) that stops nothing: a warning.
     """
-    position = {name: i for i, name in enumerate(cards.batch_order())}
+    position = {name: i for i, name in enumerate(batch_order(cards))}
     report = _warning if cards.config.dispatch == "dependencies" else _error
 
     def later(batch: BatchId, needs: Iterable[str]) -> list[Task]:
@@ -292,7 +293,7 @@ def _later_batches(cards: Cards) -> Iterator[Finding]:
 
 def _unlocked_batches(cards: Cards, graph: Graph) -> Iterator[Finding]:
     """Merge points that unlock a batch which they wait for themselves."""
-    order = cards.batch_order()
+    order = batch_order(cards)
     for point in cards.merge_points.values():
         for i, name in enumerate(point.unlocks):
             if name in cards.tasks or name not in order:

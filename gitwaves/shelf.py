@@ -4,9 +4,8 @@ Where `caches` keeps what single files were read as, this keeps the lot, in thre
 outline holds what every command needs: ids, graph, batches, columns. The rows hold the cards, and each is
 looked up when somebody asks for it: ten thousand cards are not made into objects to show the state of
 one. The index says which blob each was read from: when the plan changes, what is the same is taken over.
-Where no more than a few cards changed, and no graph with them, the tree has an outline of its own alone,
-which holds their rows and leans on the rows of the tree before. Never needed, and right or absent, as
-there.
+Where no more than a few cards changed, the tree has an outline of its own alone, which holds their rows and
+leans on the rows of the tree before. Never needed, and right or absent, as there.
 """
 
 from __future__ import annotations
@@ -25,14 +24,13 @@ from gitwaves.outlines import (
     Read,
     Rows,
     Where,
+    amended,
     amendments,
     cards_of,
-    changes_of,
     opening,
     outline_of,
     put_in_order,
     taken_down,
-    with_changes,
 )
 from gitwaves.record import NamedTuple, Record, replace
 from gitwaves.rows import Row, outlined
@@ -110,7 +108,7 @@ class Shelf:
     ) -> Cards | None:
         """The cards of a tree that differs in a few from the plan that was kept last; it is kept too.
 
-        None where it takes more than that: where another graph follows from it, say.
+        None where it takes more than that: where a card is of another task, say.
 
         Args:
             changed: gives the files in which it differs from another tree, if they are few, and there
@@ -142,12 +140,12 @@ class Shelf:
             if (said := self._said(f"{base}.{_OUTLINE}")) is None:
                 return None
             name, outline = said
-            rows = Rows(self._folder / name)
-            changes = changes_of(outline, rows, files, read)
-            if changes is None or amendments(outline) + len(changes) > FEW:
+            if amendments(outline) + len(files) > FEW:
                 return None
-            outline = with_changes(outline, changes)
-            cards = cards_of(outline, rows, read)
+            made = amended(outline, Rows(self._folder / name), files, read)
+            if made is None:
+                return None
+            outline, cards, changes = made
             told = self._digests_at(base)
             digests = {node: held for node, held in told.items() if node not in changes}
             cards.digests.update({node: digest for node, (_, digest) in digests.items()})

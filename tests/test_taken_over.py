@@ -11,18 +11,19 @@ from typing import Any
 import pytest
 
 from gitwaves import facts, shelf
+from gitwaves.batches import columns_of, schedule
+from gitwaves.errors import CycleError
 from gitwaves.git import Repo as GitRepo
-from gitwaves.graph import graph_of
+from gitwaves.graph import Graph, graph_of
 from gitwaves.halves import split
 from gitwaves.jsonout import status_json
 from gitwaves.lessons import learnings_lines
 from gitwaves.model import Branch, Cards, Fact, Oid, TaskId
-from gitwaves.plan import schedule
 from gitwaves.store import Store
 from tests.repo import Repo
 from tests.test_eight import plan, work
 
-CARD = ".workstreams/WS-A/A1.yaml"
+CARD, A2 = ".workstreams/WS-A/A1.yaml", ".workstreams/WS-A/A2.yaml"
 POINT = ".workstreams/merge-points/MP1.yaml"
 KEPT = ("cache", "facts", "history", "plans")
 
@@ -50,8 +51,16 @@ def said(cards: Cards) -> dict[str, object]:
         "began": {node: cards.has_begun(node) for node in cards.tracking},
         "digests": {node: cards.digest(node) for node in [*cards.tasks, *cards.merge_points]},
         "rest": (cards.config, cards.workstreams, cards.findings, dict(cards.by_branch)),
-        "graph": (graph, graph.dependent, graph.in_order, schedule(cards, graph)),
+        "graph": (graph, graph.dependent, graph.in_order),
+        "order": _order(cards, graph),
     }
+
+
+def _order(cards: Cards, graph: Graph) -> object:
+    try:
+        return schedule(cards, graph), columns_of(cards, graph)
+    except CycleError as error:
+        return error.cycle, columns_of(cards, graph)
 
 
 def shown(repo: Repo) -> tuple[object, set[str]]:
@@ -59,7 +68,11 @@ def shown(repo: Repo) -> tuple[object, set[str]]:
     store = opened(repo)
     snapshot = store.snapshot()
     learned = learnings_lines(snapshot.cards, snapshot.facts)
-    return (status_json(store.progress(local=False)), learned), set(snapshot.watched)
+    try:
+        status: object = status_json(store.progress(local=False))
+    except CycleError as error:
+        status = error.cycle
+    return (status, learned), set(snapshot.watched)
 
 
 def agrees(repo: Repo) -> None:
@@ -129,13 +142,16 @@ AMENDED: dict[str, Callable[[Repo], object]] = {
     "a merge point": replaced(POINT, "title: Both", "title: All\nspec: together"),
     "tracking by hand": replaced(CARD, "status: planned", "status: active"),
     "no card": replaced(".workstreams/.gitattributes", "-text", "-text -diff"),
-}
-READ: dict[str, Callable[[Repo], object]] = {
-    "needs": replaced(".workstreams/WS-A/A2.yaml", "depends_on: [A1, B1]", "depends_on: [A1]"),
+    "needs": replaced(A2, "depends_on: [A1, B1]", "depends_on: [A1]"),
+    "a need that nothing is called": replaced(A2, "depends_on: [A1, B1]", "depends_on: [A1, C1]"),
+    "a cycle": replaced(CARD, "depends_on: []", "depends_on: [A3]"),
     "an estimate": replaced(CARD, "title: ", "estimate: 2h\ntitle: "),
     "a batch": replaced(CARD, "title: ", "batch: first\ntitle: "),
     "cancelled": replaced(CARD, "title: ", "cancelled: not wanted\ntitle: "),
     "what unlocks": replaced(POINT, "unlocks: [A2]", "unlocks: [B2]"),
+    "what is required": replaced(POINT, "requires: [A1, B1]", "requires: [A1, B1, C9]"),
+}
+READ: dict[str, Callable[[Repo], object]] = {
     "no tracking half": halved,
     "no card any more": replaced(CARD, "id: A1", "id: ["),
     "a finding": replaced(CARD, "title: ", "titel: x\ntitle: "),
@@ -169,6 +185,49 @@ def test_a_plan_in_which_a_card_changed_is_what_all_of_its_files_say(
     assert read_whole == []
     assert said(again) == said(cards)
     agrees(repo)
+
+
+def reordered(repo: Repo, rng: random.Random) -> None:
+    """Gives one card another place in the order."""
+    names = [f"{letter}{n}" for letter in "AB" for n in (1, 2, 3)]
+    batches = ["1", "2", "late", "A3"]  # the last is a task's too
+    node = rng.choice([*names, "MP1"])
+    some = rng.sample([*names, "MP1", "C1", "late"], rng.randrange(4))
+    if node == "MP1":
+        those = [name for name in some if name in names] or ["A1"]
+        freed = rng.sample([*names, *batches, "C1"], rng.randrange(4))
+        text = f"id: MP1\ntitle: Both\nrequires: {those}\nunlocks: {freed}\n"
+        repo.write(POINT, text)
+        return
+    path = f".workstreams/WS-{node[0]}/{node}.yaml"
+    keys = ("depends_on:", "batch:", "estimate:", "cancelled:")
+    lines = [f"depends_on: [{', '.join(some)}]"] if some else []
+    if rng.random() < 0.6:
+        lines.append(f"batch: '{rng.choice(batches)}'")
+    if rng.random() < 0.3:
+        lines.append(f"estimate: {rng.randrange(1, 9)}h")
+    if rng.random() < 0.2:
+        lines.append("cancelled: not wanted")
+    lines += [line for line in repo.read(path).splitlines() if not line.startswith(keys)]
+    repo.write(path, "\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_order_cards_say_it_is_what_all_of_them_say(
+    repo: Repo, read_whole: list[object], seed: int
+) -> None:
+    rng = random.Random(seed)
+    opened(repo).snapshot()
+    read_whole.clear()
+    for step in range(12):
+        for _ in range(rng.randrange(1, 4)):
+            reordered(repo, rng)
+        repo.commit(f"Step {step}", **{"other.txt": f"{step}\n"})
+        oid = Oid(repo.oid("main"))
+        store = opened(repo)
+        assert said(store.plan_at(oid)) == said(store.cards(oid))
+        assert said(opened(repo).plan_at(oid)) == said(store.cards(oid))
+    assert read_whole == []
 
 
 def test_a_plan_that_was_amended_often_is_read_again(
