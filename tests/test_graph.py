@@ -172,3 +172,12 @@ def test_the_graph_of_a_plan_joins_needs_requirements_and_unlocks() -> None:
         "C1": ("MP1",),
         "MP1": ("A2",),
     }
+
+
+def test_a_name_that_a_task_and_a_batch_have_unlocks_the_task_alone() -> None:
+    graph = graph_of(cards_of("A1 in B9; B9 in A1; C1 in B9; MP1: C1 -> B9"))
+    assert {node: graph.needs(node) for node in ("A1", "B9", "C1")} == {
+        "A1": (),
+        "B9": ("MP1",),
+        "C1": (),
+    }
