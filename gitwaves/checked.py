@@ -15,7 +15,7 @@ from gitwaves.caches import keep_at, keep_newest, kept_at, key_of
 from gitwaves.cards import is_card, own_version, read_card
 from gitwaves.model import Cards, Finding, Oid, Place, Places, Step, Task
 from gitwaves.record import NamedTuple, replace
-from gitwaves.rows import finding_of, plain
+from gitwaves.rows import Row, finding_of, plain
 from gitwaves.rules import check, place
 from gitwaves.shelf import Listing
 
@@ -74,29 +74,30 @@ def found_in(
 
     Args:
         folder: where answers are kept.
-        cards: reads all of the files, where there is no answer yet; of tasks, the `shown` part is
-            enough.
+        cards: the cards of the files, asked for where there is no answer yet.
     """
     files = listing.files
     known: Mapping[str, tuple[Oid, bytes]] = kept_at(folder / "shapes", _version()) or {}
     shapes = {path: before[1] for path, before in known.items() if files.get(path) == before[0]}
     fresh = [path for path in files if path not in shapes]
     read = cards() if len(fresh) >= _MANY else None
-    tasks = _tasks_in(read) if read is not None else {}
+    rows = _rows_in(read) if read is not None else {}
     for file in fresh:
-        task = tasks.get(file) or _task(file, listing.read)
-        shapes[file] = _shape(task) if task is not None else _odd_shape(file, files[file])
+        row = rows.get(file) or _row_at(file, listing.read)
+        if row is not None:
+            rows[file] = row
+        shapes[file] = _shape(row) if row is not None else _odd_shape(file, files[file])
     path = folder / f"{_key(shapes, listing.odd).hex()}.answer"
     said = kept_at(path, _version())
     if said is not None and (said[1] is None or said[1] == tracked.digest()):
         findings, tasks, points, design = said[0]
         answer = Answer(tuple(map(finding_of, findings)), tasks, points, design)
     else:
-        answer = _answer(read or cards(), tracked)
-        rows = [plain(finding) for finding in answer.findings]
+        answer = _answer(_shown(folder, read or cards(), files, rows), tracked)
+        found = [plain(finding) for finding in answer.findings]
         digest = tracked.digest() if tracked.asked else None
-        keep_at(path, _version(), ((rows, *answer[1:]), digest))
-        keep_newest(folder, _MAX_ANSWERS + 1)
+        keep_at(path, _version(), ((found, *answer[1:]), digest))
+        keep_newest(folder, _MAX_ANSWERS + 2)
     if said is None or any(known.get(p) != (files[p], shape) for p, shape in shapes.items()):
         keep_at(folder / "shapes", _version(), {p: (files[p], s) for p, s in shapes.items()})
     return answer
@@ -113,26 +114,61 @@ def _answer(cards: Cards, tracked: Tracked) -> Answer:
     return Answer(check(cards, tracked), len(cards.tasks), len(cards.merge_points), design)
 
 
-def shown(task: Task) -> Task:
-    """A task as the rules see it: without the texts, which take most of the memory."""
+def _shown(folder: Path, cards: Cards, files: Mapping[str, Oid], rows: dict[str, Row]) -> Cards:
+    """The cards as the rules see them, with all tasks opened: they look at each again and again.
+
+    Args:
+        rows: of those that were read just now, by path; the others are kept, or opened.
+    """
+    kept: Mapping[str, tuple[Oid, Row]] = kept_at(folder / "rows", _version()) or {}
+    tasks = {}
+    for node in cards.tasks:
+        path = cards.path_of(node)
+        if (row := rows.get(path)) is None:
+            oid, row = kept.get(path, ("", None))
+            rows[path] = row = row if row and oid == files[path] else _row(cards.tasks[node])
+        tasks[node] = _task_of(row, path)
+    keep_at(folder / "rows", _version(), {path: (files[path], row) for path, row in rows.items()})
+    shown = replace(cards, tasks=tasks)
+    shown.memo.update(cards.memo)
+    return shown
+
+
+def _row(task: Task) -> Row:
+    """What the rules see of a task: not the texts, which take most of the memory."""
     keys = (key for key in task.places if not task.verify or key.split("[")[0] in _LOOKED_AT)
     # a task without steps is said where `verify` would stand; thousands of cards have the same keys
-    places = Places({sys.intern(key): task.places[key] for key in keys})
-    nothing = {"title": "", "spec": "", "acceptance": (), "agent": None, "estimate": None}
-    return replace(task, **nothing, verify=_STEPS if task.verify else (), places=places)
+    places = {sys.intern(key): task.places[key] for key in keys}
+    stated = (task.id, task.workstream, task.depends_on, task.batch, task.cancelled)
+    return (*stated, task.paths, task.produces, bool(task.verify), places)
 
 
-def _tasks_in(cards: Cards) -> dict[str, Task]:
-    """The tasks that can be read, by the path of their card."""
+def _task_of(row: Row, path: str) -> Task:
+    """A task of which the rules see what they saw of the one that `_row` was given."""
+    ident, stream, needs, batch, cancelled, paths, produces, verified, places = row
+    return Task(
+        *(ident, "", stream, needs, batch),
+        cancelled=cancelled,
+        paths=paths,
+        produces=produces,
+        verify=_STEPS if verified else (),
+        path=path,
+        places=Places(places),
+    )
+
+
+def _rows_in(cards: Cards) -> dict[str, Row]:
+    """What is seen of the tasks that can be read, by the path of their card."""
     odd = {finding.path for finding in cards.findings}
-    return {task.path: task for task in cards.tasks.values() if task.path not in odd}
+    tasks = ((cards.path_of(node), node) for node in cards.tasks)
+    return {path: _row(cards.tasks[node]) for path, node in tasks if path not in odd}
 
 
-def _task(path: str, read: Callable[[str], bytes]) -> Task | None:
-    """The task that a file is the card of, and says nothing wrong of itself."""
+def _row_at(path: str, read: Callable[[str], bytes]) -> Row | None:
+    """What is seen of the task that a file is the card of, if it says nothing wrong of itself."""
     card = read_card(read(path), path) if is_card(path) else None
     spec = card.spec if card is not None and not card.findings else None
-    return shown(spec) if isinstance(spec, Task) else None
+    return _row(spec) if isinstance(spec, Task) else None
 
 
 def _odd_shape(path: str, oid: Oid) -> bytes:
@@ -140,11 +176,10 @@ def _odd_shape(path: str, oid: Oid) -> bytes:
     return oid.encode() if path.endswith(_TEXTS) else b""
 
 
-def _shape(task: Task) -> bytes:
+def _shape(row: Row) -> bytes:
     """What is another where a card changed in what the rules look at."""
-    stated = (task.id, task.workstream, task.depends_on, task.batch, task.cancelled)
-    more = (task.paths, task.produces, bool(task.verify), sorted(task.places.items()))
-    return key_of(repr((*stated, *more)).encode())
+    *stated, places = row
+    return key_of(repr((*stated, sorted(places.items()))).encode())
 
 
 def _key(shapes: Mapping[str, bytes], odd: Mapping[str, str]) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from gitwaves.checked import Answer, Design, Tracked, found_in, shown
+from gitwaves.checked import Answer, Design, Tracked, found_in
 from gitwaves.errors import UsageError
 from gitwaves.model import CONFIG_PATH, Finding, Severity, printable
 from gitwaves.record import named_values_of
@@ -63,7 +63,7 @@ def of_plan(store: Store, rev: str | None) -> tuple[list[Finding], str]:
 def of_files(store: Store, listing: Listing, tracked: Tracked) -> Answer:
     """What is wrong with the plan in some files, from what was found before where nothing counts."""
     folder = store.repo.state_dir / "checked"
-    return found_in(folder, listing, lambda: store.shelf.opened(listing, shown), tracked)
+    return found_in(folder, listing, lambda: store.shelf.read(listing)[0], tracked)
 
 
 def _design_changed(store: Store, design: Design, rev: str | None) -> list[Finding]:

@@ -32,7 +32,7 @@ from gitwaves.outlines import (
     put_in_order,
     taken_down,
 )
-from gitwaves.record import NamedTuple, Record, replace
+from gitwaves.record import NamedTuple, Record
 from gitwaves.rows import Row, outlined
 
 TYPE_CHECKING = False
@@ -264,14 +264,6 @@ class Shelf:
                 if all(known.files.get(p) == files.get(p) for p in paths):
                     found[node] = digest
         return found
-
-    def opened(self, listing: Listing, part: Callable[[Task], Task] = lambda task: task) -> Cards:
-        """The cards of some files, each opened: of tasks what `part` gives of them."""
-        cards = self.read(listing)[0]
-        # they will be looked at again and again
-        opened = replace(cards, tasks={node: part(task) for node, task in cards.tasks.items()})
-        opened.memo.update(cards.memo)
-        return opened
 
     def _said(self, name: str) -> Any:
         return kept_at(self._folder / name, key_of(own_version()))

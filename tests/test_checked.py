@@ -76,7 +76,7 @@ def kept(store: Store) -> tuple[Answer, bool]:
 
     def cards() -> Cards:
         read.append(store)
-        return store.shelf.opened(listing)
+        return store.shelf.read(listing)[0]
 
     tracked = Tracked(lambda: store.repo.paths("ls-files", "-z", cwd=store.repo.top))
     folder = store.repo.state_dir / "checked"
