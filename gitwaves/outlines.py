@@ -223,7 +223,7 @@ def amended(
     """The outline and the cards of a plan in which some files changed, and what these are read as.
 
     None where it takes more than other rows and another order: where a card is of another task, say,
-    or more or less is wrong with it.
+    or more or less is wrong with it. What the outline says of the order is not new: see `renewed`.
     """
     found = _changes_of(outline, rows, files, read)
     if found is None:
@@ -232,9 +232,14 @@ def amended(
     outline = _with_rows(outline, changes)
     cards = cards_of(outline, rows, read)
     if others is not None:
-        _put_in_another_order(cards, others)
-        outline = (*outline[:-1], _order_of(cards))
+        _reorder(cards, others)
     return outline, cards, changes
+
+
+def renewed(outline: Row, cards: Cards) -> Row:
+    """The outline with the order that its cards have now."""
+    put_in_order(cards)
+    return (*outline[:-1], _order_of(cards))
 
 
 def amendments(outline: Row) -> int:
@@ -311,8 +316,8 @@ def _with_rows(outline: Row, changes: _Changes) -> Row:
     return (config, streams, points, findings, (ids, folders, spans), began, *rest)
 
 
-def _put_in_another_order(cards: Cards, others: _Reordered) -> None:
-    """What `put_in_order` finds out, where few cards say something else than when it did."""
+def _reorder(cards: Cards, others: _Reordered) -> None:
+    """Finds out graph and columns anew, where few cards say something else than when that was done."""
     graph = graph_of(cards)
     columns = columns_of(cards, graph)
     ids = set(others.ids)
@@ -326,4 +331,3 @@ def _put_in_another_order(cards: Cards, others: _Reordered) -> None:
     cards.memo["graph"] = graph.with_needs({spec.id: needs(spec) for spec in specs})
     cards.memo["columns"] = columns.with_tasks(cards, graph, tasks)
     cards.memo.pop("schedule", None)
-    put_in_order(cards)

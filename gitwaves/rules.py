@@ -125,6 +125,11 @@ def _unread(cards: Cards) -> frozenset[str]:
     return frozenset(path.rpartition("/")[2].removesuffix(".yaml") for path in paths)
 
 
+def _tasks_in_order(cards: Cards) -> list[Task]:
+    tasks = cards.tasks
+    return [tasks[TaskId(node)] for node in graph_of(cards).nodes if node in tasks]
+
+
 def _in_order(cards: Mapping[_Id, _T]) -> list[_T]:
     return [cards[name] for name in sorted(cards, key=natural)]
 
@@ -138,9 +143,9 @@ def _named(kind: str, card: _Card) -> Finding:
 
 def _names(cards: Cards) -> Iterator[Finding]:
     """Ids that are the same, or would be on a file system that knows no case."""
-    batches = {task.batch: task for task in reversed(_in_order(cards.tasks))}
+    batches = {task.batch: task for task in reversed(_tasks_in_order(cards))}
     ids: list[tuple[str, str, _Card]] = [
-        *(("task", task.id, task) for task in _in_order(cards.tasks)),
+        *(("task", task.id, task) for task in _tasks_in_order(cards)),
         *(("merge point", point.id, point) for point in _in_order(cards.merge_points)),
         *(("batch", name, batches[name]) for name in batch_order(cards)),
     ]
@@ -237,7 +242,7 @@ def _cancelled(cards: Cards, graph: Graph) -> Iterator[Finding]:
 
 
 def _batches(cards: Cards) -> Iterator[Finding]:
-    live = [task for task in _in_order(cards.tasks) if task.cancelled is None]
+    live = [task for task in _tasks_in_order(cards) if task.cancelled is None]
     without = [task for task in live if task.batch is None]
     if without and len(without) < len(live):
         message = f"no batch for {_listed(t.id for t in without)}; every task has one, or none has"
@@ -421,7 +426,7 @@ def _boundaries(cards: Cards, files: Collection[str]) -> Iterator[Finding]:
 
 def _workstreams(cards: Cards) -> Iterator[Finding]:
     members: dict[WorkstreamId, list[Task]] = {name: [] for name in cards.workstreams}
-    for task in _in_order(cards.tasks):
+    for task in _tasks_in_order(cards):
         members.setdefault(task.workstream, []).append(task)
     unread = {f.path for f in cards.findings if f.severity is Severity.ERROR}
     for name, tasks in members.items():
@@ -467,7 +472,7 @@ def _landing(cards: Cards, graph: Graph) -> Iterator[Finding]:
     required &= cards.tasks.keys()
     taken = required | graph.closure(required)
     left: dict[WorkstreamId, list[Task]] = {}
-    for task in _in_order(cards.tasks):
+    for task in _tasks_in_order(cards):
         if task.cancelled is None and task.id not in taken:
             left.setdefault(task.workstream, []).append(task)
     for name, tasks in left.items():

@@ -30,6 +30,7 @@ from gitwaves.outlines import (
     opening,
     outline_of,
     put_in_order,
+    renewed,
     taken_down,
 )
 from gitwaves.record import NamedTuple, Record
@@ -127,7 +128,7 @@ class Shelf:
             with contextlib.suppress(OSError):
                 os.utime(self._folder / path)  # it is leant on, and stays
         key = key_of(own_version())
-        keep_at(self._folder / f"{tree}.{_OUTLINE}", key, (name, outline))
+        keep_at(self._folder / f"{tree}.{_OUTLINE}", key, (name, renewed(outline, cards)))
         keep_at(self._folder / f"{tree}.{_DIGESTS}", key, digests)
         keep_newest(self._folder, 4 * _MAX_PLANS)
         return cards
