@@ -262,38 +262,42 @@ def _later_batches(cards: Cards) -> Iterator[Finding]:
     """
     position = {name: i for i, name in enumerate(batch_order(cards))}
     report = _warning if cards.config.dispatch == "dependencies" else _error
+    tasks: Mapping[str, Task] = {task.id: task for task in cards.tasks.values()}
+    place: Mapping[str, int] = {
+        task.id: position[task.batch]
+        for task in tasks.values()
+        if task.batch is not None and task.cancelled is None
+    }
 
-    def later(batch: BatchId, needs: Iterable[str]) -> list[Task]:
-        tasks = [cards.tasks[TaskId(need)] for need in needs if need in cards.tasks]
+    def later(task: Task, needs: Iterable[str], through: str = "") -> list[str]:
+        """What is said of each of the needs that lies in a later batch than a task."""
         return [
-            t
-            for t in tasks
-            if t.cancelled is None and t.batch and position[t.batch] > position[batch]
+            f"{task.id} of batch {task.batch} needs {need} of the later batch "
+            f"{tasks[need].batch}{through}"
+            for need in needs
+            if place.get(need, -1) > place[task.id]
         ]
 
-    for task in cards.tasks.values():
-        if task.batch is None or task.cancelled is not None:
+    points = cards.merge_points
+    latest: dict[str, int] = dict(place)  # of what a node needs, or the node itself
+    for point in points.values():
+        latest[point.id] = max([place.get(need, -1) for need in point.requires], default=-1)
+    for name, own in place.items():
+        needs = tasks[name].depends_on
+        if all(latest.get(need, -1) <= own for need in needs):
             continue
-        for i, need in enumerate(task.depends_on):
-            point = cards.merge_points.get(PointId(need))
-            through = f" through {need}" if point else ""
-            for other in later(task.batch, point.requires if point else [need]):
-                message = (
-                    f"{task.id} of batch {task.batch} needs {other.id} of the later batch "
-                    f"{other.batch}{through}"
-                )
-                yield report(task, f"depends_on[{i}]", message)
-    for point in cards.merge_points.values():
-        for i, name in enumerate(point.unlocks):
-            freed = cards.tasks.get(TaskId(name))
-            if freed is None or freed.batch is None or point.id in freed.depends_on:
-                continue
-            for other in later(freed.batch, point.requires):
-                message = (
-                    f"{freed.id} of batch {freed.batch} needs {other.id} of the later batch "
-                    f"{other.batch} through {point.id}"
-                )
-                yield report(point, f"unlocks[{i}]", message)
+        for i, need in enumerate(needs):
+            if (lands := points.get(PointId(need))) is None:
+                messages = later(tasks[name], [need])
+            else:
+                messages = later(tasks[name], lands.requires, f" through {need}")
+            for message in messages:
+                yield report(tasks[name], f"depends_on[{i}]", message)
+    for point in points.values():
+        for i, unlocked in enumerate(point.unlocks):
+            if unlocked in place and point.id not in tasks[unlocked].depends_on:
+                for message in later(tasks[unlocked], point.requires, f" through {point.id}"):
+                    yield report(point, f"unlocks[{i}]", message)
 
 
 def _unlocked_batches(cards: Cards, graph: Graph) -> Iterator[Finding]:
