@@ -198,6 +198,12 @@ class Plans:
         files, odd = self.files(commit)
         return load_cards(files, odd)
 
+    def plan_of(self, commit: Oid) -> Cards:
+        """The cards of a commit: from what is kept as far as that goes, and not kept themselves."""
+        top = self.repo.tree(commit).get(ROOT)
+        cards = self.shelf.load(top.oid, partial(self._file, commit)) if top is not None else None
+        return cards or self.shelf.read(self._listing_of(commit))[0]
+
     def plan_at(self, commit: Oid, meanwhile: Callable[[Cards], object] | None = None) -> Cards:
         """The cards of a commit, kept for the next process: for those that are read again and again.
 

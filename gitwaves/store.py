@@ -162,7 +162,7 @@ class Store(Witness):
         tip = self.repo.resolve(rev)
         if tip is None:
             raise GitwavesError(f"no commit {rev!r}", "name a branch, a tag or a commit")
-        cards = self.cards(tip)
+        cards = self.plan_of(tip)
         if not self.repo.at(tip, CONFIG_PATH):
             raise NotReady(f"{rev} has no {CONFIG_PATH}", "name a commit that has a plan")
         facts, said, watched = self.witnessed(cards, tip, {}, kept=False)
