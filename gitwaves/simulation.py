@@ -110,7 +110,7 @@ class Work(Record):
             or (graph.number[t] in todo and graph.number[t] in columns.unknown)
         }
         left = todo | open_points
-        counted = left | lost
+        counted = frozenset(left | lost)
         needs = {n: counted.intersection(graph.needed[n]) for n in left}
         weight: list[int | None] = [
             0 if n in open_points else None for n in range(len(graph.nodes))
