@@ -1,9 +1,10 @@
 """What was read of a whole plan, kept for the next process: each tree of cards, once.
 
-Where `caches` keeps what single files were read as, this keeps the lot, in three files for each tree. The
+Where `caches` keeps what single files were read as, this keeps the lot, in a few files for each tree. The
 outline holds what every command needs: ids, graph, batches, columns. The rows hold the cards, and each is
 looked up when somebody asks for it: ten thousand cards are not made into objects to show the state of
-one. The index says which blob each was read from: when the plan changes, what is the same is taken over.
+one. The index says which blob each file was, the entries what of each an outline is made of: when the plan
+changes, what is the same is taken over.
 Where no more than a few cards changed, the tree has an outline of its own alone, which holds their rows and
 leans on the rows of the tree before. Never needed, and right or absent, as there.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 
 from gitwaves.caches import draft, keep_at, keep_newest, kept_at, key_of
@@ -43,8 +45,8 @@ if TYPE_CHECKING:
 _MAX_PLANS = 4
 _LARGE = 2_000  # files
 FEW = 100  # cards of which an outline holds the rows: where more changed, all rows are written anew
-# What is kept under the id of a plan's tree, besides the file of rows that the first two name.
-_INDEX, _OUTLINE, _DIGESTS = _PARTS = ("index", "outline", "digests")
+# What is kept under the id of a plan's tree, besides the file of rows that the first three name.
+_INDEX, _ENTRIES, _OUTLINE, _DIGESTS = _PARTS = ("index", "entries", "outline", "digests")
 
 
 class Listing(NamedTuple):
@@ -69,9 +71,14 @@ class Plan(Record):
 
     files: Mapping[str, Oid]
     odd: Mapping[str, str]
-    entries: Mapping[str, _Entry]
+    tell: Callable[[], Mapping[str, _Entry]]  # nothing where what was kept is not there any more
     rows: Rows | None = None  # what entries were taken over from
     tree: Oid | None = None  # under which all of it is kept
+
+    @cached_property
+    def entries(self) -> Mapping[str, _Entry]:
+        """The cards that were read, by path."""
+        return self.tell()
 
     def row(self, path: str) -> bytes:
         """The row of a card as it is kept."""
@@ -81,7 +88,7 @@ class Plan(Record):
         return self.rows.held(where) if self.rows is not None else b""
 
 
-_NONE = Plan({}, {}, {})
+_NONE = Plan({}, {}, dict)
 
 
 class Shelf:
@@ -130,7 +137,7 @@ class Shelf:
         key = key_of(own_version())
         keep_at(self._folder / f"{tree}.{_OUTLINE}", key, (name, renewed(outline, cards)))
         keep_at(self._folder / f"{tree}.{_DIGESTS}", key, digests)
-        keep_newest(self._folder, 4 * _MAX_PLANS)
+        keep_newest(self._folder, _MAX_PLANS * (1 + len(_PARTS)))
         return cards
 
     def _amended(
@@ -173,10 +180,17 @@ class Shelf:
             with contextlib.suppress(OSError, ValueError, TypeError):
                 said = self._said(f"{tree}.{_INDEX}")
                 if said is not None:
-                    name, files, odd, entries = said
-                    made = {p: _Entry(files[p], *entry) for p, entry in entries.items()}
-                    return Plan(files, odd, made, Rows(self._folder / name), Oid(tree))
+                    name, files, odd = said
+                    tell = partial(self._entries, tree, name, files)
+                    return Plan(files, odd, tell, Rows(self._folder / name), Oid(tree))
         return _NONE
+
+    def _entries(self, tree: str, name: str, files: Mapping[str, Oid]) -> Mapping[str, _Entry]:
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            said = self._said(f"{tree}.{_ENTRIES}")
+            if said is not None and said[0] == name:  # else another writer's, of other rows
+                return {path: _Entry(files[path], *entry) for path, entry in said[1].items()}
+        return {}
 
     def read(
         self,
@@ -223,7 +237,7 @@ class Shelf:
             cards = self.load(known.tree, read)
             if cards is not None:
                 return cards, known
-        plan = known if same else self._read_all(listing)
+        plan = known if same and known.entries else self._read_all(listing)
         outline = joined_cards(files, odd, read, lambda p: outlined(plan.entries[p].slim, p))
         specs: list[Task | MergePoint] = [*outline.tasks.values(), *outline.merge_points.values()]
         began = {str(s.id): plan.entries[s.path].slim[2] for s in specs if s.id in outline.tracking}
@@ -252,7 +266,7 @@ class Shelf:
         new = [path for path in files if path not in entries and is_card(path)]
         for path, (slim, row) in zip(new, spread(some, new), strict=True):
             entries[path] = _Entry(files[path], slim, row)
-        return Plan(files, odd, entries, known.rows)
+        return Plan(files, odd, lambda: entries, known.rows)
 
     def _still(self, files: Mapping[str, Oid], cards: Cards) -> dict[str, str]:
         """The digests of what has not changed: neither the card nor its workstream."""
@@ -291,7 +305,7 @@ class Shelf:
             key = key_of(own_version())
             keep_at(self._folder / f"{tree}.{_OUTLINE}", key, (name, outline_of(cards, at)))
             self.keep_digests(tree, cards)
-            keep_newest(self._folder, 4 * _MAX_PLANS)
+            keep_newest(self._folder, _MAX_PLANS * (1 + len(_PARTS)))
 
     def keep_digests(self, tree: Oid, cards: Cards) -> None:
         """Keeps the spec digests that were asked for."""
@@ -317,10 +331,12 @@ class Shelf:
                 length = file.write(plan.row(path))
                 entries[path] = _Entry(entry.oid, entry.slim, (start, length))
                 start += length
-        index = {path: entry[1:] for path, entry in entries.items()}
-        said = (name, dict(plan.files), dict(plan.odd), index)
-        keep_at(self._folder / f"{tree}.{_INDEX}", key_of(own_version()), said)
-        return Plan(plan.files, plan.odd, entries, Rows(self._folder / name), tree)
+        key = key_of(own_version())
+        said = (name, {path: entry[1:] for path, entry in entries.items()})
+        keep_at(self._folder / f"{tree}.{_ENTRIES}", key, said)
+        index = (name, dict(plan.files), dict(plan.odd))
+        keep_at(self._folder / f"{tree}.{_INDEX}", key, index)
+        return Plan(plan.files, plan.odd, lambda: entries, Rows(self._folder / name), tree)
 
 
 def _name_of(listing: Listing) -> Oid:

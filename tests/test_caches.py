@@ -248,12 +248,19 @@ def test_two_writers_of_one_plan_do_not_mix_their_rows(repo: Repo) -> None:
     assert one._unkept is not None
     tree, _, kept = one._unkept
     one._keep()
-    backwards = replace(kept, entries=dict(reversed(list(kept.entries.items()))))
-    other.shelf.keep(tree, cards, backwards)
-    outline = repo.path / f".git/gitwaves/plans/{tree}.outline"
-    mine = outline.read_bytes()
+    backwards = dict(reversed(list(kept.entries.items())))
+    other.shelf.keep(tree, cards, replace(kept, tell=lambda: backwards))
+    outline, entries = (
+        repo.path / f".git/gitwaves/plans/{tree}.{p}" for p in ("outline", "entries")
+    )
+    mine = outline.read_bytes(), entries.read_bytes()
     one.shelf.keep(tree, cards, kept)
-    outline.write_bytes(mine)
+    outline.write_bytes(mine[0])
+    again = Store(GitRepo.open(repo.path)).plan_at(oid)
+    for task in ("A1", "A2", "B1", "B2"):
+        assert again.tasks[TaskId(task)] == cards.tasks[TaskId(task)]
+    outline.unlink()
+    entries.write_bytes(mine[1])
     again = Store(GitRepo.open(repo.path)).plan_at(oid)
     for task in ("A1", "A2", "B1", "B2"):
         assert again.tasks[TaskId(task)] == cards.tasks[TaskId(task)]

@@ -260,7 +260,7 @@ def test_it_is_read_again_where_what_it_leans_on_is_gone(
     read_whole.clear()
     folder = repo.path / ".git/gitwaves/plans"
     for rows in folder.iterdir():
-        if rows.suffix not in {".index", ".outline", ".digests"}:
+        if rows.suffix not in {".index", ".entries", ".outline", ".digests"}:
             rows.unlink()
     oid = Oid(repo.oid("main"))
     store = opened(repo)
