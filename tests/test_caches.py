@@ -248,8 +248,9 @@ def test_two_writers_of_one_plan_do_not_mix_their_rows(repo: Repo) -> None:
     assert one._unkept is not None
     tree, _, kept = one._unkept
     one._keep()
-    backwards = dict(reversed(list(kept.entries.items())))
-    other.shelf.keep(tree, cards, replace(kept, tell=lambda: backwards))
+    otherwise = dict(sorted(kept.entries.items()))  # a card of one lies where one of another does
+    assert list(otherwise) != list(kept.entries)
+    other.shelf.keep(tree, cards, replace(kept, tell=lambda: otherwise))
     outline, entries = (
         repo.path / f".git/gitwaves/plans/{tree}.{p}" for p in ("outline", "entries")
     )
