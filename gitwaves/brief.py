@@ -21,6 +21,7 @@ from gitwaves.model import (
     printable,
 )
 from gitwaves.patterns import regex
+from gitwaves.state import Facts
 from gitwaves.words import require_node, titled
 
 BUDGET = 24_000  # characters
@@ -134,16 +135,17 @@ def _binding(progress: Progress, card: Task, nearest: Sequence[str]) -> str:
     if card.produces:
         parts += ["## What must exist in the end", _listed(map(code, card.produces))]
     parts += ["## How it is verified", _verification(card.verify)]
-    built = [
-        f"{node}: {oneline(task.title)}"
-        + f": {', '.join(map(code, task.produces))}" * bool(task.produces)
-        for node in nearest
-        if (task := progress.cards.tasks.get(TaskId(node)))
-    ]
-    if built:
-        more = [f"and {len(built) - BUILT} more"] * (len(built) > BUILT)
-        parts += ["## What the tasks before it built", _listed([*built[:BUILT], *more])]
+    before = [TaskId(node) for node in nearest if node in progress.cards.tasks]
+    if before:
+        built = [_built(progress.cards.tasks[task]) for task in before[:BUILT]]
+        more = [f"and {len(before) - BUILT} more"] * (len(before) > BUILT)
+        parts += ["## What the tasks before it built", _listed([*built, *more])]
     return "\n\n".join(parts)
+
+
+def _built(task: Task) -> str:
+    produced = f": {', '.join(map(code, task.produces))}" * bool(task.produces)
+    return f"{task.id}: {oneline(task.title)}{produced}"
 
 
 def _boundary(progress: Progress, card: Task, stream: Workstream) -> list[str]:
@@ -238,10 +240,11 @@ def _nearest(graph: Graph, task: TaskId) -> Iterator[str]:
 
 
 def _learned(progress: Progress, task: TaskId, nearest: Iterable[str]) -> Iterator[str]:
+    noted = set(Facts.of(progress.facts).noted)
     for node in (task, *nearest):
-        fact = progress.facts.get(node)
-        for learning in fact.tracking.learnings if fact else ():
-            yield f"{node}: {_tidy(learning)}"
+        if node in noted:
+            for learning in progress.facts[node].tracking.learnings:
+                yield f"{node}: {_tidy(learning)}"
 
 
 # --- Markdown ---
