@@ -28,7 +28,7 @@ def clean(store: Store, *, ignored: bool = False) -> tuple[list[str], list[str]]
         if tip is None:
             continue
         tasks = snapshot.cards.tasks_on(branch)
-        left = [t for t in tasks if shown.tasks[t].state not in {State.DONE, State.CANCELLED}]
+        left = [t for t in tasks if shown.states[t] not in {State.DONE, State.CANCELLED}]
         if at_work(snapshot, branch) or left:
             kept.append(f"{branch}: {' '.join(left) or 'a task'} not done yet")
             continue

@@ -61,7 +61,7 @@ def _task_for(store: Store, snapshot: Snapshot, stream: Workstream, prompt: str)
         NotReady: it cannot start, or the prompt names none and none could.
     """
     cards = snapshot.cards
-    own = [t for t in sorted(cards.tasks, key=natural) if cards.tasks[t].workstream == stream.id]
+    own = [t for t in sorted(cards.tasks, key=natural) if cards.folders[t] == stream.id]
     shown = store.progress(snapshot)
     busy = at_work(snapshot, stream.branch)
     named = [TaskId(word) for word in _WORD.findall(prompt) if word in own]

@@ -88,9 +88,8 @@ def picture(progress: Progress, focus: str | None = None, fold: str | None = Non
     left_out = {t for t in progress.tasks if t in shown and t not in progress.schedule.wave_of}
     shown -= {str(task) for task in left_out}
     if fold is None:
-        streams = {
-            progress.cards.tasks[TaskId(n)].workstream for n in shown if _is_task(progress, n)
-        }
+        folders = progress.cards.folders
+        streams = {folders[TaskId(n)] for n in shown if _is_task(progress, n)}
         fewer = "workstream" if len(streams) < len(progress.batches) else "batch"
         fold = fewer if len(shown) > FOLD_BEYOND else "none"
     drawn = {"none": _whole, "batch": _by_batch, "workstream": _by_workstream}[fold]
@@ -149,7 +148,7 @@ def _whole(progress: Progress, graph: Graph, shown: frozenset[str], left_out: in
     streams: defaultdict[Branch, list[WorkstreamId]] = defaultdict(list)
     for view in progress.worktrees:
         if any(task in shown for task in view.tasks):
-            used = {cards.tasks[task].workstream for task in view.tasks if task in shown}
+            used = {cards.folders[task] for task in view.tasks if task in shown}
             streams[view.branch] = sorted(used, key=natural)
     lane = {branch: n for n, branch in enumerate(streams)}
     columns: list[str] = []
@@ -294,7 +293,7 @@ def _by_workstream(
     members: defaultdict[WorkstreamId, list[TaskId]] = defaultdict(list)
     for task in sorted(schedule.wave_of, key=natural):
         if task in shown:
-            members[cards.tasks[task].workstream].append(task)
+            members[cards.folders[task]].append(task)
     first = {name: min(place[schedule.batch_of[t]] for t in ts) for name, ts in members.items()}
     folded: dict[str, str] = {str(p): str(p) for p in progress.merge_points if p in shown}
     nodes: list[Node] = []
@@ -338,14 +337,14 @@ def _folded(
     tasks: tuple[TaskId, ...],
     place: tuple[int, int],
 ) -> Node:
-    critical = any(progress.tasks[task].critical for task in tasks)
+    critical = not set(progress.critical_path.ids).isdisjoint(tasks)
     note = f"{done_of(progress, tasks)} done"
     return Node(name, kind, title, state, critical, *place, tasks, note)
 
 
 def _state_of(progress: Progress, tasks: Iterable[TaskId]) -> str:
     """The state that stands for many: the first of these that any of them is in."""
-    states = {progress.tasks[task].state for task in tasks}
+    states = {progress.states[task] for task in tasks}
     order = (
         *(State.FAILED, State.UNPROVEN, State.ACTIVE, State.STALE),
         *(State.HELD, State.RUNNABLE, State.BLOCKED, State.DONE),

@@ -243,7 +243,7 @@ task is at work there and all that it needs: read it first, keep to its boundary
 
 
 def _member(cards: Cards, stream: Workstream, name: str) -> str:
-    tasks = [t for t in sorted(cards.tasks, key=natural) if cards.tasks[t].workstream == stream.id]
+    tasks = [t for t in sorted(cards.tasks, key=natural) if cards.folders[t] == stream.id]
     live = [t for t in tasks if cards.tasks[t].cancelled is None]
     ids = fit(live, 60, sep=", ") if live else "it has none yet"
     shared = cards.config.shared_paths

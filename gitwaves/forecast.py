@@ -143,7 +143,7 @@ def _left(now: Progress, work: Work, factor: float, since: float | None) -> dict
         task = TaskId(work.graph.nodes[n])
         whole = max(1, round(seconds * factor))
         started = now.facts[task].tracking.started if task in now.facts else None
-        if since is not None and started and now.tasks[task].state is State.ACTIVE:
+        if since is not None and started and now.states[task] is State.ACTIVE:
             whole = max(whole - max(int(since - _moment(started)), 0), whole // 10, 1)
         found[n] = whole
     return found

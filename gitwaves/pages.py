@@ -216,7 +216,7 @@ def _batch_page(progress: Progress, view: BatchView) -> str:
     waves = next(batch.waves for batch in progress.schedule.batches if batch.id == view.id)
     cards = progress.cards
     rows = [
-        (f"wave {number}", t, progress.tasks[t].state, cards.branch_of(t), cards.tasks[t].title)
+        (f"wave {number}", t, progress.states[t], cards.branch_of(t), cards.tasks[t].title)
         for number, wave in enumerate(waves, 1)
         for t in wave
     ]
@@ -246,7 +246,7 @@ def _nodes(progress: Progress, nodes: Iterable[str]) -> str:
     words = []
     for node in nodes:
         if node in progress.tasks:
-            words.append(f"{node} ({progress.tasks[TaskId(node)].state})")
+            words.append(f"{node} ({progress.states[TaskId(node)]})")
         elif node in progress.merge_points:
             words.append(f"{node} ({progress.merge_points[PointId(node)].state})")
         else:

@@ -453,5 +453,5 @@ def _moving(now: Progress, batch: BatchId) -> tuple[Blocker, ...]:
     return tuple(
         Blocker("task", task)
         for task, where in now.schedule.batch_of.items()
-        if where == batch and now.tasks[task].state in moving
+        if where == batch and now.states[task] in moving
     )

@@ -156,7 +156,7 @@ def _moment(text: str | None) -> int | None:
 def _span(progress: Progress, task: TaskId) -> tuple[int | None, int | None]:
     """When a task was started, and when it was done."""
     tracking = _tracking(progress, task)
-    over = progress.tasks[task].state in _VERIFIED
+    over = progress.states[task] in _VERIFIED
     return _moment(tracking.started), _moment(tracking.finished) if over else None
 
 
@@ -181,7 +181,7 @@ def _tally(
     gaps: Iterable[FoundGap],
     timed: Mapping[TaskId, Timed],
 ) -> Tally:
-    states = {task: progress.tasks[task].state for task in tasks}
+    states = {task: progress.states[task] for task in tasks}
     verified = [task for task in tasks if states[task] in _VERIFIED]
     failed = [task for task in tasks if states[task] is State.FAILED]
     attempts = {t: max(_tracking(progress, t).attempts, 1) for t in (*verified, *failed)}

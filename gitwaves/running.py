@@ -232,7 +232,7 @@ class Runner:
         """What may be worked on now: what an earlier run left, then the most urgent."""
         mine = self.store.repo.clone_id()
         for task in sorted(snapshot.cards.tasks, key=natural):
-            state = shown.tasks[task].state
+            state = shown.states[task]
             if (
                 state in {State.ACTIVE, State.FAILED}
                 and snapshot.facts[task].tracking.clone == mine
@@ -361,7 +361,7 @@ class Runner:
                 f"not on {snapshot.trunk} yet: {' '.join(unlanded)}; `gitwaves merge --rest`"
             )
         blocked = [
-            t for t in left if shown.tasks[t].state in {State.BLOCKED, State.RUNNABLE, State.ACTIVE}
+            t for t in left if shown.states[t] in {State.BLOCKED, State.RUNNABLE, State.ACTIVE}
         ]
         if blocked:
             said.append(

@@ -19,14 +19,14 @@ from gitwaves.model import (
     MergePoint,
     Oid,
     Progress,
+    State,
     Status,
     TaskId,
-    Verdict,
     closest,
-    natural,
 )
 from gitwaves.plan import progress, runnable, schedule
 from gitwaves.record import Record, field, replace
+from gitwaves.state import Facts
 
 BEGUN = frozenset({Status.ACTIVE, Status.FAILED})
 
@@ -277,10 +277,12 @@ class Store(Witness):
 
 def at_work(snapshot: Snapshot, branch: Branch) -> TaskId | None:
     """The task that is active or failed on a branch; one at a time is."""
+    begun = Facts.of(snapshot.facts).begun
     for task in snapshot.cards.tasks_on(branch):
-        fact = snapshot.facts.get(task)
-        if fact and fact.tracking.status in BEGUN and not fact.misplaced:
-            return task
+        if begun.get(task, State.DONE) is not State.DONE:  # most are, and need not be made
+            fact = snapshot.facts[task]
+            if fact.tracking.status in BEGUN and not fact.misplaced:
+                return task
     return None
 
 
@@ -293,18 +295,6 @@ def startable(snapshot: Snapshot, among: Iterable[TaskId]) -> frozenset[TaskId]:
     cards = snapshot.cards
     graph = graph_of(cards)
     return runnable(cards, graph, schedule(cards, graph), snapshot.facts, among)
-
-
-def done_tasks(snapshot: Snapshot) -> list[TaskId]:
-    """The tasks whose evidence holds, in natural order."""
-    holds = {Verdict.HOLDS, Verdict.UNCHECKED}
-    return [
-        t
-        for t in sorted(snapshot.cards.tasks, key=natural)
-        if t in snapshot.facts
-        and snapshot.facts[t].verdict in holds
-        and not snapshot.facts[t].misplaced
-    ]
 
 
 def points_of(cards: Cards, task: TaskId) -> list[MergePoint]:
