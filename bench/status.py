@@ -63,16 +63,28 @@ class Reader:
         self.edit()
         self._made.git("commit", "-q", "-a", "-m", "Another spec")
 
+    def one_need(self) -> None:
+        """The same with a card that needs another task: the plan is put in another order."""
+        self.need_another()
+        self._made.git("commit", "-q", "-a", "-m", "Another need")
+
     def edit(self) -> None:
-        """Changes one card in the working tree."""
-        made = self._made
-        text = made.git("show", "main:" + made.card(0, 0))
-        changed = re.sub(r"(line 3|version \d+) of", f"version {next(self._change)} of", text)
-        (made.path / made.card(0, 0)).write_text(changed + "\n")
+        """Changes the text of one card in the working tree."""
+        self._rewrite(0, r"(line 3|version \d+) of", f"version {next(self._change)} of")
+
+    def need_another(self) -> None:
+        """Changes what one card needs in the working tree."""
+        made, n = self._made, next(self._change)
+        need = made.task(n % len(made.streams()), n % made.next)
+        self._rewrite(made.next, r"depends_on: .*", f"depends_on: [{need}]")
+
+    def _rewrite(self, place: int, old: str, new: str) -> None:
+        made, card = self._made, self._made.card(0, place)
+        (made.path / card).write_text(re.sub(old, new, made.git("show", f"main:{card}")) + "\n")
 
     def restore(self) -> None:
-        """Takes that back."""
-        self._made.git("checkout", "-q", "--", self._made.card(0, 0))
+        """Takes changes in the working tree back."""
+        self._made.git("checkout", "-q", "--", ".workstreams")
 
     def settle(self) -> None:
         """Has all pairs of branches merged, as `status` does by and by: only then it keeps an answer."""
@@ -109,9 +121,11 @@ class Parts:
         reader = self._reader
         base, ours = reader.git_status(), reader.ours("status", before=reader.one_card)
         on_trunk = reader.ours("status", before=reader.one_spec)
-        in_turns([base, ours, on_trunk], self._rounds)
+        needs = reader.ours("status", before=reader.one_need)
+        in_turns([base, ours, on_trunk, needs], self._rounds)
         self._add("status, one card changed", ours, base, 3)
         self._add("status, one card changed on trunk", on_trunk, base, 3)
+        self._add("status, one card needs another task", needs, base, 3)
         json = reader.ours("status", "--json", before=reader.one_card)
         self.memory.append((json.memory(), "status --json, one card changed"))
 
@@ -127,6 +141,10 @@ class Parts:
         reader.restore()
         for name, way in ways.items():
             self._add(f"{name}, one card changed", way, base, 3)
+        needs = reader.ours("check", before=reader.need_another)
+        in_turns([base, needs], self._rounds)
+        reader.restore()
+        self._add("check, one card needs another task", needs, base)
 
     def cold(self) -> None:
         reader = self._reader
