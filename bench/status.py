@@ -76,7 +76,7 @@ class Reader:
         """Changes what one card needs in the working tree."""
         made, n = self._made, next(self._change)
         need = made.task(n % len(made.streams()), n % made.next)
-        self._rewrite(made.next, r"depends_on: .*", f"depends_on: [{need}]")
+        self._rewrite(made.next + 1, r"depends_on: .*", f"depends_on: [{need}]")
 
     def _rewrite(self, place: int, old: str, new: str) -> None:
         made, card = self._made, self._made.card(0, place)

@@ -423,11 +423,10 @@ class Witness(Plans):
         if task is None:  # a merge point's may cover the steps of any task
             commits = self.repo.rev_list("--full-history", trunk, paths=[ROOT])
             return any(self.spec_at(oid, node, digest) is not None for oid in commits)
-        folder = f"{ROOT}/{task.workstream}"
-        for oid in self.repo.rev_list("--full-history", trunk, paths=[folder]):
+        path = f"{ROOT}/{task.workstream}/{WORKSTREAM_FILE}"
+        for oid in self.repo.rev_list("--full-history", trunk, paths=[task.path, path]):
             card = self.repo.read(oid, task.path)
             spec = load_card(card, task.path).spec if card else None
-            path = f"{folder}/{WORKSTREAM_FILE}"
             stream = load_workstream(self.repo.read(oid, path) or b"", path)[0]
             if isinstance(spec, Task) and stream and task_digest(spec, stream) == digest:
                 return True
