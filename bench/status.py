@@ -70,16 +70,20 @@ class Reader:
 
     def edit(self) -> None:
         """Changes the text of one card in the working tree."""
-        self._rewrite(0, r"(line 3|version \d+) of", f"version {next(self._change)} of")
+        self._rewrite(
+            self._made.card(0, 0), r"(line 3|version \d+) of", f"version {next(self._change)} of"
+        )
 
     def need_another(self) -> None:
-        """Changes what one card needs in the working tree."""
+        """Changes what one card that nobody has begun needs in the working tree."""
         made, n = self._made, next(self._change)
-        need = made.task(n % len(made.streams()), n % made.next)
-        self._rewrite(made.next + 1, r"depends_on: .*", f"depends_on: [{need}]")
+        need = made.task(0, n % made.next)
+        self._rewrite(
+            made.card(len(made.streams()) - 1, made.next + 1), r"(depends_on:).*", rf"\1 [{need}]"
+        )
 
-    def _rewrite(self, place: int, old: str, new: str) -> None:
-        made, card = self._made, self._made.card(0, place)
+    def _rewrite(self, card: str, old: str, new: str) -> None:
+        made = self._made
         (made.path / card).write_text(re.sub(old, new, made.git("show", f"main:{card}")) + "\n")
 
     def restore(self) -> None:
