@@ -114,24 +114,37 @@ def _answer(cards: Cards, tracked: Tracked) -> Answer:
     return Answer(check(cards, tracked), len(cards.tasks), len(cards.merge_points), design)
 
 
-def _shown(folder: Path, cards: Cards, files: Mapping[str, Oid], rows: dict[str, Row]) -> Cards:
+def _shown(folder: Path, cards: Cards, files: Mapping[str, Oid], read: Mapping[str, Row]) -> Cards:
     """The cards as the rules see them, with all tasks opened: they look at each again and again.
 
     Args:
-        rows: of those that were read just now, by path; the others are kept, or opened.
+        read: what is seen of those that were read just now, by path.
     """
-    kept: Mapping[str, tuple[Oid, Row]] = kept_at(folder / "rows", _version()) or {}
+    rows = _rows_of(folder, cards, files, read)
     tasks = {}
     for node in cards.tasks:
         path = cards.path_of(node)
-        if (row := rows.get(path)) is None:
-            oid, row = kept.get(path, ("", None))
-            rows[path] = row = row if row and oid == files[path] else _row(cards.tasks[node])
-        tasks[node] = _task_of(row, path)
-    keep_at(folder / "rows", _version(), {path: (files[path], row) for path, row in rows.items()})
+        tasks[node] = _task_of(rows.pop(path), path)  # all rows beside all tasks take much memory
     shown = replace(cards, tasks=tasks)
     shown.memo.update(cards.memo)
     return shown
+
+
+def _rows_of(
+    folder: Path, cards: Cards, files: Mapping[str, Oid], read: Mapping[str, Row]
+) -> dict[str, Row]:
+    """What is seen of each task, by path: kept, or else read now, or else opened; kept then."""
+    kept: Mapping[str, tuple[Oid, Row]] = kept_at(folder / "rows", _version()) or {}
+    found = {}
+    for node in cards.tasks:
+        path = cards.path_of(node)
+        held = kept.get(path)
+        if held is None or held[0] != files[path]:
+            held = files[path], read.get(path) or _row(cards.tasks[node])
+        found[path] = held
+    if found != kept:
+        keep_at(folder / "rows", _version(), found)
+    return {path: row for path, (_, row) in found.items()}
 
 
 def _row(task: Task) -> Row:
