@@ -249,10 +249,10 @@ def amendments(outline: Row) -> int:
 
 
 class _Reordered(NamedTuple):
-    """The cards from which another order follows, and what merge points free that did not or do not."""
+    """The cards from which another order follows."""
 
     ids: set[str]
-    freed: set[str]
+    freed: set[str]  # what a merge point did not free before, or does not any more
 
 
 def _changes_of(
@@ -272,32 +272,39 @@ def _changes_of(
             if held is None:
                 return None
             made = taken_down(path, read(path))
-            (same, order, freed), now = _weighed(slim_of(card_of(held))), _weighed(made[0])
-            if same != now[0]:
+            was, now = _weighed(slim_of(card_of(held))), _weighed(made[0])
+            if was.stays != now.stays:
                 return None
             node = _node_at(path)
             changes[node] = made
-            if order != now[1]:
+            if was.order != now.order:
                 others.ids.add(node)
-                others.freed.update(freed ^ now[2])
+                others.freed.update(was.frees ^ now.frees)
         elif path == CONFIG_PATH or path.endswith(f"/{WORKSTREAM_FILE}"):
             return None
     return changes, others if others.ids else None
 
 
-def _weighed(slim: Row) -> tuple[Row, Row, frozenset[str]]:
-    """What an outline says of a card besides its row: what stays, the order, and what it unlocks."""
+class _Weight(NamedTuple):
+    """What follows from a card in an outline besides its own row there."""
+
+    stays: Row  # where this changes, all is read anew
+    order: Row  # where this does, the plan is put in another order
+    frees: frozenset[str]
+
+
+def _weighed(slim: Row) -> _Weight:
     is_task, said, began, findings = slim
     order: Row = ()
-    freed: frozenset[str] = frozenset()
+    frees: frozenset[str] = frozenset()
     if said is not None and is_task:
         said, order = said[:2], said[2:]
     elif said is not None:
         point = spec_of(said, is_task=False)
         assert isinstance(point, MergePoint)
         said, order = (point.id,), (point.requires, point.unlocks)
-        freed = frozenset(point.unlocks)
-    return (is_task, said, began is None, findings), order, freed
+        frees = frozenset(point.unlocks)
+    return _Weight((is_task, said, began is None, findings), order, frees)
 
 
 def _with_rows(outline: Row, changes: _Changes) -> Row:
