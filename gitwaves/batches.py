@@ -70,7 +70,7 @@ class Columns(Record):
         for task in tasks:
             n = graph.number[task.id]
             estimates[n] = estimate(cards, task)
-            batches[n] = names.setdefault(task.batch, task.batch)  # one object takes less room
+            batches[n] = names.setdefault(task.batch, task.batch)  # of many, one object
             cancelled.discard(n)
             if task.cancelled is not None:
                 cancelled.add(n)

@@ -2,7 +2,8 @@
 
 Rules look at ids, needs, batches and paths, never at texts or at tracking: at what is called the shape
 of a card here. An answer is kept under the shapes of all cards, so that whoever edits the text of one has
-one file read. As all that is kept it is right or absent.
+one file read. What the rules see of each task is kept too: where one needs something else, they run again
+and no other card is opened. As all that is kept it is right or absent.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def found_in(
         found = [plain(finding) for finding in answer.findings]
         digest = tracked.digest() if tracked.asked else None
         keep_at(path, _version(), ((found, *answer[1:]), digest))
-        keep_newest(folder, _MAX_ANSWERS + 2)
+        keep_newest(folder, _MAX_ANSWERS + 2)  # shapes and rows
     if said is None or any(known.get(p) != (files[p], shape) for p, shape in shapes.items()):
         keep_at(folder / "shapes", _version(), {p: (files[p], s) for p, s in shapes.items()})
     return answer

@@ -61,13 +61,16 @@ class Graph(Record):
             KeyError: there is no such node.
         """
         number, needed, dependent = self.number, list(self.needed), list(self.dependent)
+        now: dict[int, set[int]] = {}  # what needs those of which that changes
         for node, those in needs.items():
             n = number[node]
-            before, needed[n] = needed[n], tuple(sorted({number[need] for need in those}))
-            for need in before:
-                dependent[need] = tuple([other for other in dependent[need] if other != n])
-            for need in needed[n]:
-                dependent[need] = tuple(sorted((*dependent[need], n)))
+            before, after = set(needed[n]), {number[need] for need in those}
+            needed[n] = tuple(sorted(after))
+            for need in before ^ after:
+                others = now.setdefault(need, set(dependent[need]))
+                (others.add if need in after else others.discard)(n)
+        for need, others in now.items():
+            dependent[need] = tuple(sorted(others))
         graph = Graph(self.nodes, tuple(needed))
         graph.__dict__["dependent"] = tuple(dependent)
         return graph

@@ -48,6 +48,7 @@ from gitwaves.rows import (
     spec_row,
 )
 
+_MANY = 1_000  # cards that are opened one by one
 Read = Callable[[str], bytes]  # gives the content of a file
 Where = bytes | tuple[int, int]  # a row by itself, or its start and length in the file of rows
 
@@ -231,8 +232,8 @@ def amended(
     changes, others = found
     outline = _with_rows(outline, changes)
     cards = cards_of(outline, rows, read)
-    if others is not None:
-        _reorder(cards, others)
+    if others is not None and not _reorder(cards, others):
+        return None
     return outline, cards, changes
 
 
@@ -252,7 +253,7 @@ class _Reordered(NamedTuple):
     """The cards from which another order follows."""
 
     ids: set[str]
-    freed: set[str]  # what a merge point did not free before, or does not any more
+    freed: set[str]  # names that a merge point began or ceased to unlock
 
 
 def _changes_of(
@@ -323,14 +324,16 @@ def _with_rows(outline: Row, changes: _Changes) -> Row:
     return (config, streams, points, findings, (ids, folders, spans), began, *rest)
 
 
-def _reorder(cards: Cards, others: _Reordered) -> None:
-    """Finds out graph and columns anew, where few cards say something else than when that was done."""
+def _reorder(cards: Cards, others: _Reordered) -> bool:
+    """Finds out graph and columns anew; False where that takes as long as reading all cards."""
     graph = graph_of(cards)
     columns = columns_of(cards, graph)
     ids = set(others.ids)
     if others.freed:
         batches = zip(graph.nodes, columns.batches, strict=True)
         ids |= {node for node, batch in batches if not others.freed.isdisjoint((node, batch))}
+    if len(ids) > _MANY:
+        return False
     tasks = [cards.tasks[TaskId(node)] for node in ids if node in cards.tasks]
     specs: list[Task | MergePoint] = [p for p in cards.merge_points.values() if p.id in ids]
     specs += tasks
@@ -338,3 +341,4 @@ def _reorder(cards: Cards, others: _Reordered) -> None:
     cards.memo["graph"] = graph.with_needs({spec.id: needs(spec) for spec in specs})
     cards.memo["columns"] = columns.with_tasks(cards, graph, tasks)
     cards.memo.pop("schedule", None)
+    return True

@@ -199,7 +199,7 @@ class Plans:
         return load_cards(files, odd)
 
     def plan_of(self, commit: Oid) -> Cards:
-        """The cards of a commit: from what is kept as far as that goes, and not kept themselves."""
+        """The cards of a commit that is looked at once: from what is kept, as far as that goes."""
         top = self.repo.tree(commit).get(ROOT)
         cards = self.shelf.load(top.oid, partial(self._file, commit)) if top is not None else None
         return cards or self.shelf.read(self._listing_of(commit))[0]

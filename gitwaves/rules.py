@@ -263,39 +263,37 @@ def _later_batches(cards: Cards) -> Iterator[Finding]:
     position = {name: i for i, name in enumerate(batch_order(cards))}
     report = _warning if cards.config.dispatch == "dependencies" else _error
     tasks: Mapping[str, Task] = {task.id: task for task in cards.tasks.values()}
-    place: Mapping[str, int] = {
+    own: Mapping[str, int] = {
         task.id: position[task.batch]
         for task in tasks.values()
         if task.batch is not None and task.cancelled is None
     }
 
-    def later(task: Task, needs: Iterable[str], through: str = "") -> list[str]:
+    def later(task: Task, needs: Iterable[str], said: str = "") -> list[str]:
         """What is said of each of the needs that lies in a later batch than a task."""
         return [
             f"{task.id} of batch {task.batch} needs {need} of the later batch "
-            f"{tasks[need].batch}{through}"
+            f"{tasks[need].batch}{said}"
             for need in needs
-            if place.get(need, -1) > place[task.id]
+            if own.get(need, -1) > own[task.id]
         ]
 
     points = cards.merge_points
-    latest: dict[str, int] = dict(place)  # of what a node needs, or the node itself
+    latest: dict[str, int] = dict(own)  # of what a node needs, or the node itself
     for point in points.values():
-        latest[point.id] = max([place.get(need, -1) for need in point.requires], default=-1)
-    for name, own in place.items():
+        latest[point.id] = max([own.get(need, -1) for need in point.requires], default=-1)
+    for name, batch in own.items():
         needs = tasks[name].depends_on
-        if all(latest.get(need, -1) <= own for need in needs):
+        if all(latest.get(need, -1) <= batch for need in needs):
             continue
         for i, need in enumerate(needs):
-            if (lands := points.get(PointId(need))) is None:
-                messages = later(tasks[name], [need])
-            else:
-                messages = later(tasks[name], lands.requires, f" through {need}")
-            for message in messages:
+            through = points.get(PointId(need))
+            what, said = ([need], "") if through is None else (through.requires, f" through {need}")
+            for message in later(tasks[name], what, said):
                 yield report(tasks[name], f"depends_on[{i}]", message)
     for point in points.values():
         for i, unlocked in enumerate(point.unlocks):
-            if unlocked in place and point.id not in tasks[unlocked].depends_on:
+            if unlocked in own and point.id not in tasks[unlocked].depends_on:
                 for message in later(tasks[unlocked], point.requires, f" through {point.id}"):
                     yield report(point, f"unlocks[{i}]", message)
 

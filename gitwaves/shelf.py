@@ -71,24 +71,23 @@ class Plan(Record):
 
     files: Mapping[str, Oid]
     odd: Mapping[str, str]
-    tell: Callable[[], Mapping[str, _Entry]]  # nothing where what was kept is not there any more
+    tell: Callable[[], Mapping[str, _Entry] | None]
     rows: Rows | None = None  # what entries were taken over from
     tree: Oid | None = None  # under which all of it is kept
 
     @cached_property
-    def entries(self) -> Mapping[str, _Entry]:
-        """The cards that were read, by path."""
+    def entries(self) -> Mapping[str, _Entry] | None:
+        """The cards that were read, by path; None where that is not kept any more."""
         return self.tell()
 
-    def row(self, path: str) -> bytes:
+    def row(self, where: Where) -> bytes:
         """The row of a card as it is kept."""
-        where = self.entries[path].row
         if isinstance(where, bytes):
             return where
         return self.rows.held(where) if self.rows is not None else b""
 
 
-_NONE = Plan({}, {}, dict)
+_NONE = Plan({}, {}, lambda: None)
 
 
 class Shelf:
@@ -103,7 +102,7 @@ class Shelf:
     def load(self, tree: Oid, read: Read) -> Cards | None:
         """The cards of a tree; None where they are not kept. `read` is asked if a row is spoiled."""
         with contextlib.suppress(OSError, ValueError, TypeError):
-            said = self._said(f"{tree}.{_OUTLINE}")
+            said = self._said(tree, _OUTLINE)
             if said is not None:
                 name, outline = said
                 cards = cards_of(outline, Rows(self._folder / name), read)
@@ -134,9 +133,8 @@ class Shelf:
         for path in (name, *(f"{name.partition('.')[0]}.{part}" for part in _PARTS)):
             with contextlib.suppress(OSError):
                 os.utime(self._folder / path)  # it is leant on, and stays
-        key = key_of(own_version())
-        keep_at(self._folder / f"{tree}.{_OUTLINE}", key, (name, renewed(outline, cards)))
-        keep_at(self._folder / f"{tree}.{_DIGESTS}", key, digests)
+        self._keep(tree, _OUTLINE, (name, renewed(outline, cards)))
+        self._keep(tree, _DIGESTS, digests)
         keep_newest(self._folder, _MAX_PLANS * (1 + len(_PARTS)))
         return cards
 
@@ -145,7 +143,7 @@ class Shelf:
     ) -> tuple[str, Row, Cards, dict[str, tuple[str, str]]] | None:
         """A plan that is kept, with a few files changed: its rows' file, outline, cards and digests."""
         with contextlib.suppress(OSError, ValueError, TypeError):
-            if (said := self._said(f"{base}.{_OUTLINE}")) is None:
+            if (said := self._said(base, _OUTLINE)) is None:
                 return None
             name, outline = said
             if amendments(outline) + len(files) > FEW:
@@ -166,7 +164,7 @@ class Shelf:
 
     def _digests_at(self, tree: Oid) -> dict[str, tuple[str, str]]:
         """The same, each with the path of the card that it is of."""
-        said = self._said(f"{tree}.{_DIGESTS}")
+        said = self._said(tree, _DIGESTS)
         return said if isinstance(said, dict) else {}
 
     def newest(self) -> Plan:
@@ -176,21 +174,21 @@ class Shelf:
         return self._newest
 
     def _find_newest(self) -> Plan:
-        for tree in reversed(self._kept(_INDEX)):
+        for tree in map(Oid, reversed(self._kept(_INDEX))):
             with contextlib.suppress(OSError, ValueError, TypeError):
-                said = self._said(f"{tree}.{_INDEX}")
+                said = self._said(tree, _INDEX)
                 if said is not None:
                     name, files, odd = said
                     tell = partial(self._entries, tree, name, files)
-                    return Plan(files, odd, tell, Rows(self._folder / name), Oid(tree))
+                    return Plan(files, odd, tell, Rows(self._folder / name), tree)
         return _NONE
 
-    def _entries(self, tree: str, name: str, files: Mapping[str, Oid]) -> Mapping[str, _Entry]:
+    def _entries(self, tree: Oid, name: str, files: Mapping[str, Oid]) -> dict[str, _Entry] | None:
         with contextlib.suppress(OSError, ValueError, TypeError):
-            said = self._said(f"{tree}.{_ENTRIES}")
+            said = self._said(tree, _ENTRIES)
             if said is not None and said[0] == name:  # else another writer's, of other rows
                 return {path: _Entry(files[path], *entry) for path, entry in said[1].items()}
-        return {}
+        return None
 
     def read(
         self,
@@ -208,15 +206,17 @@ class Shelf:
             tree: that holds the files, where one does.
             meanwhile: what can be done, and kept, of a large plan before it is put in order.
         """
-        if len(listing.files) >= _LARGE and self.newest() is _NONE:
+        near = self._near(listing) if tree is None else None
+        if near is not None:
+            return near, None
+        if len(listing.files) >= _LARGE and self.newest().entries is None:
             self._newest = None  # it is another one then
             name = tree or _name_of(listing)
             if apart(lambda: self._put_up(name, self._read_all(listing))):
                 apart(lambda: self.keep(name, *self._joined(listing, meanwhile)))
             if (cards := self.load(name, listing.read)) is not None:
                 return cards, None
-        near = self._near(listing) if tree is None else None
-        return (near, None) if near is not None else self._joined(listing)
+        return self._joined(listing)
 
     def _near(self, listing: Listing) -> Cards | None:
         """The cards of some files that are a plan which is kept with a few changes."""
@@ -231,17 +231,20 @@ class Shelf:
         self, listing: Listing, meanwhile: Callable[[Cards], object] | None = None
     ) -> tuple[Cards, Plan]:
         files, odd, read, _ = listing
-        known = self.newest()
-        same = known.tree is not None and files == known.files and odd == known.odd
-        if same and known.tree is not None:
-            cards = self.load(known.tree, read)
-            if cards is not None:
-                return cards, known
-        plan = known if same and known.entries else self._read_all(listing)
-        outline = joined_cards(files, odd, read, lambda p: outlined(plan.entries[p].slim, p))
+        plan = self.newest()
+        same = plan.tree is not None and files == plan.files and odd == plan.odd
+        if same and plan.tree is not None and plan.entries is not None:  # else it could not be kept
+            if (cards := self.load(plan.tree, read)) is not None:
+                return cards, plan
+        else:
+            plan = self._read_all(listing)
+        entries = plan.entries or {}
+        outline = joined_cards(files, odd, read, lambda p: outlined(entries[p].slim, p))
         specs: list[Task | MergePoint] = [*outline.tasks.values(), *outline.merge_points.values()]
-        began = {str(s.id): plan.entries[s.path].slim[2] for s in specs if s.id in outline.tracking}
-        cards = opening(outline, outline.folders, began, plan.row, read)
+        began = {str(s.id): entries[s.path].slim[2] for s in specs if s.id in outline.tracking}
+        cards = opening(
+            outline, outline.folders, began, lambda path: plan.row(entries[path].row), read
+        )
         cards.__dict__["by_branch"] = outline.by_branch
         with beside(lambda: meanwhile(cards)) if meanwhile else contextlib.nullcontext():
             put_in_order(outline)
@@ -252,11 +255,12 @@ class Shelf:
     def _read_all(self, listing: Listing) -> Plan:
         """What the cards of some files are read as, each that the newest plan does not have."""
         files, odd, read, ahead = listing
-        known = self.newest()
+        newest = self.newest()
+        known = newest.entries or {}
         entries = {
             path: entry
             for path, oid in files.items()
-            if (entry := known.entries.get(path)) is not None and entry.oid == oid
+            if (entry := known.get(path)) is not None and entry.oid == oid
         }
 
         def some(paths: Sequence[str]) -> list[tuple[Row, bytes]]:
@@ -266,7 +270,7 @@ class Shelf:
         new = [path for path in files if path not in entries and is_card(path)]
         for path, (slim, row) in zip(new, spread(some, new), strict=True):
             entries[path] = _Entry(files[path], slim, row)
-        return Plan(files, odd, lambda: entries, known.rows)
+        return Plan(files, odd, lambda: entries, newest.rows)
 
     def _still(self, files: Mapping[str, Oid], cards: Cards) -> dict[str, str]:
         """The digests of what has not changed: neither the card nor its workstream."""
@@ -280,8 +284,8 @@ class Shelf:
                     found[node] = digest
         return found
 
-    def _said(self, name: str) -> Any:
-        return kept_at(self._folder / name, key_of(own_version()))
+    def _said(self, tree: Oid, part: str) -> Any:
+        return kept_at(self._folder / f"{tree}.{part}", _key(tree))
 
     def _kept(self, part: str) -> list[str]:
         """The trees of which a part is kept, the oldest first."""
@@ -298,12 +302,10 @@ class Shelf:
         with contextlib.suppress(OSError, ValueError):
             if plan.tree != tree:
                 self._newest = plan = self._put_up(tree, plan)
-            at = {
-                path: span for path, e in plan.entries.items() if isinstance(span := e.row, tuple)
-            }
+            spans = ((path, entry.row) for path, entry in (plan.entries or {}).items())
+            at = {path: span for path, span in spans if isinstance(span, tuple)}
             name = plan.rows.name if plan.rows is not None else ""
-            key = key_of(own_version())
-            keep_at(self._folder / f"{tree}.{_OUTLINE}", key, (name, outline_of(cards, at)))
+            self._keep(tree, _OUTLINE, (name, outline_of(cards, at)))
             self.keep_digests(tree, cards)
             keep_newest(self._folder, _MAX_PLANS * (1 + len(_PARTS)))
 
@@ -314,7 +316,7 @@ class Shelf:
             for node, digest in cards.digests.items()
         }
         if digests:
-            keep_at(self._folder / f"{tree}.{_DIGESTS}", key_of(own_version()), digests)
+            self._keep(tree, _DIGESTS, digests)
 
     def _put_up(self, tree: Oid, plan: Plan) -> Plan:
         """Keeps what cards were read as; the plan, of which all rows lie in one file then.
@@ -324,19 +326,23 @@ class Shelf:
         """
         name = f"{tree}.{os.urandom(8).hex()}"  # another writer may have another order of rows
         self._folder.mkdir(parents=True, exist_ok=True)
-        entries: dict[str, _Entry] = {}
+        placed: dict[str, _Entry] = {}
         start = 0
         with draft(self._folder / name) as file:
-            for path, entry in plan.entries.items():
-                length = file.write(plan.row(path))
-                entries[path] = _Entry(entry.oid, entry.slim, (start, length))
+            for path, entry in (plan.entries or {}).items():
+                length = file.write(plan.row(entry.row))
+                placed[path] = _Entry(entry.oid, entry.slim, (start, length))
                 start += length
-        key = key_of(own_version())
-        said = (name, {path: entry[1:] for path, entry in entries.items()})
-        keep_at(self._folder / f"{tree}.{_ENTRIES}", key, said)
-        index = (name, dict(plan.files), dict(plan.odd))
-        keep_at(self._folder / f"{tree}.{_INDEX}", key, index)
-        return Plan(plan.files, plan.odd, lambda: entries, Rows(self._folder / name), tree)
+        self._keep(tree, _ENTRIES, (name, {path: entry[1:] for path, entry in placed.items()}))
+        self._keep(tree, _INDEX, (name, dict(plan.files), dict(plan.odd)))
+        return Plan(plan.files, plan.odd, lambda: placed, Rows(self._folder / name), tree)
+
+    def _keep(self, tree: Oid, part: str, said: object) -> None:
+        keep_at(self._folder / f"{tree}.{part}", _key(tree), said)
+
+
+def _key(tree: Oid) -> bytes:
+    return key_of(own_version(), tree.encode())
 
 
 def _name_of(listing: Listing) -> Oid:

@@ -248,6 +248,7 @@ def test_two_writers_of_one_plan_do_not_mix_their_rows(repo: Repo) -> None:
     assert one._unkept is not None
     tree, _, kept = one._unkept
     one._keep()
+    assert kept.entries is not None
     otherwise = dict(sorted(kept.entries.items()))  # a card of one lies where one of another does
     assert list(otherwise) != list(kept.entries)
     other.shelf.keep(tree, cards, replace(kept, tell=lambda: otherwise))
@@ -265,6 +266,29 @@ def test_two_writers_of_one_plan_do_not_mix_their_rows(repo: Repo) -> None:
     again = Store(GitRepo.open(repo.path)).plan_at(oid)
     for task in ("A1", "A2", "B1", "B2"):
         assert again.tasks[TaskId(task)] == cards.tasks[TaskId(task)]
+
+
+def test_a_plan_that_another_writer_keeps_meanwhile_is_kept_whole(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan(repo, 2, letters="AB")
+    oid = Oid(repo.oid("main"))
+    one, other, third = (Store(GitRepo.open(repo.path)) for _ in range(3))
+    wanted = other.plan_at(oid)
+    third.plan_at(oid)  # nobody has kept it yet
+    real = one._listing_of
+
+    def listing(commit: Oid) -> shelf.Listing:
+        other._keep()
+        return real(commit)
+
+    monkeypatch.setattr(one, "_listing_of", listing)
+    one.plan_at(oid)  # it takes over what the other one kept
+    third._keep()
+    one._keep()
+    again = Store(GitRepo.open(repo.path)).plan_at(oid)
+    for task in ("A1", "A2", "B1", "B2"):
+        assert again.tasks[TaskId(task)] == wanted.tasks[TaskId(task)]
 
 
 @pytest.mark.parametrize("death", [None, "taking down", "joining", "no fork"])

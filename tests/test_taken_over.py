@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gitwaves import facts, shelf
+from gitwaves import facts, outlines, shelf
 from gitwaves.batches import columns_of, schedule
 from gitwaves.errors import CycleError
 from gitwaves.git import Repo as GitRepo
@@ -264,6 +264,56 @@ def test_it_is_read_again_where_what_it_leans_on_is_gone(
             rows.unlink()
     oid = Oid(repo.oid("main"))
     store = opened(repo)
+    assert said(store.plan_at(oid)) == said(store.cards(oid))
+    assert read_whole
+
+
+def test_it_is_read_again_where_only_what_outlines_are_made_of_is_gone(repo: Repo) -> None:
+    """Another tree of the same files: it is kept under a name of its own, with all of its rows."""
+    opened(repo).snapshot()
+    for entries in (repo.path / ".git/gitwaves/plans").glob("*.entries"):
+        entries.unlink()
+    (repo.path / CARD).chmod(0o755)
+    repo.commit("The same files")
+    store = opened(repo)
+    store.snapshot()
+    wanted = said(store.cards(Oid(repo.oid("main"))))
+    assert said(opened(repo).plan_at(Oid(repo.oid("main")))) == wanted
+    replaced(CARD, "title: ", "title: Another ")(repo)
+    repo.commit("Another text")
+    oid = Oid(repo.oid("main"))
+    store = opened(repo)
+    assert said(store.plan_at(oid)) == said(store.cards(oid))
+
+
+def test_an_outline_under_the_name_of_another_tree_does_not_count(repo: Repo) -> None:
+    folder = repo.path / ".git/gitwaves/plans"
+    opened(repo).snapshot()
+    first = repo.git("rev-parse", "HEAD:.workstreams")
+    AMENDED["cancelled"](repo)
+    repo.commit("Cancelled")
+    opened(repo).snapshot()
+    second = repo.git("rev-parse", "HEAD:.workstreams")
+    shutil.copy(folder / f"{first}.outline", folder / f"{second}.outline")
+    oid = Oid(repo.oid("main"))
+    store = opened(repo)
+    assert said(store.plan_at(oid)) == said(store.cards(oid))
+
+
+def test_where_a_merge_point_frees_many_the_plan_is_read_again(
+    repo: Repo, read_whole: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlines, "_MANY", 2)
+    opened(repo).snapshot()
+    read_whole.clear()
+    replaced(POINT, "unlocks: [A2]", "unlocks: [A2, A3]")(repo)
+    repo.commit("One more")
+    opened(repo).snapshot()
+    assert read_whole == []
+    replaced(POINT, "unlocks: [A2, A3]", "unlocks: [B2, B3]")(repo)
+    repo.commit("Four others")
+    store = opened(repo)
+    oid = Oid(repo.oid("main"))
     assert said(store.plan_at(oid)) == said(store.cards(oid))
     assert read_whole
 
