@@ -28,6 +28,7 @@ class Reader:
     def __init__(self, made: Made) -> None:
         self._made = made
         self._change = itertools.count()
+        self._need = itertools.count()
         self._tree = Oid(made.git("rev-parse", "main^{tree}"))
 
     def git_status(self) -> Way:
@@ -37,6 +38,11 @@ class Reader:
     def python(self) -> Way:
         """The least that any Python takes."""
         return Way([sys.executable, "-c", "pass"], self._made.path)
+
+    def look(self) -> Way:
+        """What the note on uncommitted cards cannot do without: Git looks at the file of each."""
+        looks = ["git", "diff-files", "--quiet", "--", ".workstreams"]
+        return Way(looks, self._made.path)
 
     def ours(self, *args: str, before: Callable[[], object] | None = None) -> Way:
         """A command of gitwaves."""
@@ -76,10 +82,12 @@ class Reader:
 
     def need_another(self) -> None:
         """Changes what one card that nobody has begun needs in the working tree."""
-        made, n = self._made, next(self._change)
-        need = made.task(0, n % made.next)
+        made, n = self._made, next(self._need)
+        needs = [made.task(branch, n % made.next) for branch in range(1 + n % 2)]
         self._rewrite(
-            made.card(len(made.streams()) - 1, made.next + 1), r"(depends_on:).*", rf"\1 [{need}]"
+            made.card(len(made.streams()) - 1, made.next + 1),
+            r"(depends_on:).*",
+            rf"\1 [{', '.join(needs)}]",
         )
 
     def _rewrite(self, card: str, old: str, new: str) -> None:
@@ -115,10 +123,11 @@ class Parts:
     def unchanged(self) -> None:
         reader = self._reader
         base, python = reader.git_status(), reader.python()
-        text, json = reader.ours("status"), reader.ours("status", "--json")
-        in_turns([base, python, text, json], self._rounds * 3)
+        text, json, look = reader.ours("status"), reader.ours("status", "--json"), reader.look()
+        in_turns([base, python, text, json, look], self._rounds * 3)
         self._add("status, nothing changed", text, base, 1)
         self._add("status, nothing changed, against `python -c pass`", text, python, 2)
+        self._table.add("`git diff-files` of its cards, against the same", look, python)
         self._add("status --json, nothing changed", json, base)
 
     def changed(self) -> None:

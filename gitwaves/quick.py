@@ -36,7 +36,7 @@ _FORMS = {
     ("next",): "next",
     ("next", "--json"): "next-json",
 }
-Said = tuple[bytes, str, int]  # on standard output, on standard error, the exit code
+Said = tuple[bytes | memoryview, str, int]  # on standard output, on standard error, the exit code
 _STATUS = ("text", "color")  # the forms with a line on conflicts ahead
 _NOTED = (*_STATUS, "next", "show")  # and with a note
 # Of `git status`, which tells what the note is about.
@@ -240,7 +240,7 @@ class Question:
         except (OSError, ValueError):
             return None
         said = self.note()
-        return None if said is None else (data[watched:], said, 0)
+        return None if said is None else (memoryview(data)[watched:], said, 0)
 
     def path(self) -> str:
         return f"{self.common}/gitwaves/shown/{self._form}-{short(os.fsencode(self.top))}"
@@ -473,7 +473,7 @@ def asked() -> Question | None:
     return _asked
 
 
-def _print(text: bytes, note: str) -> None:
+def _print(text: bytes | memoryview, note: str) -> None:
     try:
         if text:
             sys.stdout.buffer.write(text)
