@@ -113,6 +113,12 @@ def installed(repo: Repo) -> bool:
     return hooks_path(repo) is None and not set(faults(repo)) - {OTHER_VERSION}
 
 
+def absent(repo: Repo) -> bool:
+    """Whether no hook is there at all, as in a fresh clone: hooks are no part of what is cloned."""
+    own = repo.common / "hooks"
+    return not any(os.path.lexists(own / name) for name in HOOKS) and hooks_path(repo) is None
+
+
 def hooks_path(repo: Repo, top: Path | None = None) -> str | None:
     """Where Git looks for hooks, if that is not the repository's own folder of hooks.
 

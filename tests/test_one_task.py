@@ -296,6 +296,18 @@ def test_agents_cannot_give_trust(plan: Repo, home: Path) -> None:
 # --- start -------------------------------------------------------------------------------------
 
 
+def test_start_says_that_a_clone_has_no_hooks(plan: Repo) -> None:
+    note = "note: no hook is installed in this clone"
+    for hook in (plan.path / ".git/hooks").iterdir():
+        hook.unlink()
+    assert note in plan.gw_ok("start", "A1").err
+    plan.git("config", "core.hooksPath", "elsewhere")  # whoever says where knows of hooks
+    assert note not in plan.gw_ok("start", "A1").err
+    plan.git("config", "--unset", "core.hooksPath")
+    plan.gw_ok("hooks", "install")
+    assert note not in plan.gw_ok("start", "A1").err
+
+
 def test_start_prints_the_path_and_nothing_else(plan: Repo) -> None:
     done = plan.gw_ok("start", "A1", "--agent", "ada")
     path = plan.path.parent / "repo.worktrees/ws-A"

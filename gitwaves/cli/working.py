@@ -40,7 +40,7 @@ def start(
       gitwaves start A1 --open claude
       gitwaves start A1 --release
     """
-    from gitwaves import claims
+    from gitwaves import claims, hooks
     from gitwaves.advancing import advance
     from gitwaves.handing import hand_over
 
@@ -64,6 +64,12 @@ def start(
         f"{started.task} is at work on {started.branch}; work there, commit, then `gitwaves verify`",
         err=True,
     )
+    if hooks.absent(app.repo):
+        echo(
+            "note: no hook is installed in this clone: nothing that leaves its boundary is refused "
+            "before `gitwaves verify`; `gitwaves hooks install` changes that",
+            err=True,
+        )
 
 
 def _open(app: App, task: TaskId, name: str, worktree: Path) -> NoReturn:
