@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, pairwise
 
-from gitwaves.batches import batch_order
+from gitwaves.batches import Columns, batch_order, columns_of
 from gitwaves.boundary import Boundary, TooComplicated, overlap, problem
 from gitwaves.graph import Graph, graph_of
 from gitwaves.model import (
@@ -50,28 +50,71 @@ def check(cards: Cards, files: Collection[str] = ()) -> tuple[Finding, ...]:
 
     They serve as examples: where two boundaries meet, it is better to name a file that is there.
     """
+    own = {
+        stream.id: boundary_of(stream, cards.config)
+        for stream in cards.workstreams.values()
+        if stream.paths
+    }
+    tasks = cards.tasks.values()
+    single = (f for task in tasks for f in check_task(task, own.get(task.workstream)))
+    return tuple(sorted({*check_plan(cards, files), *single}))
+
+
+def check_plan(cards: Cards, files: Collection[str] = ()) -> set[Finding]:
+    """What is wrong with a plan besides what `check_task` says; a task is opened to say where."""
     graph = graph_of(cards)
-    return tuple(
-        sorted(
-            {
-                *cards.findings,
-                *_names(cards),
-                *_unknown(cards),
-                *_cycles(cards, graph),
-                *_later_batches(cards),
-                *_unlocked_batches(cards, graph),
-                *_cancelled(cards, graph),
-                *_batches(cards),
-                *_branches(cards),
-                *_patterns(cards),
-                *_boundaries(cards, files),
-                *_workstreams(cards),
-                *_steps(cards),
-                *_not_in_force(cards.config),
-                *_landing(cards, graph),
-            }
-        )
-    )
+    return {
+        *cards.findings,
+        *_names(cards),
+        *_unknown(cards, graph),
+        *_cycles(cards, graph),
+        *_later_batches(cards, graph),
+        *_unlocked_batches(cards, graph),
+        *_cancelled(cards, graph),
+        *_batches(cards),
+        *_branches(cards),
+        *_patterns(cards),
+        *_boundaries(cards, files),
+        *_workstreams(cards),
+        *_not_in_force(cards.config),
+        *_landing(cards, graph),
+    }
+
+
+def boundary_of(stream: Workstream, config: Config) -> Boundary:
+    """What the tasks of a workstream that states a boundary may change."""
+    return Boundary((*stream.paths, *config.shared_paths))
+
+
+def check_task(task: Task, boundary: Boundary | None) -> Iterator[Finding]:
+    """What is wrong with a task, whatever the others say; `boundary` is its workstream's."""
+    yield from _bad_patterns(task, "paths", task.paths)
+    if not task.verify and task.cancelled is None:
+        message = f"{task.id} has no `verify` steps: it cannot be started"
+        yield _warning(task, "verify", message)
+    if boundary is None:
+        return
+    for i, pattern in enumerate(task.paths):
+        if problem(pattern):
+            continue
+        try:
+            outside = overlap(Boundary((pattern,)), boundary) is None
+        except TooComplicated:
+            yield _warning(task, f"paths[{i}]", _TOO_COMPLICATED)
+            break  # the next ones would take as long
+        if outside:
+            message = f"{pattern} lies outside the boundary of {task.workstream}"
+            yield _error(task, f"paths[{i}]", message)
+    for i, path in enumerate(task.produces):
+        if not boundary.covers(path):
+            message = f"{path} lies outside the boundary of {task.workstream}"
+            yield _warning(task, f"produces[{i}]", message)
+
+
+def _bad_patterns(card: _Card, key: str, patterns: Sequence[str]) -> Iterator[Finding]:
+    for i, pattern in enumerate(patterns):
+        if found := problem(pattern):
+            yield _error(card, f"{key}[{i}]", f"the pattern {pattern!r}: {found}")
 
 
 def place(places: Mapping[str, Place], key: str) -> Place:
@@ -125,9 +168,20 @@ def _unread(cards: Cards) -> frozenset[str]:
     return frozenset(path.rpartition("/")[2].removesuffix(".yaml") for path in paths)
 
 
-def _tasks_in_order(cards: Cards) -> list[Task]:
-    tasks = cards.tasks
-    return [tasks[TaskId(node)] for node in graph_of(cards).nodes if node in tasks]
+def _numbered(cards: Cards) -> tuple[Graph, Columns]:
+    graph = graph_of(cards)
+    return graph, columns_of(cards, graph)
+
+
+def _live(cards: Cards) -> list[TaskId]:
+    """The tasks that are not cancelled, in natural order."""
+    graph, columns = _numbered(cards)
+    return [TaskId(graph.nodes[n]) for n in columns.tasks if n not in columns.cancelled]
+
+
+def _first_of(cards: Cards, batch: BatchId) -> Task:
+    graph, columns = _numbered(cards)
+    return cards.tasks[TaskId(graph.nodes[columns.batches.index(batch)])]
 
 
 def _in_order(cards: Mapping[_Id, _T]) -> list[_T]:
@@ -137,28 +191,33 @@ def _in_order(cards: Mapping[_Id, _T]) -> list[_T]:
 # --- ids and needs ---
 
 
-def _named(kind: str, card: _Card) -> Finding:
-    return _error(card, "batch" if kind == "batch" else "id", "")
+def _named(cards: Cards, kind: str, name: str) -> Finding:
+    """Where something is given its name."""
+    if kind == "task":
+        return _error(cards.tasks[TaskId(name)], "id", "")
+    if kind == "merge point":
+        return _error(cards.merge_points[PointId(name)], "id", "")
+    if kind == "batch":
+        return _error(_first_of(cards, BatchId(name)), "batch", "")
+    return _error(cards.workstreams[WorkstreamId(name)], "id", "")
 
 
 def _names(cards: Cards) -> Iterator[Finding]:
     """Ids that are the same, or would be on a file system that knows no case."""
-    batches = {task.batch: task for task in reversed(_tasks_in_order(cards))}
-    ids: list[tuple[str, str, _Card]] = [
-        *(("task", task.id, task) for task in _tasks_in_order(cards)),
-        *(("merge point", point.id, point) for point in _in_order(cards.merge_points)),
-        *(("batch", name, batches[name]) for name in batch_order(cards)),
+    graph, columns = _numbered(cards)
+    ids = [
+        *(("task", graph.nodes[n]) for n in columns.tasks),
+        *(("merge point", str(point.id)) for point in _in_order(cards.merge_points)),
+        *(("batch", str(name)) for name in batch_order(cards)),
     ]
-    folders: list[tuple[str, str, _Card]] = [
-        ("workstream", workstream.id, workstream) for workstream in _in_order(cards.workstreams)
-    ]
+    folders = [("workstream", str(stream.id)) for stream in _in_order(cards.workstreams)]
     for named in (ids, folders):
-        first: dict[str, tuple[str, str, _Card]] = {}
-        for kind, name, card in named:
-            known = first.setdefault(name.lower(), (kind, name, card))
-            if known != (kind, name, card):
-                other, its_name, its_card = known
-                here, there = _named(kind, card), _named(other, its_card)
+        first: dict[str, tuple[str, str]] = {}
+        for kind, name in named:
+            known = first.setdefault(name.lower(), (kind, name))
+            if known != (kind, name):
+                other, its_name = known
+                here, there = _named(cards, kind, name), _named(cards, other, its_name)
                 message = (
                     f"the {kind} {name} has the name of the {other} {its_name} "
                     f"({there.path}:{there.line}); names must differ in more than case"
@@ -166,12 +225,13 @@ def _names(cards: Cards) -> Iterator[Finding]:
                 yield replace(here, message=message)
 
 
-def _unknown(cards: Cards) -> Iterator[Finding]:
+def _unknown(cards: Cards, graph: Graph) -> Iterator[Finding]:
     """Needs that name nothing, or a thing of the wrong kind."""
     unread = _unread(cards)
     nodes = {*cards.tasks, *cards.merge_points}
     freed = {*cards.tasks, *batch_order(cards)}
-    for task in cards.tasks.values():
+    for n in columns_of(cards, graph).unknown:
+        task = cards.tasks[TaskId(graph.nodes[n])]
         for i, need in enumerate(task.depends_on):
             key = f"depends_on[{i}]"
             if need in nodes or need in unread:
@@ -226,27 +286,25 @@ def _stated(cards: Cards, node: str, need: str) -> tuple[_Card, str, bool]:
 
 
 def _cancelled(cards: Cards, graph: Graph) -> Iterator[Finding]:
-    for task in cards.tasks.values():
-        if task.cancelled is not None:
-            needed_by = [
-                node
-                for node in graph.dependents(task.id)
-                if node not in cards.tasks or cards.tasks[TaskId(node)].cancelled is None
-            ]
-            if needed_by:
-                message = f"{task.id} is cancelled, and still needed by {_listed(needed_by)}"
-                yield _error(task, "cancelled", message)
+    cancelled = columns_of(cards, graph).cancelled
+    for n in cancelled:
+        needed_by = [graph.nodes[other] for other in graph.dependent[n] if other not in cancelled]
+        if needed_by:
+            task = cards.tasks[TaskId(graph.nodes[n])]
+            message = f"{task.id} is cancelled, and still needed by {_listed(needed_by)}"
+            yield _error(task, "cancelled", message)
 
 
 # --- batches ---
 
 
 def _batches(cards: Cards) -> Iterator[Finding]:
-    live = [task for task in _tasks_in_order(cards) if task.cancelled is None]
-    without = [task for task in live if task.batch is None]
+    graph, columns = _numbered(cards)
+    live = _live(cards)
+    without = [task for task in live if columns.batches[graph.number[task]] is None]
     if without and len(without) < len(live):
-        message = f"no batch for {_listed(t.id for t in without)}; every task has one, or none has"
-        yield _error(without[0], "id", message)
+        message = f"no batch for {_listed(without)}; every task has one, or none has"
+        yield _error(cards.tasks[without[0]], "id", message)
     given = set(batch_order(cards))
     for i, name in enumerate(cards.config.batches):
         if name not in given:
@@ -255,62 +313,69 @@ def _batches(cards: Cards) -> Iterator[Finding]:
             yield _warning(cards.config, f"batches[{i}]", f"no task is in batch {name}{hint}")
 
 
-def _later_batches(cards: Cards) -> Iterator[Finding]:
+def _later_batches(cards: Cards, graph: Graph) -> Iterator[Finding]:
     """Tasks that need something of a later batch, directly or through a merge point.
 
     Where batches are labels only (`dispatch: dependencies`) that stops nothing: a warning.
     """
-    position = {name: i for i, name in enumerate(batch_order(cards))}
     report = _warning if cards.config.dispatch == "dependencies" else _error
-    tasks: Mapping[str, Task] = {task.id: task for task in cards.tasks.values()}
-    own: Mapping[str, int] = {
-        task.id: position[task.batch]
-        for task in tasks.values()
-        if task.batch is not None and task.cancelled is None
-    }
+    columns = columns_of(cards, graph)
+    position: dict[BatchId | None, int] = {name: i for i, name in enumerate(batch_order(cards))}
+    place = [position.get(name, -1) for name in columns.batches]  # by number; -1: it is in none
+    for n in columns.cancelled:
+        place[n] = -1
+    number, latest = graph.number, list(place)  # the latest that comes with what is needed
+    for point in cards.merge_points.values():
+        lands = (place[number[need]] for need in point.requires if need in number)
+        latest[number[point.id]] = max(lands, default=-1)
 
     def later(task: Task, needs: Iterable[str], said: str = "") -> list[str]:
         """What is said of each of the needs that lies in a later batch than a task."""
+        own = place[number[task.id]]
         return [
             f"{task.id} of batch {task.batch} needs {need} of the later batch "
-            f"{tasks[need].batch}{said}"
+            f"{columns.batches[number[need]]}{said}"
             for need in needs
-            if own.get(need, -1) > own[task.id]
+            if need in number and place[number[need]] > own
         ]
 
     points = cards.merge_points
-    latest: dict[str, int] = dict(own)  # of what a node needs, or the node itself
-    for point in points.values():
-        latest[point.id] = max([own.get(need, -1) for need in point.requires], default=-1)
-    for name, batch in own.items():
-        needs = tasks[name].depends_on
-        if all(latest.get(need, -1) <= batch for need in needs):
+    for n in columns.tasks:
+        own = place[n]
+        if own < 0 or all(latest[need] <= own for need in graph.needed[n]):
             continue
-        for i, need in enumerate(needs):
+        task = cards.tasks[TaskId(graph.nodes[n])]
+        for i, need in enumerate(task.depends_on):
             through = points.get(PointId(need))
             what, said = ([need], "") if through is None else (through.requires, f" through {need}")
-            for message in later(tasks[name], what, said):
-                yield report(tasks[name], f"depends_on[{i}]", message)
+            for message in later(task, what, said):
+                yield report(task, f"depends_on[{i}]", message)
     for point in points.values():
-        for i, unlocked in enumerate(point.unlocks):
-            if unlocked in own and point.id not in tasks[unlocked].depends_on:
-                for message in later(tasks[unlocked], point.requires, f" through {point.id}"):
-                    yield report(point, f"unlocks[{i}]", message)
+        for i, name in enumerate(point.unlocks):
+            freed = cards.tasks.get(TaskId(name))
+            if freed is None or place[number[name]] < 0 or point.id in freed.depends_on:
+                continue
+            for message in later(freed, point.requires, f" through {point.id}"):
+                yield report(point, f"unlocks[{i}]", message)
 
 
 def _unlocked_batches(cards: Cards, graph: Graph) -> Iterator[Finding]:
     """Merge points that unlock a batch which they wait for themselves."""
-    order = batch_order(cards)
+    order, columns = batch_order(cards), columns_of(cards, graph)
     for point in cards.merge_points.values():
-        for i, name in enumerate(point.unlocks):
-            if name in cards.tasks or name not in order:
-                continue
-            needs = graph.closure([point.id])
-            tasks = [cards.tasks[TaskId(node)] for node in needs if node in cards.tasks]
-            own = [task.id for task in tasks if task.batch == name]
-            after = order[order.index(BatchId(name)) + 1 :]
-            later = [t.id for t in tasks if t.batch in after and t.id in point.requires]
+        unlocked = {
+            name: i
+            for i, name in enumerate(point.unlocks)
+            if name not in cards.tasks and name in order
+        }
+        if not unlocked:
+            continue
+        batches = {n: columns.batches[graph.number[n]] for n in graph.closure([point.id])}
+        for name, i in unlocked.items():
             key = f"unlocks[{i}]"
+            own = [node for node, batch in batches.items() if batch == name]
+            after = order[order.index(BatchId(name)) + 1 :]
+            later = [node for node in point.requires if batches.get(node) in after]
             if own:
                 message = f"{point.id} unlocks batch {name}, and needs {_listed(own)} of that batch"
                 yield _error(point, key, message)
@@ -357,39 +422,10 @@ def _branch_clash(a: str, b: str) -> str | None:
 
 
 def _patterns(cards: Cards) -> Iterator[Finding]:
-    """Patterns that cannot be, and what of a task lies outside of its workstream's boundary."""
-    cards_with_paths: list[tuple[_Card, str, Sequence[str]]] = [
-        (cards.config, "shared_paths", cards.config.shared_paths),
-        *((w, "paths", w.paths) for w in cards.workstreams.values()),
-        *((t, "paths", t.paths) for t in cards.tasks.values()),
-    ]
-    for card, key, patterns in cards_with_paths:
-        for i, pattern in enumerate(patterns):
-            if found := problem(pattern):
-                yield _error(card, f"{key}[{i}]", f"the pattern {pattern!r}: {found}")
-    shared = cards.config.shared_paths
-    boundaries = {
-        w.id: Boundary((*w.paths, *shared)) for w in cards.workstreams.values() if w.paths
-    }
-    for task in cards.tasks.values():
-        boundary = boundaries.get(task.workstream)
-        if boundary is None:
-            continue
-        for i, pattern in enumerate(task.paths):
-            if problem(pattern):
-                continue
-            try:
-                outside = overlap(Boundary((pattern,)), boundary) is None
-            except TooComplicated:
-                yield _warning(task, f"paths[{i}]", _TOO_COMPLICATED)
-                break  # the next ones would take as long
-            if outside:
-                message = f"{pattern} lies outside the boundary of {task.workstream}"
-                yield _error(task, f"paths[{i}]", message)
-        for i, path in enumerate(task.produces):
-            if not boundary.covers(path):
-                message = f"{path} lies outside the boundary of {task.workstream}"
-                yield _warning(task, f"produces[{i}]", message)
+    """Patterns of boundaries that cannot be."""
+    yield from _bad_patterns(cards.config, "shared_paths", cards.config.shared_paths)
+    for stream in cards.workstreams.values():
+        yield from _bad_patterns(stream, "paths", stream.paths)
 
 
 def _boundaries(cards: Cards, files: Collection[str]) -> Iterator[Finding]:
@@ -427,28 +463,22 @@ def _boundaries(cards: Cards, files: Collection[str]) -> Iterator[Finding]:
 
 
 def _workstreams(cards: Cards) -> Iterator[Finding]:
-    members: dict[WorkstreamId, list[Task]] = {name: [] for name in cards.workstreams}
-    for task in _tasks_in_order(cards):
-        members.setdefault(task.workstream, []).append(task)
+    members: dict[WorkstreamId, list[TaskId]] = {name: [] for name in cards.workstreams}
+    graph, columns = _numbered(cards)
+    for task in (TaskId(graph.nodes[n]) for n in columns.tasks):
+        members.setdefault(cards.folders[task], []).append(task)
     unread = {f.path for f in cards.findings if f.severity is Severity.ERROR}
     for name, tasks in members.items():
         workstream = cards.workstreams.get(name)
         if workstream is None:
-            path = tasks[0].path.rpartition("/")[0] + "/workstream.yaml"
+            path = cards.path_of(tasks[0]).rpartition("/")[0] + "/workstream.yaml"
             if path not in unread:
-                ids = _listed(task.id for task in tasks)
-                yield _error(tasks[0], "id", f"{path} is missing: the workstream of {ids}")
+                message = f"{path} is missing: the workstream of {_listed(tasks)}"
+                yield _error(cards.tasks[tasks[0]], "id", message)
         elif not tasks:
             folder = workstream.path.rpartition("/")[0] + "/"
             if not any(path.startswith(folder) for path in unread):
                 yield _warning(workstream, "title", f"{name} has no tasks")
-
-
-def _steps(cards: Cards) -> Iterator[Finding]:
-    for task in cards.tasks.values():
-        if not task.verify and task.cancelled is None:
-            message = f"{task.id} has no `verify` steps: it cannot be started"
-            yield _warning(task, "verify", message)
 
 
 def _not_in_force(config: Config) -> Iterator[Finding]:
@@ -473,15 +503,15 @@ def _landing(cards: Cards, graph: Graph) -> Iterator[Finding]:
     required = {t for point in cards.merge_points.values() for t in point.requires}
     required &= cards.tasks.keys()
     taken = required | graph.closure(required)
-    left: dict[WorkstreamId, list[Task]] = {}
-    for task in _tasks_in_order(cards):
-        if task.cancelled is None and task.id not in taken:
-            left.setdefault(task.workstream, []).append(task)
+    left: dict[WorkstreamId, list[TaskId]] = {}
+    for task in _live(cards):
+        if task not in taken:
+            left.setdefault(cards.folders[task], []).append(task)
     for name, tasks in left.items():
-        ids = {task.id for task in tasks}
-        last = [task for task in tasks if ids.isdisjoint(graph.dependents(task.id))] or tasks
+        ids = {graph.number[task] for task in tasks}
+        last = [t for t in tasks if ids.isdisjoint(graph.dependent[graph.number[t]])] or tasks
         message = (
-            f"no merge point takes {_listed(task.id for task in last)} of {name} to trunk; "
+            f"no merge point takes {_listed(last)} of {name} to trunk; "
             "`gitwaves merge --rest` lands it"
         )
-        yield _warning(last[-1], "id", message)
+        yield _warning(cards.tasks[last[-1]], "id", message)
