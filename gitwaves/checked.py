@@ -1,31 +1,42 @@
 """What `check` found in a plan, kept until something changes that its rules look at.
 
-Rules look at ids, needs, batches and paths, never at texts or at tracking: at what is called the shape
-of a card here. An answer is kept under the shapes of all cards, so that whoever edits the text of one has
-one file read. What the rules see of each task is kept too: where one needs something else, they run again
-and no other card is opened. As all that is kept it is right or absent.
+What is wrong with a task by itself is kept with its blob. The rules that look at all cards look at ids,
+needs and batches, never at texts or at tracking: at what is called the shape of a card here. What they
+found is kept under the shapes of all cards, so that whoever edits the text of one has one file read; where
+one needs something else, they run again, and open no card of which they have nothing to say. As all that is
+kept it is right or absent.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
+from gitwaves.boundary import Boundary
 from gitwaves.caches import keep_at, keep_newest, kept_at, key_of
-from gitwaves.cards import is_card, own_version, read_card
-from gitwaves.model import Cards, Finding, Oid, Place, Places, Step, Task
-from gitwaves.record import NamedTuple, replace
+from gitwaves.cards import (
+    WORKSTREAM_FILE,
+    is_card,
+    load_config,
+    load_workstream,
+    own_version,
+    read_card,
+)
+from gitwaves.model import CONFIG_PATH, Cards, Config, Finding, Oid, Place, Task, TaskId
+from gitwaves.record import NamedTuple
 from gitwaves.rows import Row, finding_of, plain
-from gitwaves.rules import check, place
+from gitwaves.rules import boundary_of, check_plan, check_task, place
 from gitwaves.shelf import Listing
 
 _MAX_ANSWERS = 16
 _MANY = 400  # files that are read together rather than one by one
 _TEXTS = (".yaml", ".yml")  # what else lies below `.workstreams/` is not looked at
-_LOOKED_AT = ("id", "batch", "depends_on", "cancelled", "paths", "produces")
-_STEPS = (Step(run="true"),)  # stand for whatever steps a task has
+_LOOKED_AT = ("id", "batch", "depends_on", "cancelled")
 Design = tuple[str, str | None, str | None, Place]  # trunk; a document, its blob, where it stands
+# Of a file: its blob, its shape, and what is wrong with it by itself; None where it is no task's card.
+_Seen = tuple[Oid, bytes, tuple[Row, ...] | None]
+_Stated = tuple[tuple[str, ...], dict[str, Oid]]
 
 
 class Answer(NamedTuple):
@@ -77,112 +88,103 @@ def found_in(
         folder: where answers are kept.
         cards: the cards of the files, asked for where there is no answer yet.
     """
-    files = listing.files
-    known: Mapping[str, tuple[Oid, bytes]] = kept_at(folder / "shapes", _version()) or {}
-    shapes = {path: before[1] for path, before in known.items() if files.get(path) == before[0]}
-    fresh = [path for path in files if path not in shapes]
+    held = kept_at(folder / "seen", _version())
+    states = _stated(listing)
+    seen, fresh = _seen(held, states, listing)
     read = cards() if len(fresh) >= _MANY else None
-    rows = _rows_in(read) if read is not None else {}
-    for file in fresh:
-        row = rows.get(file) or _row_at(file, listing.read)
-        if row is not None:
-            rows[file] = row
-        shapes[file] = _shape(row) if row is not None else _odd_shape(file, files[file])
-    path = folder / f"{_key(shapes, listing.odd).hex()}.answer"
+    _look(seen, fresh, listing, states[0], read)
+    path = folder / f"{_key(seen, listing.odd).hex()}.answer"
     said = kept_at(path, _version())
     if said is not None and (said[1] is None or said[1] == tracked.digest()):
-        findings, tasks, points, design = said[0]
-        answer = Answer(tuple(map(finding_of, findings)), tasks, points, design)
+        findings, twice, *rest = said[0]
     else:
-        answer = _answer(_shown(folder, read or cards(), files, rows), tracked)
-        found = [plain(finding) for finding in answer.findings]
+        plan = read or cards()
+        findings = [plain(finding) for finding in check_plan(plan, tracked)]
+        paths = {plan.path_of(task) for task in plan.tasks}
+        twice = [p for p, (*_, own) in seen.items() if own is not None and p not in paths]
+        rest = [len(plan.tasks), len(plan.merge_points), _design(plan)]
         digest = tracked.digest() if tracked.asked else None
-        keep_at(path, _version(), ((found, *answer[1:]), digest))
-        keep_newest(folder, _MAX_ANSWERS + 2)  # shapes and rows
-    if said is None or any(known.get(p) != (files[p], shape) for p, shape in shapes.items()):
-        keep_at(folder / "shapes", _version(), {p: (files[p], s) for p, s in shapes.items()})
-    return answer
+        keep_at(path, _version(), ((findings, twice, *rest), digest))
+        keep_newest(folder, _MAX_ANSWERS + 1)  # and what was seen
+    if said is None or fresh or len(seen) != len(held[1]):
+        keep_at(folder / "seen", _version(), (states, seen))
+    left_out = set(twice)
+    own = [row for p, (*_, rows) in seen.items() if rows and p not in left_out for row in rows]
+    return Answer(tuple(sorted({finding_of(row) for row in (*findings, *own)})), *rest)
 
 
 def _version() -> bytes:
     return key_of(own_version())
 
 
-def _answer(cards: Cards, tracked: Tracked) -> Answer:
+def _design(cards: Cards) -> Design:
     config = cards.config
     line = place(config.places, "design")
-    design = (str(config.trunk), config.design_path, config.design_blob, line)
-    return Answer(check(cards, tracked), len(cards.tasks), len(cards.merge_points), design)
+    return str(config.trunk), config.design_path, config.design_blob, line
 
 
-def _shown(folder: Path, cards: Cards, files: Mapping[str, Oid], read: Mapping[str, Row]) -> Cards:
-    """The cards as the rules see them, with all tasks opened: they look at each again and again.
-
-    Args:
-        read: what is seen of those that were read just now, by path.
-    """
-    rows = _rows_of(folder, cards, files, read)
-    tasks = {}
-    for node in cards.tasks:
-        path = cards.path_of(node)
-        tasks[node] = _task_of(rows.pop(path), path)  # all rows beside all tasks take much memory
-    shown = replace(cards, tasks=tasks)
-    shown.memo.update(cards.memo)
-    return shown
+def _stated(listing: Listing) -> _Stated:
+    """What boundaries hang on: what all may change, and by folder the file that states one."""
+    config = Config()
+    if CONFIG_PATH in listing.files:
+        config, _ = load_config(listing.read(CONFIG_PATH), CONFIG_PATH)
+    end = f"/{WORKSTREAM_FILE}"
+    files = {
+        path.removesuffix(end): oid for path, oid in listing.files.items() if path.endswith(end)
+    }
+    return tuple(config.shared_paths), files
 
 
-def _rows_of(
-    folder: Path, cards: Cards, files: Mapping[str, Oid], read: Mapping[str, Row]
-) -> dict[str, Row]:
-    """What is seen of each task, by path: kept, or else read now, or else opened; kept then."""
-    kept: Mapping[str, tuple[Oid, Row]] = kept_at(folder / "rows", _version()) or {}
-    found = {}
-    for node in cards.tasks:
-        path = cards.path_of(node)
-        held = kept.get(path)
-        if held is None or held[0] != files[path]:
-            held = files[path], read.get(path) or _row(cards.tasks[node])
-        found[path] = held
-    if found != kept:
-        keep_at(folder / "rows", _version(), found)
-    return {path: row for path, (_, row) in found.items()}
+def _seen(
+    held: tuple[_Stated, dict[str, _Seen]] | None, states: _Stated, listing: Listing
+) -> tuple[dict[str, _Seen], list[str]]:
+    """What was seen of files that are the same, and those of which nothing was."""
+    (shared, streams), known = held or (((), {}), {})
+    others = {folder for folder, oid in states[1].items() if streams.get(folder) != oid}
+    others |= streams.keys() - states[1].keys()
+    if shared != states[0]:
+        others |= states[1].keys()
+    seen = {path: row for path, row in known.items() if listing.files.get(path) == row[0]}
+    if others:
+        seen = {p: row for p, row in seen.items() if p.rpartition("/")[0] not in others}
+    return seen, [path for path in listing.files if path not in seen]
 
 
-def _row(task: Task) -> Row:
-    """What the rules see of a task: not the texts, which take most of the memory."""
-    keys = (key for key in task.places if not task.verify or key.split("[")[0] in _LOOKED_AT)
-    # a task without steps is said where `verify` would stand; thousands of cards have the same keys
-    places = {sys.intern(key): task.places[key] for key in keys}
-    stated = (task.id, task.workstream, task.depends_on, task.batch, task.cancelled)
-    return (*stated, task.paths, task.produces, bool(task.verify), places)
+def _look(
+    seen: dict[str, _Seen],
+    fresh: Iterable[str],
+    listing: Listing,
+    shared: Sequence[str],
+    cards: Cards | None,
+) -> None:
+    """Adds what is seen of some files, of which `cards`, where they were read, hold most."""
 
+    @cache
+    def boundary(folder: str) -> Boundary | None:
+        path = f"{folder}/{WORKSTREAM_FILE}"
+        if path not in listing.files:
+            return None
+        stream, _ = load_workstream(listing.read(path), path)
+        return boundary_of(stream, shared) if stream is not None and stream.paths else None
 
-def _task_of(row: Row, path: str) -> Task:
-    """A task of which the rules see what they saw of the one that `_row` was given."""
-    ident, stream, needs, batch, cancelled, paths, produces, verified, places = row
-    return Task(
-        *(ident, "", stream, needs, batch),
-        cancelled=cancelled,
-        paths=paths,
-        produces=produces,
-        verify=_STEPS if verified else (),
-        path=path,
-        places=Places(places),
-    )
-
-
-def _rows_in(cards: Cards) -> dict[str, Row]:
-    """What is seen of the tasks that can be read, by the path of their card."""
-    odd = {finding.path for finding in cards.findings}
-    tasks = ((cards.path_of(node), node) for node in cards.tasks)
-    return {path: _row(cards.tasks[node]) for path, node in tasks if path not in odd}
-
-
-def _row_at(path: str, read: Callable[[str], bytes]) -> Row | None:
-    """What is seen of the task that a file is the card of, if it says nothing wrong of itself."""
-    card = read_card(read(path), path) if is_card(path) else None
-    spec = card.spec if card is not None and not card.findings else None
-    return _row(spec) if isinstance(spec, Task) else None
+    read: dict[str, TaskId] = {}
+    if cards is not None:
+        odd = {finding.path for finding in cards.findings}
+        read = {p: task for task in cards.tasks if (p := cards.path_of(task)) not in odd}
+    for path in fresh:
+        oid = listing.files[path]
+        if cards is not None and path in read:
+            task, plainly = cards.tasks[read[path]], True
+        else:
+            card = read_card(listing.read(path), path) if is_card(path) else None
+            spec = card.spec if card is not None else None
+            if card is None or not isinstance(spec, Task):
+                seen[path] = (oid, _odd_shape(path, oid), None)
+                continue
+            task, plainly = spec, not card.findings
+        found = check_task(task, boundary(path.rpartition("/")[0]))
+        own = tuple([plain(finding) for finding in found])
+        seen[path] = (oid, _shape(task) if plainly else _odd_shape(path, oid), own)
 
 
 def _odd_shape(path: str, oid: Oid) -> bytes:
@@ -190,13 +192,14 @@ def _odd_shape(path: str, oid: Oid) -> bytes:
     return oid.encode() if path.endswith(_TEXTS) else b""
 
 
-def _shape(row: Row) -> bytes:
-    """What is another where a card changed in what the rules look at."""
-    *stated, places = row
-    return key_of(repr((*stated, sorted(places.items()))).encode())
+def _shape(task: Task) -> bytes:
+    """What is another where a card changed in what the rules look at that look at all cards."""
+    places = [(key, at) for key, at in task.places.items() if key.split("[")[0] in _LOOKED_AT]
+    stated = (task.id, task.workstream, task.depends_on, task.batch, task.cancelled)
+    return key_of(repr((*stated, sorted(places))).encode())
 
 
-def _key(shapes: Mapping[str, bytes], odd: Mapping[str, str]) -> bytes:
-    said = [f"{path}\0{shape.hex()}" for path, shape in sorted(shapes.items())]
+def _key(seen: Mapping[str, _Seen], odd: Mapping[str, str]) -> bytes:
+    said = [f"{path}\0{shape.hex()}" for path, (_, shape, _) in sorted(seen.items())]
     said += ["", *(f"{path}\0{what}" for path, what in odd.items())]
     return key_of("\0".join(said).encode(errors="surrogateescape"))

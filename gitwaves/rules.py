@@ -51,7 +51,7 @@ def check(cards: Cards, files: Collection[str] = ()) -> tuple[Finding, ...]:
     They serve as examples: where two boundaries meet, it is better to name a file that is there.
     """
     own = {
-        stream.id: boundary_of(stream, cards.config)
+        stream.id: boundary_of(stream, cards.config.shared_paths)
         for stream in cards.workstreams.values()
         if stream.paths
     }
@@ -81,9 +81,9 @@ def check_plan(cards: Cards, files: Collection[str] = ()) -> set[Finding]:
     }
 
 
-def boundary_of(stream: Workstream, config: Config) -> Boundary:
-    """What the tasks of a workstream that states a boundary may change."""
-    return Boundary((*stream.paths, *config.shared_paths))
+def boundary_of(stream: Workstream, shared: Sequence[str]) -> Boundary:
+    """What the tasks of a workstream that states a boundary may change; `shared` is what all may."""
+    return Boundary((*stream.paths, *shared))
 
 
 def check_task(task: Task, boundary: Boundary | None) -> Iterator[Finding]:
