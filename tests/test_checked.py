@@ -187,3 +187,45 @@ def test_a_plan_that_was_taken_away_is_reviewed(tmp_path: Path) -> None:
     done = repo.gw("review")
     assert "no .workstreams/ here" not in done.err
     assert "A1" in done.out
+
+
+def test_what_is_wrong_with_a_card_by_itself_hangs_on_its_boundary_too(tmp_path: Path) -> None:
+    repo = planned_repo(tmp_path / "repo")
+    card = repo.path / CARDS.format("A", 1)
+    card.write_text(card.read_text().replace("spec: |\n", "produces: [b/1.txt]\nspec: |\n", 1))
+    stream, config = ".workstreams/WS-A/workstream.yaml", ".workstreams/config.yaml"
+    outside = "b/1.txt lies outside the boundary of WS-A"
+
+    def found() -> bool:
+        store = Store(Git.open(repo.path))
+        findings = kept(store)[0].findings
+        assert findings == kept(store)[0].findings == fresh(store)
+        return any(finding.message == outside for finding in findings)
+
+    assert found()
+    repo.write(stream, "title: A\npaths: [a/**, b/1.txt]\n")
+    assert not found()
+    repo.write(stream, "title: A\npaths: [a/**]\n")
+    assert found()
+    whole = repo.read(config)
+    repo.write(config, f"{whole}shared_paths: [b/1.txt]\n")
+    assert not found()
+    repo.write(config, whole)
+    assert found()
+    (repo.path / stream).unlink()
+    assert not found()
+
+
+def test_a_card_whose_id_another_has_is_not_looked_at_by_itself(tmp_path: Path) -> None:
+    repo = planned_repo(tmp_path / "repo")
+    text = (repo.path / CARDS.format("A", 1)).read_text()
+    again = ".workstreams/WS-B/A1.yaml"
+    repo.write(again, text)
+    for verify in ("verify:\n  - run: 'true'\n", ""):  # without, it would be said that it has none
+        repo.write(again, text.replace("verify:\n  - run: 'true'\n", verify))
+        store = Store(Git.open(repo.path))
+        findings = kept(store)[0].findings
+        assert findings == kept(store)[0].findings == fresh(store)
+        assert [f.message for f in findings if f.path == again] == [
+            "the id A1 is also in .workstreams/WS-A/A1.yaml"
+        ]
