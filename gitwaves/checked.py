@@ -36,7 +36,7 @@ _LOOKED_AT = ("id", "batch", "depends_on", "cancelled")
 Design = tuple[str, str | None, str | None, Place]  # trunk; a document, its blob, where it stands
 # Of a file: its blob, its shape, and what is wrong with it by itself; None where it is no task's card.
 _Seen = tuple[Oid, bytes, tuple[Row, ...] | None]
-_Stated = tuple[tuple[str, ...], dict[str, Oid]]
+_Stated = tuple[tuple[str, ...], dict[str, Oid]]  # what boundaries hang on: see `_stated`
 
 
 class Answer(NamedTuple):
@@ -88,11 +88,12 @@ def found_in(
         folder: where answers are kept.
         cards: the cards of the files, asked for where there is no answer yet.
     """
-    held = kept_at(folder / "seen", _version())
-    states = _stated(listing)
-    seen, fresh = _seen(held, states, listing)
+    stated = _stated(listing)
+    before, known = kept_at(folder / "seen", _version()) or (((), {}), {})
+    seen = _still(before, known, stated, listing)
+    fresh = [path for path in listing.files if path not in seen]
     read = cards() if len(fresh) >= _MANY else None
-    _look(seen, fresh, listing, states[0], read)
+    _look(seen, fresh, listing, stated[0], read)
     path = folder / f"{_key(seen, listing.odd).hex()}.answer"
     said = kept_at(path, _version())
     if said is not None and (said[1] is None or said[1] == tracked.digest()):
@@ -106,8 +107,8 @@ def found_in(
         digest = tracked.digest() if tracked.asked else None
         keep_at(path, _version(), ((findings, twice, *rest), digest))
         keep_newest(folder, _MAX_ANSWERS + 1)  # and what was seen
-    if said is None or fresh or len(seen) != len(held[1]):
-        keep_at(folder / "seen", _version(), (states, seen))
+    if said is None or fresh or len(seen) < len(known):
+        keep_at(folder / "seen", _version(), (stated, seen))
     left_out = set(twice)
     own = [row for p, (*_, rows) in seen.items() if rows and p not in left_out for row in rows]
     return Answer(tuple(sorted({finding_of(row) for row in (*findings, *own)})), *rest)
@@ -135,19 +136,19 @@ def _stated(listing: Listing) -> _Stated:
     return tuple(config.shared_paths), files
 
 
-def _seen(
-    held: tuple[_Stated, dict[str, _Seen]] | None, states: _Stated, listing: Listing
-) -> tuple[dict[str, _Seen], list[str]]:
-    """What was seen of files that are the same, and those of which nothing was."""
-    (shared, streams), known = held or (((), {}), {})
-    others = {folder for folder, oid in states[1].items() if streams.get(folder) != oid}
-    others |= streams.keys() - states[1].keys()
-    if shared != states[0]:
-        others |= states[1].keys()
+def _still(
+    before: _Stated, known: Mapping[str, _Seen], stated: _Stated, listing: Listing
+) -> dict[str, _Seen]:
+    """What is known of files that are the same, in folders whose boundary is the same."""
+    (shared, streams), (shared_now, streams_now) = before, stated
+    folders = {*streams, *streams_now}
+    others = folders
+    if shared == shared_now:
+        others = {folder for folder in folders if streams.get(folder) != streams_now.get(folder)}
     seen = {path: row for path, row in known.items() if listing.files.get(path) == row[0]}
     if others:
         seen = {p: row for p, row in seen.items() if p.rpartition("/")[0] not in others}
-    return seen, [path for path in listing.files if path not in seen]
+    return seen
 
 
 def _look(
@@ -157,7 +158,7 @@ def _look(
     shared: Sequence[str],
     cards: Cards | None,
 ) -> None:
-    """Adds what is seen of some files, of which `cards`, where they were read, hold most."""
+    """Adds what is seen of some files; `cards`, where they were read, hold most of them."""
 
     @cache
     def boundary(folder: str) -> Boundary | None:
