@@ -157,7 +157,7 @@ class Parts:
         needs = reader.ours("check", before=reader.need_another)
         in_turns([base, needs], self._rounds)
         reader.restore()
-        self._add("check, one card needs another task", needs, base)
+        self._add("check, one card needs another task", needs, base, 3)
 
     def cold(self) -> None:
         reader = self._reader
