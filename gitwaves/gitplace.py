@@ -98,9 +98,7 @@ def content(path: str, *, follow: bool = True) -> bytes:
         first = os.read(file, 1 << 16)
         if len(first) == 1 << 16 and (size := os.fstat(file).st_size) > len(first):
             os.lseek(file, 0, os.SEEK_SET)
-            first = os.read(
-                file, size + 1
-            )  # megabytes: put together from parts they would be copied
+            first = os.read(file, size + 1)  # at once: parts put together are copied
         parts.append(first)
         while first and (part := os.read(file, 1 << 22)):
             parts.append(part)

@@ -1,7 +1,8 @@
-"""What can be wrong with a plan as a whole, beyond what one file says. Pure.
+"""What can be wrong with a plan, beyond what one file says. Pure.
 
-Each rule yields findings; `check` collects all of them at once. What is wrong inside one file was
-found when it was read (`Cards.findings`), and is not said again here.
+Each rule yields findings: `check_task` those on one task beside its boundary, `check_plan` all others,
+and what was wrong inside one file when it was read (`Cards.findings`). A rule that looks at all tasks
+looks at graph and columns, and opens a card only to say where something stands.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, pairwise
 
-from gitwaves.batches import Columns, batch_order, columns_of
+from gitwaves.batches import batch_order, columns_of
 from gitwaves.boundary import Boundary, TooComplicated, overlap, problem
 from gitwaves.graph import Graph, graph_of
 from gitwaves.model import (
@@ -45,37 +46,25 @@ _TOO_COMPLICATED = "too complicated to compare with the boundary; use fewer and 
 _REF = regex(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|//|@\{|(^|/)\.|\.lock(/|$)|^[/-]|[/.]$|^@$|^HEAD$")
 
 
-def check(cards: Cards, files: Collection[str] = ()) -> tuple[Finding, ...]:
-    """Everything that is wrong with a plan, sorted by place; `files` are the tracked ones.
+def check_plan(cards: Cards, files: Collection[str] = ()) -> set[Finding]:
+    """What is wrong with a plan besides what `check_task` says; `files` are the tracked ones.
 
     They serve as examples: where two boundaries meet, it is better to name a file that is there.
     """
-    own = {
-        stream.id: boundary_of(stream, cards.config.shared_paths)
-        for stream in cards.workstreams.values()
-        if stream.paths
-    }
-    tasks = cards.tasks.values()
-    single = (f for task in tasks for f in check_task(task, own.get(task.workstream)))
-    return tuple(sorted({*check_plan(cards, files), *single}))
-
-
-def check_plan(cards: Cards, files: Collection[str] = ()) -> set[Finding]:
-    """What is wrong with a plan besides what `check_task` says; a task is opened to say where."""
     graph = graph_of(cards)
     return {
         *cards.findings,
-        *_names(cards),
+        *_names(cards, graph),
         *_unknown(cards, graph),
         *_cycles(cards, graph),
         *_later_batches(cards, graph),
         *_unlocked_batches(cards, graph),
         *_cancelled(cards, graph),
-        *_batches(cards),
+        *_batches(cards, graph),
         *_branches(cards),
         *_patterns(cards),
         *_boundaries(cards, files),
-        *_workstreams(cards),
+        *_workstreams(cards, graph),
         *_not_in_force(cards.config),
         *_landing(cards, graph),
     }
@@ -168,20 +157,10 @@ def _unread(cards: Cards) -> frozenset[str]:
     return frozenset(path.rpartition("/")[2].removesuffix(".yaml") for path in paths)
 
 
-def _numbered(cards: Cards) -> tuple[Graph, Columns]:
-    graph = graph_of(cards)
-    return graph, columns_of(cards, graph)
-
-
-def _live(cards: Cards) -> list[TaskId]:
+def _live(cards: Cards, graph: Graph) -> list[TaskId]:
     """The tasks that are not cancelled, in natural order."""
-    graph, columns = _numbered(cards)
+    columns = columns_of(cards, graph)
     return [TaskId(graph.nodes[n]) for n in columns.tasks if n not in columns.cancelled]
-
-
-def _first_of(cards: Cards, batch: BatchId) -> Task:
-    graph, columns = _numbered(cards)
-    return cards.tasks[TaskId(graph.nodes[columns.batches.index(batch)])]
 
 
 def _in_order(cards: Mapping[_Id, _T]) -> list[_T]:
@@ -191,22 +170,22 @@ def _in_order(cards: Mapping[_Id, _T]) -> list[_T]:
 # --- ids and needs ---
 
 
-def _named(cards: Cards, kind: str, name: str) -> Finding:
-    """Where something is given its name."""
-    if kind == "task":
-        return _error(cards.tasks[TaskId(name)], "id", "")
+def _named(cards: Cards, graph: Graph, kind: str, name: str) -> Finding:
+    """Where something is given its name: a batch, on the first of its tasks."""
     if kind == "merge point":
         return _error(cards.merge_points[PointId(name)], "id", "")
+    if kind == "workstream":
+        return _error(cards.workstreams[WorkstreamId(name)], "id", "")
     if kind == "batch":
-        return _error(_first_of(cards, BatchId(name)), "batch", "")
-    return _error(cards.workstreams[WorkstreamId(name)], "id", "")
+        first = columns_of(cards, graph).batches.index(BatchId(name))
+        return _error(cards.tasks[TaskId(graph.nodes[first])], "batch", "")
+    return _error(cards.tasks[TaskId(name)], "id", "")
 
 
-def _names(cards: Cards) -> Iterator[Finding]:
+def _names(cards: Cards, graph: Graph) -> Iterator[Finding]:
     """Ids that are the same, or would be on a file system that knows no case."""
-    graph, columns = _numbered(cards)
     ids = [
-        *(("task", graph.nodes[n]) for n in columns.tasks),
+        *(("task", graph.nodes[n]) for n in columns_of(cards, graph).tasks),
         *(("merge point", str(point.id)) for point in _in_order(cards.merge_points)),
         *(("batch", str(name)) for name in batch_order(cards)),
     ]
@@ -217,7 +196,8 @@ def _names(cards: Cards) -> Iterator[Finding]:
             known = first.setdefault(name.lower(), (kind, name))
             if known != (kind, name):
                 other, its_name = known
-                here, there = _named(cards, kind, name), _named(cards, other, its_name)
+                here = _named(cards, graph, kind, name)
+                there = _named(cards, graph, other, its_name)
                 message = (
                     f"the {kind} {name} has the name of the {other} {its_name} "
                     f"({there.path}:{there.line}); names must differ in more than case"
@@ -298,9 +278,8 @@ def _cancelled(cards: Cards, graph: Graph) -> Iterator[Finding]:
 # --- batches ---
 
 
-def _batches(cards: Cards) -> Iterator[Finding]:
-    graph, columns = _numbered(cards)
-    live = _live(cards)
+def _batches(cards: Cards, graph: Graph) -> Iterator[Finding]:
+    columns, live = columns_of(cards, graph), _live(cards, graph)
     without = [task for task in live if columns.batches[graph.number[task]] is None]
     if without and len(without) < len(live):
         message = f"no batch for {_listed(without)}; every task has one, or none has"
@@ -320,28 +299,28 @@ def _later_batches(cards: Cards, graph: Graph) -> Iterator[Finding]:
     """
     report = _warning if cards.config.dispatch == "dependencies" else _error
     columns = columns_of(cards, graph)
-    position: dict[BatchId | None, int] = {name: i for i, name in enumerate(batch_order(cards))}
-    place = [position.get(name, -1) for name in columns.batches]  # by number; -1: it is in none
+    order: dict[BatchId | None, int] = {name: i for i, name in enumerate(batch_order(cards))}
+    position = [order.get(name, -1) for name in columns.batches]  # by number; -1: it is in none
     for n in columns.cancelled:
-        place[n] = -1
-    number, latest = graph.number, list(place)  # the latest that comes with what is needed
+        position[n] = -1
+    number, latest = graph.number, list(position)  # the latest that comes with what is needed
     for point in cards.merge_points.values():
-        lands = (place[number[need]] for need in point.requires if need in number)
+        lands = (position[number[need]] for need in point.requires if need in number)
         latest[number[point.id]] = max(lands, default=-1)
 
     def later(task: Task, needs: Iterable[str], said: str = "") -> list[str]:
         """What is said of each of the needs that lies in a later batch than a task."""
-        own = place[number[task.id]]
+        own = position[number[task.id]]
         return [
             f"{task.id} of batch {task.batch} needs {need} of the later batch "
             f"{columns.batches[number[need]]}{said}"
             for need in needs
-            if need in number and place[number[need]] > own
+            if need in number and position[number[need]] > own
         ]
 
     points = cards.merge_points
     for n in columns.tasks:
-        own = place[n]
+        own = position[n]
         if own < 0 or all(latest[need] <= own for need in graph.needed[n]):
             continue
         task = cards.tasks[TaskId(graph.nodes[n])]
@@ -353,7 +332,7 @@ def _later_batches(cards: Cards, graph: Graph) -> Iterator[Finding]:
     for point in points.values():
         for i, name in enumerate(point.unlocks):
             freed = cards.tasks.get(TaskId(name))
-            if freed is None or place[number[name]] < 0 or point.id in freed.depends_on:
+            if freed is None or position[number[name]] < 0 or point.id in freed.depends_on:
                 continue
             for message in later(freed, point.requires, f" through {point.id}"):
                 yield report(point, f"unlocks[{i}]", message)
@@ -462,10 +441,10 @@ def _boundaries(cards: Cards, files: Collection[str]) -> Iterator[Finding]:
 # --- tasks and workstreams ---
 
 
-def _workstreams(cards: Cards) -> Iterator[Finding]:
+def _workstreams(cards: Cards, graph: Graph) -> Iterator[Finding]:
     members: dict[WorkstreamId, list[TaskId]] = {name: [] for name in cards.workstreams}
-    graph, columns = _numbered(cards)
-    for task in (TaskId(graph.nodes[n]) for n in columns.tasks):
+    for n in columns_of(cards, graph).tasks:
+        task = TaskId(graph.nodes[n])
         members.setdefault(cards.folders[task], []).append(task)
     unread = {f.path for f in cards.findings if f.severity is Severity.ERROR}
     for name, tasks in members.items():
@@ -504,7 +483,7 @@ def _landing(cards: Cards, graph: Graph) -> Iterator[Finding]:
     required &= cards.tasks.keys()
     taken = required | graph.closure(required)
     left: dict[WorkstreamId, list[TaskId]] = {}
-    for task in _live(cards):
+    for task in _live(cards, graph):
         if task not in taken:
             left.setdefault(cards.folders[task], []).append(task)
     for name, tasks in left.items():

@@ -129,19 +129,19 @@ class Shelf:
         made = self._amended(base, files, read) if files is not None else None
         if made is None:
             return None
-        name, outline, cards, digests = made
+        name, outline, cards = made
         for path in (name, *(f"{name.partition('.')[0]}.{part}" for part in _PARTS)):
             with contextlib.suppress(OSError):
                 os.utime(self._folder / path)  # it is leant on, and stays
         self._keep(tree, _OUTLINE, (name, renewed(outline, cards)))
-        self._keep(tree, _DIGESTS, digests)
+        self.keep_digests(tree, cards)
         keep_newest(self._folder, _MAX_PLANS * (1 + len(_PARTS)))
         return cards
 
     def _amended(
         self, base: Oid, files: Mapping[str, Oid], read: Read
-    ) -> tuple[str, Row, Cards, dict[str, tuple[str, str]]] | None:
-        """A plan that is kept, with a few files changed: its rows' file, outline, cards and digests."""
+    ) -> tuple[str, Row, Cards] | None:
+        """A plan that is kept, with a few files changed: its rows' file, outline and cards."""
         with contextlib.suppress(OSError, ValueError, TypeError):
             if (said := self._said(base, _OUTLINE)) is None:
                 return None
@@ -152,10 +152,9 @@ class Shelf:
             if made is None:
                 return None
             outline, cards, changes = made
-            told = self._digests_at(base)
-            digests = {node: held for node, held in told.items() if node not in changes}
-            cards.digests.update({node: digest for node, (_, digest) in digests.items()})
-            return name, outline, cards, digests
+            told = self._digests(base)
+            cards.digests.update({node: told[node] for node in told.keys() - changes.keys()})
+            return name, outline, cards
         return None
 
     def _digests(self, tree: Oid) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from gitwaves.model import (
@@ -12,6 +12,7 @@ from gitwaves.model import (
     Config,
     Evidence,
     Fact,
+    Finding,
     MergePoint,
     Oid,
     PointId,
@@ -27,6 +28,7 @@ from gitwaves.model import (
     seconds,
 )
 from gitwaves.record import replace
+from gitwaves.rules import boundary_of, check_plan, check_task
 
 _TASK = re.compile(
     r"(?P<id>\S+)(?: in (?P<batch>\S+))?(?: takes (?P<takes>\S+))?(?: needs (?P<needs>.+))?"
@@ -118,3 +120,11 @@ def facts_of(text: str) -> Mapping[str, Fact]:
         for node in ids:
             found[node] = fact("done", word) if is_verdict else fact(word)
     return found
+
+
+def check(cards: Cards, files: Collection[str] = ()) -> tuple[Finding, ...]:
+    """Everything that is wrong with a plan, sorted by place, with nothing kept."""
+    shared = cards.config.shared_paths
+    stated = {w.id: boundary_of(w, shared) for w in cards.workstreams.values() if w.paths}
+    own = (f for t in cards.tasks.values() for f in check_task(t, stated.get(t.workstream)))
+    return tuple(sorted({*check_plan(cards, files), *own}))

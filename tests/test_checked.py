@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from gitwaves import rules
 from gitwaves.cards import load_cards
 from gitwaves.checked import Answer, Tracked, found_in
 from gitwaves.git import Repo as Git
 from gitwaves.halves import join, planned
 from gitwaves.model import Cards
 from gitwaves.store import Store
+from tests.plans import check
 from tests.repo import Repo
 
 CARDS = ".workstreams/WS-{0}/{0}{1}.yaml"
@@ -87,7 +87,7 @@ def fresh(store: Store) -> tuple[object, ...]:
     """What is wrong, with every file read."""
     cards = load_cards(*store.working_files())
     files = store.repo.paths("ls-files", "-z", cwd=store.repo.top)
-    return rules.check(cards, files)
+    return check(cards, files)
 
 
 def edit(repo: Repo, rng: random.Random) -> str:

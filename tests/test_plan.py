@@ -30,8 +30,7 @@ from gitwaves.model import (
 )
 from gitwaves.plan import chain, crew, progress, schedule
 from gitwaves.record import replace
-from gitwaves.rules import check
-from tests.plans import cards_of, fact, facts_of, shuffled
+from tests.plans import cards_of, check, fact, facts_of, shuffled
 
 
 def scheduled(text: str, **config: object) -> dict[str, str]:

@@ -28,8 +28,7 @@ from gitwaves.record import replace
 from gitwaves.resources import schema_text
 from gitwaves.review_formats import LIMIT, review_json, review_markdown, review_text
 from gitwaves.reviewing import Review, compare
-from gitwaves.rules import check
-from tests.plans import cards_of
+from tests.plans import cards_of, check
 from tests.repo import Repo
 
 FOLDER = Path(__file__).parent / "reviews"

@@ -18,8 +18,8 @@ from gitwaves.model import (
     WorkstreamId,
 )
 from gitwaves.record import replace
-from gitwaves.rules import branch_problem, check, place
-from tests.plans import cards_of
+from gitwaves.rules import branch_problem, place
+from tests.plans import cards_of, check
 
 
 def told(cards: Cards, files: tuple[str, ...] = ()) -> list[str]:

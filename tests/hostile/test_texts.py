@@ -28,8 +28,8 @@ from gitwaves.graph import graph_of
 from gitwaves.importing import reimport
 from gitwaves.model import Cards, TaskId
 from gitwaves.plan import progress, schedule
-from gitwaves.rules import check
 from tests.hostile import A2, HEAD, MARK, OK, STEERING, TRACKING, K, outside, quiet, short
+from tests.plans import check
 from tests.repo import Repo
 from tests.test_repositories import (
     A1,
