@@ -18,6 +18,7 @@ from gitwaves.model import Cards
 from gitwaves.store import Store
 from tests.plans import check
 from tests.repo import Repo
+from tests.test_caches import spoil
 
 CARDS = ".workstreams/WS-{0}/{0}{1}.yaml"
 EDITS = (
@@ -127,6 +128,23 @@ def test_whatever_is_edited_the_same_is_found(tmp_path: Path, seed: int) -> None
     done = []
     for _ in range(40):
         done.append(edit(repo, rng))
+        store = Store(Git.open(repo.path))
+        assert kept(store)[0].findings == fresh(store), done
+        assert kept(Store(Git.open(repo.path)))[0].findings == fresh(store), done
+
+
+@pytest.mark.parametrize(
+    "seed", [1, *(pytest.param(n, marks=pytest.mark.long) for n in range(2, 12))]
+)
+def test_whatever_is_spoiled_of_what_was_kept_the_same_is_found(tmp_path: Path, seed: int) -> None:
+    repo = planned_repo(tmp_path / "repo")
+    rng = random.Random(seed)
+    done = []
+    for _ in range(20):
+        done.append(edit(repo, rng))
+        for name in ("checked", "plans"):
+            if (folder := repo.path / ".git/gitwaves" / name).is_dir():
+                spoil(folder, rng)
         store = Store(Git.open(repo.path))
         assert kept(store)[0].findings == fresh(store), done
         assert kept(Store(Git.open(repo.path)))[0].findings == fresh(store), done
