@@ -121,6 +121,7 @@ def plainly(argv: tuple[str, ...]) -> quick.Said | None:
     else:
         color = showing.styled if quick.colored() else None
         text, whole = showing.status(store, snapshot, as_json=as_json, color=color)
+        asked.named = showing.named(snapshot.cards, text) if not as_json else ()
     if whole:
         quick.keep(text, snapshot.watched)
     note = asked.note()

@@ -8,26 +8,18 @@ from __future__ import annotations
 import os
 import sys
 
+from gitwaves.differing import crc32, ignored, split_paths, stamps, target
 from gitwaves.gitcall import BATCH, Asked, Piped
 from gitwaves.gitenv import REFERENCES, settings_files, user_attributes, user_excludes
 from gitwaves.gitplace import admin_of, content, is_odd
-from gitwaves.quick import (
-    BELOW,
-    SETTINGS,
-    apart,
-    counts,
-    crc32,
-    ignored,
-    split_paths,
-    stamps,
-    target,
-)
+from gitwaves.quick import BELOW, SETTINGS, apart, counts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from gitwaves.quick import Differing, Question
+    from gitwaves.differing import Differing
+    from gitwaves.quick import Question
 
 _REFERENCES = ("for-each-ref", REFERENCES, *BELOW)
 # In nanoseconds: how exact the times of a file system are, and of one that knows whole seconds alone.
@@ -72,8 +64,9 @@ def keep(question: Question, text: str, watched: bytes) -> None:
             return
         if not question.still(question.kept):
             return
-        parts = b"\0\0".join(question.kept), b"\0\0".join(now), watched
-        body = b"%d %d %d\n" % tuple(map(len, parts)), *parts, text.encode(sys.stdout.encoding)
+        named = os.fsencode("\0".join(question.named))
+        parts = b"\0\0".join(question.kept), b"\0\0".join(now), watched, named
+        body = b"%d %d %d %d\n" % tuple(map(len, parts)), *parts, text.encode(sys.stdout.encoding)
         check = 0
         for part in body:
             check = crc32(part, check)
@@ -96,20 +89,24 @@ def _said_of(loose: dict[bytes, bytes], packed: bytes) -> list[bytes]:
     return sorted(found)
 
 
-def note_clean(differing: Differing, settings: bytes, excludes: str) -> None:
+def note_clean(differing: Differing, settings: bytes, excludes: str, named: Sequence[str]) -> None:
     """Keeps that `git status` said nothing; not where something was written just now.
 
     What is written while Git looks is not older than that look.
+
+    Args:
+        named: see `Differing.found`.
     """
     if not differing.compared or differing.to_compare() != differing.compared:
         return
     folders, ignoring = _still_below(differing) or _below(f"{differing.top}/.workstreams")
     if not folders:
         return
-    times = stamps(folders)
+    cards = differing.files(named)
+    times, card_times = stamps(folders), stamps(cards)
     said = [f"{differing.common}/info/exclude", f"{differing.top}/.gitignore"]
     ignoring += [path for path in (*said, excludes) if path]
-    if not _settled([*folders, f"{admin_of(differing.top)}/index"], differing.since):
+    if not _settled([*folders, *cards, f"{admin_of(differing.top)}/index"], differing.since):
         return
     parts = (
         differing.compared,
@@ -118,6 +115,8 @@ def note_clean(differing: Differing, settings: bytes, excludes: str) -> None:
         ignored(ignoring),
         os.fsencode("\0".join(folders)),
         times,
+        os.fsencode("\0".join(named)),
+        card_times,
     )
     body = b"\0\0".join(parts)
     _write(differing.record, b"%d\n" % crc32(body), body)
@@ -160,7 +159,7 @@ def _still_below(differing: Differing) -> tuple[list[str], list[str]] | None:
     """What `_below` gave the last time, if none of the folders got another entry since."""
     check, _, body = content(differing.record).partition(b"\n")
     parts = body.split(b"\0\0")
-    if len(parts) != 6 or check != b"%d" % crc32(body):
+    if len(parts) != 8 or check != b"%d" % crc32(body):
         return None
     folders, ignoring = split_paths(parts[4]), split_paths(parts[2])
     if stamps(folders) != parts[5]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import os
 import sys
-from time import time_ns
 
+from gitwaves.differing import Differing, crc32, short, split_paths, target
 from gitwaves.gitcall import Asked
 from gitwaves.gitenv import (
     IDENTITY,
@@ -26,7 +26,7 @@ from gitwaves.gitplace import SEARCH, admin_of, content, own_place_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from gitwaves.gitcall import Piped
 
@@ -39,8 +39,6 @@ _FORMS = {
 Said = tuple[bytes | memoryview, str, int]  # on standard output, on standard error, the exit code
 _STATUS = ("text", "color")  # the forms with a line on conflicts ahead
 _NOTED = (*_STATUS, "next", "show")  # and with a note
-# Of `git status`, which tells what the note is about.
-DIFFERING = ("--porcelain", "-z", "--no-renames", "--untracked-files=normal")
 BELOW = ("refs/heads", "refs/remotes")  # the references that count
 SETTINGS = ("config", "--list", "-z", "--show-origin")
 _PLAIN = ("status", "next", "show", "check")  # commands that may need no command line
@@ -86,6 +84,8 @@ def _answer(argv: tuple[str, ...]) -> int | None:
     _asked = Question.of(argv)
     answer = _asked.known() if _asked is not None else None
     if answer is None and argv and argv[0] in _PLAIN:
+        if _asked is not None:
+            _asked.look()
         from gitwaves import direct
 
         direct.prepare()
@@ -156,6 +156,7 @@ class Question:
         self.common = common
         self._differing: Differing | None = None
         self._note: str | None = ""
+        self.named: Sequence[str] = ()  # see `Differing.found`
         self.asked: list[Asked] = []
         self.reader: Piped | None = None
         self.references: dict[bytes, bytes] = {}  # those that lie in files of their own
@@ -196,10 +197,16 @@ class Question:
             return None
         return question
 
+    def look(self) -> None:
+        """Has Git look for uncommitted cards, where it has not been told to: it will take a while."""
+        if self._differing is not None:
+            self._differing.look()
+
     def note(self) -> str | None:
         """What is said of uncommitted cards: only here it is waited for. None: not to be told here."""
         if self._differing is not None:
-            found, self._differing = self._differing.found(*self._compared_by()), None
+            compared = self._compared_by()
+            found, self._differing = self._differing.found(*compared, self.named), None
             entries = (found or b"").decode(errors="surrogateescape").split("\0")
             paths = (entry[3:] for entry in entries if entry)
             self._note = None if found is None else note(paths, self._name)
@@ -226,10 +233,11 @@ class Question:
             if int(data[:start]) != crc32(memoryview(data)[start:]):
                 return None
             begin = data.index(b"\n", start) + 1
-            more, asked, watched = map(int, data[start:begin].split())
+            more, asked, watched, named = map(int, data[start:begin].split())
             more += begin
             asked += more
             watched += asked
+            named += watched
             kept = data[begin:more].split(b"\0\0", 3)
             if data[more:asked] != b"\0\0".join(self.before) or not self.still(kept):
                 return None
@@ -237,10 +245,12 @@ class Question:
             for line in data[asked:watched].decode().split():
                 if os.path.exists(self._loose(line[1:])) != (line[0] == "+"):
                     return None
+            if named > watched:
+                self.named = split_paths(data[watched:named])
         except (OSError, ValueError):
             return None
         said = self.note()
-        return None if said is None else (memoryview(data)[watched:], said, 0)
+        return None if said is None else (memoryview(data)[named:], said, 0)
 
     def path(self) -> str:
         return f"{self.common}/gitwaves/shown/{self._form}-{short(os.fsencode(self.top))}"
@@ -346,123 +356,8 @@ def _references(common: str) -> dict[bytes, bytes]:
     return found
 
 
-def target(held: bytes) -> bytes:
-    """What a symbolic reference leads to."""
-    return held[4:].strip()
-
-
 def counts(name: bytes) -> bool:
     return name.startswith(tuple(below.encode() + b"/" for below in BELOW))
-
-
-class Differing:
-    """What `git status` says of `.workstreams/`, found out while we go on.
-
-    Where it said nothing the last time, it says nothing again if commit, index, settings and what is
-    to be ignored are the same, no folder got another entry, and no tracked file differs from the index:
-    that takes Git half as long.
-    """
-
-    def __init__(self, top: str, common: str) -> None:
-        self.top = top
-        self.common = common
-        self.since = time_ns()
-        self.record = f"{common}/gitwaves/clean/{short(os.fsencode(top))}"
-        self.compared = self.to_compare()
-        check, _, body = content(self.record).partition(b"\n")
-        self._settings = b""
-        self._less = body.startswith(self.compared + b"\0\0")
-        if self._less:
-            self._asked = self._begun("diff-files", "--quiet")
-            if check == b"%d" % crc32(body):  # while Git looks
-                self._settings = _still(body.split(b"\0\0")[1:])
-        else:
-            self._asked = self._begun("status", *DIFFERING)
-
-    def _begun(self, *args: str) -> Asked:
-        return Asked("-C", self.top, *args, "--", ".workstreams")
-
-    def found(self, settings: bytes, excludes: str | None) -> bytes | None:
-        """What it says; None where it fails.
-
-        Args:
-            settings: all that Git reads its settings from; nothing where that is not known.
-            excludes: the user's own file of what is to be ignored; None where it cannot be told.
-        """
-        said = self._asked.said()
-        if self._less:
-            same = self._settings == b"%d" % crc32(settings)
-            if said is not None and same and self.to_compare() == self.compared:
-                return b""
-            said = self._begun("status", *DIFFERING).said()
-        try:
-            if said and settings:
-                os.unlink(self.record)  # the next time it is asked at once
-            elif said is not None and settings and excludes is not None:
-                from gitwaves.keeping import note_clean
-
-                note_clean(self, settings, excludes)
-        except OSError:
-            pass
-        return said
-
-    def to_compare(self) -> bytes:
-        """The commit and the index that files are compared to; nothing where that is not plain."""
-        admin = admin_of(self.top)
-        head = content(f"{admin}/HEAD")
-        if head.startswith(b"ref:"):
-            oid = content(f"{self.common}/{os.fsdecode(target(head))}")
-            if oid.startswith(b"ref:") or not target(head).startswith(b"refs/heads/"):
-                return b""
-            head += oid or b"%d" % crc32(content(f"{self.common}/packed-refs"))
-        return head + index_stamp(admin)
-
-
-def _still(recorded: list[bytes]) -> bytes:
-    """The settings with which it said nothing, if all else that this hangs on is the same."""
-    if len(recorded) != 5:
-        return b""
-    settings, ignoring, held, folders, times = recorded
-    same = held == ignored(split_paths(ignoring)) and times == stamps(split_paths(folders))
-    return settings if same else b""
-
-
-def split_paths(said: bytes) -> list[str]:
-    """Paths that were joined by NUL."""
-    return os.fsdecode(said).split("\0")
-
-
-def ignored(paths: Iterable[str]) -> bytes:
-    """What some files of patterns hold, in short. In a checkout Git follows no link to them."""
-    check = 0
-    for path in paths:
-        held = content(path, follow=not path.endswith("/.gitignore"))
-        check = crc32(held, crc32(b"%d " % len(held), check))
-    return b"%d" % check
-
-
-def short(data: bytes) -> str:
-    """A short name for a few bytes, without what `crc32` is loaded from."""
-    return f"{int.from_bytes(data, 'big') % ((1 << 61) - 1):x}"
-
-
-def crc32(data: bytes | memoryview, before: int = 0) -> int:
-    from binascii import crc32  # may be a library of its own: loaded while Git is at work
-
-    return crc32(data, before)
-
-
-def stamps(paths: Iterable[str]) -> bytes:
-    """What changes whenever one of some folders or files does, or another one stands there."""
-    found = []
-    for path in paths:
-        try:
-            stat = os.lstat(path)
-        except OSError:
-            found.append("none")
-            continue
-        found.append(f"{stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}")
-    return ",".join(found).encode()
 
 
 _asked: Question | None = None

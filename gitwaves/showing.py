@@ -7,6 +7,8 @@ from pathlib import Path
 
 from gitwaves.git import Repo
 from gitwaves.git_history import references
+from gitwaves.model import TaskId
+from gitwaves.patterns import regex
 from gitwaves.store import Snapshot, Store
 
 TYPE_CHECKING = False
@@ -14,12 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from gitwaves.gitcall import Piped
-    from gitwaves.model import Oid
+    from gitwaves.model import Cards, Oid
     from gitwaves.render import Color
 
 _SGR = {  # Select Graphic Rendition, ECMA-48 8.3.117
     "active": "33", "*": "33", "failed": "31", "!": "31", "done": "32", "heading": "1", "hint": "2",
 }  # fmt: skip
+_THOUSANDS = 4_000  # cards; see `named`
+_WORD = regex(r"\x1b\[[\d;]*m|([A-Za-z][A-Za-z0-9]*(?:[._-][A-Za-z0-9]+)*)")
 _AT_ONCE = 200  # tasks that are written as JSON in one go
 
 
@@ -68,6 +72,14 @@ def status(
         said = text()
         line, known = ahead.line()
     return said + f"{line}\n" * bool(line), whole and known
+
+
+def named(cards: Cards, text: str) -> list[str]:
+    """The cards, of thousands, that a text names, as paths; none of fewer cards."""
+    if len(cards.folders) < _THOUSANDS:
+        return []
+    tasks = {TaskId(word) for word in _WORD.findall(text)}
+    return sorted(cards.path_of(task) for task in tasks & cards.folders.keys())
 
 
 def lasts(snapshot: Snapshot) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from gitwaves import keeping, quick
+from bench.repository import Made, Size
+from gitwaves import differing, keeping, showing
 from gitwaves.gitcall import Asked
 from tests.repo import Repo
 
@@ -19,14 +21,33 @@ SETTINGS = b"core.bare\nfalse\0"
 
 def said(repo: Repo) -> bytes:
     """What git says, asked for all of it."""
-    args = ("--no-optional-locks", "status", *quick.DIFFERING, "--", ".workstreams")
+    args = ("--no-optional-locks", "status", *differing.DIFFERING, "--", ".workstreams")
     return os.fsencode(repo.git(*args))
 
 
-def found(repo: Repo, settings: bytes = SETTINGS) -> tuple[bytes | None, bool]:
+def found(
+    repo: Repo, settings: bytes = SETTINGS, named: Sequence[str] = ()
+) -> tuple[bytes | None, bool]:
     """What we say, and whether it was known to be clean before."""
-    asked = quick.Differing(str(repo.path), str(repo.path / ".git"))
-    return asked.found(settings, "/nowhere/ignore"), bool(asked._settings)
+    asked = differing.Differing(str(repo.path), str(repo.path / ".git"))
+    return asked.found(settings, "/nowhere/ignore", named), bool(asked._settings)
+
+
+def looked(repo: Repo, *named: str) -> tuple[bytes | None, bool]:
+    """What we say of a large plan, and whether Git was asked."""
+    asked = differing.Differing(str(repo.path), str(repo.path / ".git"))
+    return asked.found(SETTINGS, "/nowhere/ignore", named), asked._asked is not None
+
+
+def record_of(repo: Repo) -> Path:
+    (record,) = (repo.path / ".git/gitwaves/clean").iterdir()
+    return record
+
+
+def look_was(repo: Repo, seconds: float) -> None:
+    """Makes the last look at all files one of so long ago."""
+    then = time.time() - seconds
+    os.utime(record_of(repo), (then, then))
 
 
 @pytest.fixture
@@ -127,19 +148,114 @@ DEEDS: tuple[Callable[[Repo, random.Random], None], ...] = (
 )  # fmt: skip
 
 
+@pytest.mark.parametrize("names_all", [False, True])
 @pytest.mark.parametrize("seed", range(6))
-def test_whatever_is_done(cards: Repo, seed: int) -> None:
+def test_whatever_is_done(cards: Repo, seed: int, *, names_all: bool) -> None:
+    """Where each card is named, none that is not looked at by Git can differ unseen."""
     chance = random.Random(seed)
     known = 0
     for _ in range(40):
         chance.choice(DEEDS)(cards, chance)
         if chance.random() < 0.4:
             restore(cards, chance)
-        for _ in range(2):
-            ours, was_known = found(cards)
+        named = cards.git("ls-files", ".workstreams").split() if names_all else ()
+        for _ in range(2 + names_all):
+            ours, was_known = found(cards, named=named)
             assert ours == said(cards)
             known += was_known
     assert known > 5
+
+
+A0, A1, B1 = (f".workstreams/WS-{name[0]}/{name}.yaml" for name in ("A0", "A1", "B1"))
+
+
+def test_of_thousands_only_those_that_are_named_are_looked_at_for_a_while(cards: Repo) -> None:
+    assert [looked(cards, A0, A1) for _ in range(3)] == [(b"", True), (b"", False), (b"", False)]
+    cards.write(B1, "id: another\n")
+    assert looked(cards, A0, A1) == (b"", False)  # seen once the look is ten seconds old
+    look_was(cards, seconds=9)
+    assert looked(cards, A0, A1) == (b"", False)
+    look_was(cards, seconds=11)
+    assert looked(cards, A0, A1) == (said(cards), True)
+    assert looked(cards, A0, A1) == (said(cards), True)
+    restore(cards, random.Random(1))
+    assert [looked(cards, A0, A1) for _ in range(2)] == [(b"", True), (b"", False)]
+
+
+def test_a_look_at_all_lasts_anew_from_the_last_one(cards: Repo) -> None:
+    assert [looked(cards, A0)[1] for _ in range(2)] == [True, False]
+    for _ in range(2):
+        look_was(cards, seconds=11)
+        assert [looked(cards, A0)[1] for _ in range(2)] == [True, False]
+
+
+@pytest.mark.parametrize("what", ["named", "new", "gone", "renamed over", "staged", "ignored"])
+def test_what_is_named_or_comes_or_goes_is_seen_at_once(cards: Repo, what: str) -> None:
+    folder = cards.path / ".workstreams/WS-B"
+    (cards.path / ".git/info/exclude").write_text("new.yaml\n" if what == "ignored" else "")
+    if what == "ignored":
+        (folder / "new.yaml").write_text("id: new\n")
+    assert [looked(cards, A0)[1] for _ in range(2)] == [True, False]
+    if what in ("named", "staged"):
+        cards.write(A0 if what == "named" else B1, "id: another\n")
+    if what == "staged":
+        cards.git("add", "-A")
+    if what == "new":
+        (folder / "new.yaml").write_text("id: new\n")
+    if what == "gone":
+        (cards.path / B1).unlink()
+    if what == "renamed over":
+        (cards.path / "draft").write_text("id: another\n")
+        (cards.path / "draft").rename(cards.path / B1)
+    if what == "ignored":
+        (cards.path / ".git/info/exclude").write_text("")
+    assert looked(cards, A0) == (said(cards), True)
+    assert said(cards)
+
+
+def test_who_names_others_looks_at_all(cards: Repo) -> None:
+    assert [looked(cards, A0)[1] for _ in range(2)] == [True, False]
+    cards.write(A1, "id: another\n")
+    assert looked(cards, A0, A1) == (said(cards), True)
+    restore(cards, random.Random(1))
+    assert [looked(cards, A0)[1] for _ in range(2)] == [True, False]
+    cards.write(A1, "id: another\n")
+    assert looked(cards) == (said(cards), True)
+
+
+def test_a_look_in_the_future_is_none(cards: Repo) -> None:
+    """The clock was put back: nobody knows how long ago that was."""
+    assert [looked(cards, A0)[1] for _ in range(2)] == [True, False]
+    cards.write(B1, "id: another\n")
+    look_was(cards, seconds=-60)
+    assert looked(cards, A0) == (said(cards), True)
+
+
+def test_a_card_that_was_only_touched_is_looked_at_once(cards: Repo) -> None:
+    assert [looked(cards, A0)[1] for _ in range(2)] == [True, False]
+    os.utime(cards.path / A0, (0, 0))
+    assert [looked(cards, A0) for _ in range(2)] == [(b"", True), (b"", False)]
+
+
+def test_status_of_thousands_says_what_differs(tmp_path: Path) -> None:
+    made = Made.make(tmp_path / "repo", Size(cards=showing._THOUSANDS, branches=4, files=10))
+    repo = Repo(made.path)
+    shown, hidden = made.card(0, made.next), made.card(0, 0)
+    repo.gw_ok("conflicts")
+    time.sleep(0.2)  # what was written just before is not noted
+    assert not [repo.gw_ok("status").err for _ in range(2)][-1]
+    held = record_of(repo).read_bytes()
+    assert shown.encode() in held
+    assert hidden.encode() not in held
+    texts = {path: (repo.path / path).read_text() for path in (shown, hidden)}
+    for path, age in ((shown, 0), (hidden, 11)):
+        assert not repo.gw_ok("status").err
+        (repo.path / path).write_text(f"{texts[path]}# more\n")
+        look_was(repo, age)
+        assert path in repo.gw_ok("status").err
+        (repo.path / path).write_text(texts[path])
+        repo.git("status")  # has the index know it again
+        time.sleep(0.2)
 
 
 def test_what_is_clean_is_told_without_git_status(cards: Repo) -> None:
@@ -174,7 +290,7 @@ def test_a_spoiled_record_says_nothing_false(cards: Repo) -> None:
     for _ in range(40):
         restore(cards, chance)
         found(cards)
-        (record,) = (cards.path / ".git/gitwaves/clean").iterdir()
+        record = record_of(cards)
         data = bytearray(record.read_bytes())
         for _ in range(chance.randrange(1, 4)):
             data[chance.randrange(len(data))] = chance.randrange(256)
@@ -207,7 +323,7 @@ def test_what_is_ignored_no_more_is_seen(cards: Repo, tmp_path: Path, where: str
     cards.write(f".workstreams/{'tmp/' * (where == 'nested')}new.yaml", "id: new\n")
 
     def asked() -> tuple[bytes | None, bool]:
-        asked = quick.Differing(str(cards.path), str(cards.path / ".git"))
+        asked = differing.Differing(str(cards.path), str(cards.path / ".git"))
         return asked.found(SETTINGS, str(own)), bool(asked._settings)
 
     assert [asked(), asked()] == [(b"", False), (b"", True)]
@@ -219,9 +335,9 @@ def test_what_is_ignored_no_more_is_seen(cards: Repo, tmp_path: Path, where: str
 def test_a_user_who_names_the_ignored_in_no_plain_way(cards: Repo) -> None:
     """It is relative to where Git is run, or begins with what Git alone knows: never known."""
     for excludes in (None, "", "/nowhere"):
-        asked = quick.Differing(str(cards.path), str(cards.path / ".git"))
+        asked = differing.Differing(str(cards.path), str(cards.path / ".git"))
         assert asked.found(SETTINGS, excludes) == b""
-        known = bool(quick.Differing(str(cards.path), str(cards.path / ".git"))._settings)
+        known = bool(differing.Differing(str(cards.path), str(cards.path / ".git"))._settings)
         assert known is (excludes is not None)
 
 
@@ -280,7 +396,7 @@ def test_a_head_that_is_of_one_worktree_is_not_noted(cards: Repo) -> None:
     linked.git("symbolic-ref", "HEAD", "refs/worktree/x")
 
     def asked() -> tuple[bytes | None, bool]:
-        asked = quick.Differing(str(linked.path), str(cards.path / ".git"))
+        asked = differing.Differing(str(linked.path), str(cards.path / ".git"))
         return asked.found(SETTINGS, ""), bool(asked._settings)
 
     assert [asked(), asked()] == [(b"", False)] * 2
@@ -298,13 +414,13 @@ def test_what_is_staged_while_git_is_begun_to_be_asked_is_said(
     assert found(cards) == (b"", False)
     assert found(cards) == (b"", True)
     edit(cards, random.Random(1))
-    begin = quick.Differing._begun
+    begin = differing.Differing._begun
 
-    def staged(self: quick.Differing, *args: str) -> Asked:
+    def staged(self: differing.Differing, *args: str) -> Asked:
         cards.git("add", "-A")
         return begin(self, *args)
 
-    monkeypatch.setattr(quick.Differing, "_begun", staged)
+    monkeypatch.setattr(differing.Differing, "_begun", staged)
     assert found(cards)[0] == said(cards) != b""
 
 
@@ -323,7 +439,6 @@ def test_what_is_recorded_again_does_not_grow(cards: Repo) -> None:
     for number in range(3):
         cards.commit("Goes on", **{"other.txt": f"{number}\n"})
         assert found(cards)[0] == b""
-        (record,) = (cards.path / ".git/gitwaves/clean").iterdir()
-        sizes.append(record.read_bytes().split(b"\0\0")[2])
+        sizes.append(record_of(cards).read_bytes().split(b"\0\0")[2])
     assert sizes[0] == sizes[1] == sizes[2]
     assert b"WS-A/.gitignore" in sizes[0]

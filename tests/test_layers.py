@@ -134,6 +134,7 @@ LAYERS = {
     # Parses, calls, prints, exits.
     "__main__": "cli",
     "cli": "cli",
+    "differing": "cli",
     "direct": "cli",
     "keeping": "cli",
     "quick": "cli",

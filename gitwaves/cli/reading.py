@@ -12,6 +12,7 @@ import click
 from gitwaves import checking, jsonout, pages, quick, render, showing
 from gitwaves.cards import load_cards
 from gitwaves.cli import App, colored, echo, pass_app
+from gitwaves.differing import DIFFERING
 from gitwaves.errors import CycleError, ExitCode, GitwavesError, NotReady, UsageError
 from gitwaves.graph import graph_of
 from gitwaves.model import DASHBOARD_PATH, Cards, Progress, Severity, printable
@@ -79,7 +80,7 @@ def _say_uncommitted(app: App, name: str | None = None) -> None:
         return
     line = quick.noted()
     if line is None:
-        args = ("status", *quick.DIFFERING, "--", ".workstreams")
+        args = ("status", *DIFFERING, "--", ".workstreams")
         line = quick.note((entry[3:] for entry in app.repo.paths(*args, cwd=top)), name)
     if line:
         echo(line, err=True)
