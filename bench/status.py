@@ -8,6 +8,7 @@ python -m bench.status --only unchanged,changed
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import shutil
 import sys
@@ -43,6 +44,11 @@ class Reader:
         """What the note on uncommitted cards cannot do without: Git looks at the file of each."""
         looks = ["git", "diff-files", "--quiet", "--", ".workstreams"]
         return Way(looks, self._made.path)
+
+    def look_again(self) -> None:
+        """Makes the last look at all files one of long ago."""
+        for record in (self._made.path / ".git/gitwaves/clean").glob("*"):
+            os.utime(record, (0, 0))
 
     def ours(self, *args: str, before: Callable[[], object] | None = None) -> Way:
         """A command of gitwaves."""
@@ -124,9 +130,12 @@ class Parts:
         reader = self._reader
         base, python = reader.git_status(), reader.python()
         text, json, look = reader.ours("status"), reader.ours("status", "--json"), reader.look()
-        in_turns([base, python, text, json, look], self._rounds * 3)
+        seldom = reader.ours("status", before=reader.look_again)
+        in_turns([base, python, text, json, look, seldom], self._rounds * 3)
         self._add("status, nothing changed", text, base, 1)
         self._add("status, nothing changed, against `python -c pass`", text, python, 2)
+        self._add("status, the first in ten seconds", seldom, base, 1)
+        self._add("status, the first in ten seconds, against `python -c pass`", seldom, python)
         self._table.add("`git diff-files` of its cards, against the same", look, python)
         self._add("status --json, nothing changed", json, base)
 
