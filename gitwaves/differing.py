@@ -39,12 +39,9 @@ class Differing:
         check, _, body = content(self.record).partition(b"\n")
         parts = body.split(b"\0\0")
         self._asked: Asked | None = None
-        self._less = len(parts) == 8 and parts[0] == self.compared != b""
-        self._named = parts[6:] if self._less else [b"", b""]
-        self._lately = (
-            self._named[0] != b"" and 0 <= self.since - os.stat(self.record).st_mtime_ns < _LATELY
-        )
-        if not self._lately:
+        self._less = len(parts) == 7 and parts[0] == self.compared != b""
+        self._named = parts[6] if self._less else b""
+        if not self._named or not 0 <= self.since - os.stat(self.record).st_mtime_ns < _LATELY:
             self.look()
         self._settings = b""
         if self._less and check == b"%d" % crc32(body):  # while Git looks
@@ -95,8 +92,7 @@ class Differing:
 
     def _still_named(self, named: Sequence[str]) -> bool:
         """Whether these are the cards that were named, and as they were then."""
-        names, times = self._named
-        return os.fsencode("\0".join(named)) == names and stamps(self.files(named)) == times
+        return stamps(self.files(named)) == self._named
 
     def _looked(self, settings: bytes, excludes: str | None, named: Sequence[str]) -> None:
         """Notes that all files were looked at, where some of them will do for a while."""

@@ -115,7 +115,6 @@ def note_clean(differing: Differing, settings: bytes, excludes: str, named: Sequ
         ignored(ignoring),
         os.fsencode("\0".join(folders)),
         times,
-        os.fsencode("\0".join(named)),
         card_times,
     )
     body = b"\0\0".join(parts)
@@ -159,7 +158,7 @@ def _still_below(differing: Differing) -> tuple[list[str], list[str]] | None:
     """What `_below` gave the last time, if none of the folders got another entry since."""
     check, _, body = content(differing.record).partition(b"\n")
     parts = body.split(b"\0\0")
-    if len(parts) != 8 or check != b"%d" % crc32(body):
+    if len(parts) != 7 or check != b"%d" % crc32(body):
         return None
     folders, ignoring = split_paths(parts[4]), split_paths(parts[2])
     if stamps(folders) != parts[5]:

@@ -218,9 +218,29 @@ def test_who_names_others_looks_at_all(cards: Repo) -> None:
     cards.write(A1, "id: another\n")
     assert looked(cards, A0, A1) == (said(cards), True)
     restore(cards, random.Random(1))
+    assert [looked(cards)[1] for _ in range(2)] == [True, True]
     assert [looked(cards, A0)[1] for _ in range(2)] == [True, False]
     cards.write(A1, "id: another\n")
     assert looked(cards) == (said(cards), True)
+
+
+def test_what_is_staged_meanwhile_is_looked_at(cards: Repo) -> None:
+    assert [looked(cards, A0)[1] for _ in range(2)] == [True, False]
+    asked = differing.Differing(str(cards.path), str(cards.path / ".git"))
+    cards.write(B1, "id: another\n")
+    cards.git("add", B1)
+    assert asked.found(SETTINGS, "/nowhere/ignore", [A0]) == said(cards) != b""
+
+
+@pytest.mark.parametrize(("touched", "noted"), [(A0, False), (B1, True)])
+def test_what_is_named_and_was_written_just_now_is_not_noted(
+    cards: Repo, monkeypatch: pytest.MonkeyPatch, touched: str, *, noted: bool
+) -> None:
+    time.sleep(1.1)
+    monkeypatch.setattr(keeping, "_MARGIN", 10**9)
+    os.utime(cards.path / touched)
+    assert looked(cards, A0) == (b"", True)
+    assert looked(cards, A0) == (b"", not noted)
 
 
 def test_a_look_in_the_future_is_none(cards: Repo) -> None:
