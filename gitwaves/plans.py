@@ -302,8 +302,12 @@ class Plans:
     def _listing_of(self, commit: Oid) -> Listing:
         files, odd = self._listed(commit)
 
+        held: list[Oid] = []
+
         def ahead(paths: Sequence[str]) -> None:
-            self.repo.read_ahead(files[path] for path in paths)
+            self.repo.forget(held)  # what was asked for before has been read by now
+            held[:] = [files[path] for path in paths]
+            self.repo.read_ahead(held)
 
         return Listing(files, odd, lambda path: self._blob(commit, path, files[path]), ahead)
 

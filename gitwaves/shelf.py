@@ -198,7 +198,7 @@ class Shelf:
         """The cards of some files, and the plan, where it is to be kept.
 
         What the newest plan had is not read again. A large one that nobody has read yet is read, and
-        kept, in processes that end with it: thousands of cards take more memory to read than all that
+        kept, in a process that ends with it: thousands of cards take more memory to read than all that
         is done with them.
 
         Args:
@@ -211,11 +211,20 @@ class Shelf:
         if len(listing.files) >= _LARGE and self.newest().entries is None:
             self._newest = None  # it is another one then
             name = tree or _name_of(listing)
-            if apart(lambda: self._put_up(name, self._read_all(listing))):
-                apart(lambda: self.keep(name, *self._joined(listing, meanwhile)))
+            apart(lambda: self._read_and_keep(name, listing, meanwhile))
             if (cards := self.load(name, listing.read)) is not None:
                 return cards, None
         return self._joined(listing)
+
+    def _read_and_keep(
+        self, tree: Oid, listing: Listing, meanwhile: Callable[[Cards], object] | None
+    ) -> None:
+        plan = self._read_all(listing)
+        name, at = _name_for(tree), _placed(plan)
+        with beside(lambda: self._put_up(tree, name, plan, at)) as is_up:
+            cards = self._put_together(listing, plan, meanwhile)
+            if is_up():
+                self._keep_outline(tree, name, cards, at)
 
     def _near(self, listing: Listing) -> Cards | None:
         """The cards of some files that are a plan which is kept with a few changes."""
@@ -226,9 +235,7 @@ class Shelf:
         made = self._amended(known.tree, changed, listing.read) if len(changed) <= FEW else None
         return made[2] if made is not None else None
 
-    def _joined(
-        self, listing: Listing, meanwhile: Callable[[Cards], object] | None = None
-    ) -> tuple[Cards, Plan]:
+    def _joined(self, listing: Listing) -> tuple[Cards, Plan]:
         files, odd, read, _ = listing
         plan = self.newest()
         same = plan.tree is not None and files == plan.files and odd == plan.odd
@@ -237,6 +244,15 @@ class Shelf:
                 return cards, plan
         else:
             plan = self._read_all(listing)
+        return self._put_together(listing, plan), plan
+
+    def _put_together(
+        self,
+        listing: Listing,
+        plan: Plan,
+        meanwhile: Callable[[Cards], object] | None = None,
+    ) -> Cards:
+        files, odd, read, _ = listing
         entries = plan.entries or {}
         outline = joined_cards(files, odd, read, lambda p: outlined(entries[p].slim, p))
         specs: list[Task | MergePoint] = [*outline.tasks.values(), *outline.merge_points.values()]
@@ -249,7 +265,7 @@ class Shelf:
             put_in_order(outline)
         cards.memo.update(outline.memo)
         cards.digests.update(self._still(files, cards))
-        return cards, plan
+        return cards
 
     def _read_all(self, listing: Listing) -> Plan:
         """What the cards of some files are read as, each that the newest plan does not have."""
@@ -299,14 +315,25 @@ class Shelf:
         """Keeps the plan of a tree; does nothing where that cannot be done."""
         self._newest = plan
         with contextlib.suppress(OSError, ValueError):
-            if plan.tree != tree:
-                self._newest = plan = self._put_up(tree, plan)
-            spans = ((path, entry.row) for path, entry in (plan.entries or {}).items())
-            at = {path: span for path, span in spans if isinstance(span, tuple)}
-            name = plan.rows.name if plan.rows is not None else ""
-            self._keep(tree, _OUTLINE, (name, outline_of(cards, at)))
-            self.keep_digests(tree, cards)
-            keep_newest(self._folder, _MAX_PLANS * (1 + len(_PARTS)))
+            entries = plan.entries or {}
+            if plan.tree == tree and plan.rows is not None:
+                name = plan.rows.name
+                at = {p: e.row for p, e in entries.items() if isinstance(e.row, tuple)}
+            else:
+                name, at = _name_for(tree), _placed(plan)
+                self._put_up(tree, name, plan, at)
+                placed = {p: _Entry(e.oid, e.slim, at[p]) for p, e in entries.items()}
+                rows = Rows(self._folder / name)
+                self._newest = Plan(plan.files, plan.odd, lambda: placed, rows, tree)
+            self._keep_outline(tree, name, cards, at)
+
+    def _keep_outline(
+        self, tree: Oid, name: str, cards: Cards, at: Mapping[str, tuple[int, int]]
+    ) -> None:
+        """Keeps what is found out of a plan; its rows lie `at` these places in the file `name`."""
+        self._keep(tree, _OUTLINE, (name, outline_of(cards, at)))
+        self.keep_digests(tree, cards)
+        keep_newest(self._folder, _MAX_PLANS * (1 + len(_PARTS)))
 
     def keep_digests(self, tree: Oid, cards: Cards) -> None:
         """Keeps the spec digests that were asked for."""
@@ -317,27 +344,41 @@ class Shelf:
         if digests:
             self._keep(tree, _DIGESTS, digests)
 
-    def _put_up(self, tree: Oid, plan: Plan) -> Plan:
-        """Keeps what cards were read as; the plan, of which all rows lie in one file then.
+    def _put_up(self, tree: Oid, name: str, plan: Plan, at: Mapping[str, tuple[int, int]]) -> None:
+        """Keeps what cards were read as, and their rows `at` these places in the file `name`.
 
         Raises:
             OSError, ValueError: it cannot be kept.
         """
-        name = f"{tree}.{os.urandom(8).hex()}"  # another writer may have another order of rows
+        entries = plan.entries or {}
         self._folder.mkdir(parents=True, exist_ok=True)
-        placed: dict[str, _Entry] = {}
-        start = 0
         with draft(self._folder / name) as file:
-            for path, entry in (plan.entries or {}).items():
-                length = file.write(plan.row(entry.row))
-                placed[path] = _Entry(entry.oid, entry.slim, (start, length))
-                start += length
-        self._keep(tree, _ENTRIES, (name, {path: entry[1:] for path, entry in placed.items()}))
+            for path, entry in entries.items():
+                if file.write(plan.row(entry.row)) != at[path][1]:
+                    raise ValueError(path)  # else each row after it would lie elsewhere
+        slim = {path: (entry.slim, at[path]) for path, entry in entries.items()}
+        self._keep(tree, _ENTRIES, (name, slim))
         self._keep(tree, _INDEX, (name, dict(plan.files), dict(plan.odd)))
-        return Plan(plan.files, plan.odd, lambda: placed, Rows(self._folder / name), tree)
 
     def _keep(self, tree: Oid, part: str, said: object) -> None:
         keep_at(self._folder / f"{tree}.{part}", _key(tree), said)
+
+
+def _name_for(tree: Oid) -> str:
+    """The name of a file of rows: another writer may have another order of them."""
+    return f"{tree}.{os.urandom(8).hex()}"
+
+
+def _placed(plan: Plan) -> dict[str, tuple[int, int]]:
+    """Where the rows of a plan lie in one file, one after the other: start and length by path."""
+    at: dict[str, tuple[int, int]] = {}
+    start = 0
+    for path, entry in (plan.entries or {}).items():
+        where = entry.row
+        length = len(where) if isinstance(where, bytes) else where[1]
+        at[path] = start, length
+        start += length
+    return at
 
 
 def _key(tree: Oid) -> bytes:

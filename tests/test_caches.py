@@ -291,7 +291,7 @@ def test_a_plan_that_another_writer_keeps_meanwhile_is_kept_whole(
         assert again.tasks[TaskId(task)] == wanted.tasks[TaskId(task)]
 
 
-@pytest.mark.parametrize("death", [None, "taking down", "joining", "no fork"])
+@pytest.mark.parametrize("death", [None, "taking down", "joining", "keeping", "no fork"])
 def test_a_large_plan_is_read_by_processes_that_end_with_it(
     repo: Repo, monkeypatch: pytest.MonkeyPatch, death: str | None
 ) -> None:
@@ -320,7 +320,8 @@ def test_a_large_plan_is_read_by_processes_that_end_with_it(
         monkeypatch.setattr(shelf, "apart", lambda work: False)
     else:
         pid = os.getpid()
-        name = "_put_up" if death == "taking down" else "keep"
+        names = {"taking down": "_put_up", "joining": "_put_together", "keeping": "_keep_outline"}
+        name = names[death]
         keeps = getattr(shelf.Shelf, name)
         monkeypatch.setattr(
             shelf.Shelf,
