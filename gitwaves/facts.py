@@ -222,6 +222,7 @@ class Witness(Plans):
                 tuple(self._read(cards, b, trunk, tips.get(b), since, before.get(b))) for b in part
             ]
             self.repo.forget(folders)
+            cards.forget()
             if os.getpid() != here and self.repo.doubts != doubts:
                 raise GitError("something is not here")  # it is asked again where that counts
             digests = cards.digests

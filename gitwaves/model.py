@@ -153,6 +153,10 @@ class Lazy(Mapping[K, V]):
             found = self._made[key] = self._make(key)
         return found
 
+    def forget(self) -> None:
+        """Drops what was made; it is made again where somebody asks for it."""
+        self._made.clear()
+
     def __contains__(self, key: object) -> bool:
         return key in self._keys
 
@@ -449,6 +453,12 @@ class Cards(Record):
             return began.get(node, False)
         tracking = self.tracking.get(node)
         return tracking is not None and tracking != Tracking(node)
+
+    def forget(self) -> None:
+        """Drops cards that were opened, where all of them would take much memory."""
+        for opened in (self.tasks, self.tracking):
+            if isinstance(opened, Lazy):
+                opened.forget()
 
     @cached_property
     def memo(self) -> dict[str, Any]:

@@ -222,9 +222,11 @@ class Shelf:
         plan = self._read_all(listing)
         name, at = _name_for(tree), _placed(plan)
         with beside(lambda: self._put_up(tree, name, plan, at)) as is_up:
-            cards = self._put_together(listing, plan, meanwhile)
-            if is_up():
-                self._keep_outline(tree, name, cards, at)
+            outline = _outline_of(listing, plan)
+            if not is_up():
+                return
+        plan = self._plan_in(name, tree, plan, at)  # whose rows take no memory
+        self._keep_outline(tree, name, self._opened(listing, plan, outline, meanwhile), at)
 
     def _near(self, listing: Listing) -> Cards | None:
         """The cards of some files that are a plan which is kept with a few changes."""
@@ -244,27 +246,27 @@ class Shelf:
                 return cards, plan
         else:
             plan = self._read_all(listing)
-        return self._put_together(listing, plan), plan
+        return self._opened(listing, plan, _outline_of(listing, plan)), plan
 
-    def _put_together(
+    def _opened(
         self,
         listing: Listing,
         plan: Plan,
+        outline: Cards,
         meanwhile: Callable[[Cards], object] | None = None,
     ) -> Cards:
-        files, odd, read, _ = listing
+        """The cards of a plan, of which `outline` says all that is not in their rows, put in order."""
         entries = plan.entries or {}
-        outline = joined_cards(files, odd, read, lambda p: outlined(entries[p].slim, p))
         specs: list[Task | MergePoint] = [*outline.tasks.values(), *outline.merge_points.values()]
         began = {str(s.id): entries[s.path].slim[2] for s in specs if s.id in outline.tracking}
         cards = opening(
-            outline, outline.folders, began, lambda path: plan.row(entries[path].row), read
+            outline, outline.folders, began, lambda path: plan.row(entries[path].row), listing.read
         )
         cards.__dict__["by_branch"] = outline.by_branch
         with beside(lambda: meanwhile(cards)) if meanwhile else contextlib.nullcontext():
             put_in_order(outline)
         cards.memo.update(outline.memo)
-        cards.digests.update(self._still(files, cards))
+        cards.digests.update(self._still(listing.files, cards))
         return cards
 
     def _read_all(self, listing: Listing) -> Plan:
@@ -322,9 +324,7 @@ class Shelf:
             else:
                 name, at = _name_for(tree), _placed(plan)
                 self._put_up(tree, name, plan, at)
-                placed = {p: _Entry(e.oid, e.slim, at[p]) for p, e in entries.items()}
-                rows = Rows(self._folder / name)
-                self._newest = Plan(plan.files, plan.odd, lambda: placed, rows, tree)
+                self._newest = self._plan_in(name, tree, plan, at)
             self._keep_outline(tree, name, cards, at)
 
     def _keep_outline(
@@ -360,8 +360,20 @@ class Shelf:
         self._keep(tree, _ENTRIES, (name, slim))
         self._keep(tree, _INDEX, (name, dict(plan.files), dict(plan.odd)))
 
+    def _plan_in(self, name: str, tree: Oid, plan: Plan, at: Mapping[str, tuple[int, int]]) -> Plan:
+        """A plan as it is kept, its rows in the file `name`."""
+        placed = {p: _Entry(e.oid, e.slim, at[p]) for p, e in (plan.entries or {}).items()}
+        return Plan(plan.files, plan.odd, lambda: placed, Rows(self._folder / name), tree)
+
     def _keep(self, tree: Oid, part: str, said: object) -> None:
         keep_at(self._folder / f"{tree}.{part}", _key(tree), said)
+
+
+def _outline_of(listing: Listing, plan: Plan) -> Cards:
+    """The cards of a plan but for what is in their rows alone."""
+    entries = plan.entries or {}
+    files, odd, read, _ = listing
+    return joined_cards(files, odd, read, lambda p: outlined(entries[p].slim, p))
 
 
 def _name_for(tree: Oid) -> str:

@@ -320,7 +320,7 @@ def test_a_large_plan_is_read_by_processes_that_end_with_it(
         monkeypatch.setattr(shelf, "apart", lambda work: False)
     else:
         pid = os.getpid()
-        names = {"taking down": "_put_up", "joining": "_put_together", "keeping": "_keep_outline"}
+        names = {"taking down": "_put_up", "joining": "_opened", "keeping": "_keep_outline"}
         name = names[death]
         keeps = getattr(shelf.Shelf, name)
         monkeypatch.setattr(
