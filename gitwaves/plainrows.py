@@ -9,6 +9,7 @@ here is exactly what is made there; at the first thing that is not plainly one o
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from gitwaves.halves import SEPARATOR, planned
 from gitwaves.model import DEFAULT_VERIFY_TIMEOUT, POINTS_DIR, is_batch_name, is_id, seconds
@@ -19,35 +20,41 @@ from gitwaves.yamlplain import ODD_WORDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
     from gitwaves.model import Place
 
+    _Places = dict[str, Place]
+
 _MAX_BYTES = 16 << 10  # of a card; what is larger is left to the reader that knows all bounds
+_NO_ODD = bytes([10, *range(32, 127)])  # letters of which none is odd; see `has_odd_letters`
 # A top-level key, what follows it on its line, and the lines below that belong to it.
 _ENTRY = regex(r"^([a-z][a-z_-]*):(?: ([^\n]+))?\n((?: [^\n]*\n|\n)*)", re.MULTILINE)
 _FIRST = regex(r"\.{0,2}[A-Za-z_/]")  # with what a text begins that nothing takes for more
-_ID = regex(r"[A-Za-z][A-Za-z0-9]*(?:[._-][A-Za-z0-9]+)*")
+_WORD = "[A-Za-z][A-Za-z0-9]*(?:[._-][A-Za-z0-9]+)*"
+_ID = regex(_WORD)
 _NUMBER = regex(r"0|[1-9][0-9]{0,8}")
 _DURATION = regex(r"(?=.*[1-9])(?:[0-9]{1,6}d)?(?:[0-9]{1,6}h)?(?:[0-9]{1,6}m)?(?:[0-9]{1,6}s)?")
 _PATH = regex(r"[A-Za-z_][A-Za-z0-9_+-]*(?:[./][A-Za-z0-9_+-]+)*")
-_FLOW = regex(r"\[(?:[A-Za-z][A-Za-z0-9._-]*(?:, ?[A-Za-z][A-Za-z0-9._-]*)*)?\]")
+_FLOW = regex(rf"\[(?:{_WORD}(?:, ?{_WORD})*)?\]")
 _LITERAL = regex(r"  [^ \n][^\n]*\n(?:(?:  [^\n]*)?\n)*")
-_STEPS = regex(r"(?:  - run: .+\n(?:    timeout: .+\n)?)+")
-_STEP = regex(r"  - run: (.+)\n(?:    timeout: (.+)\n)?")
+_STEP = regex(r"^  - run: (.+)\n(?:    timeout: (.+)\n)?", re.MULTILINE)
 
 # What stands behind each key is looked at apart: one expression for all of it takes long to compile.
+_OID = '("[0-9a-f]{40}(?:[0-9a-f]{24})?"|[a-f][0-9a-f]{39}(?:[0-9a-f]{24})?)'
+_DIGEST = '"(sha256:[0-9a-f]{64})"'
 _TRACKING = regex(
-    r"tracking:\n  task: (.+)\n  status: (planned|active|failed|done)\n"
-    r"(?:  claim:\n    tree: (.+)\n    spec: (.+)\n    id: (.+)\n)?"
-    r"(?:  agent: (.+)\n)?(?:  clone: (.+)\n)?(?:  session: (.+)\n)?"
-    r"(?:  started: \"(.+)\"\n)?(?:  finished: \"(.+)\"\n)?(?:  attempts: (.+)\n)?"
-    r"(?:  evidence:\n    commit: (.+)\n    tree: (.+)\n    spec: (.+)\n"
-    r"    runs:\n((?:    - .+\n(?:      .+\n)+)+))?(?:  learnings:\n((?:  - .+\n)+))?"
+    "tracking:\n  task: (.+)\n  status: (planned|active|failed|done)\n"
+    f"(?:  claim:\n    tree: {_OID}\n    spec: {_DIGEST}\n    id: (.+)\n)?"
+    "(?:  agent: (.+)\n)?(?:  clone: (.+)\n)?(?:  session: (.+)\n)?"
+    '(?:  started: "(.+)"\n)?(?:  finished: "(.+)"\n)?(?:  attempts: (.+)\n)?'
+    f"(?:  evidence:\n    commit: {_OID}\n    tree: {_OID}\n    spec: {_DIGEST}\n"
+    "    runs:\n((?:    - .+\n(?:      .+\n)+)+))?(?:  learnings:\n((?:  - .+\n)+))?"
 )
-_OID = regex(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-_DIGEST = regex(r"sha256:[0-9a-f]{64}")
-_RUNS = r"    - run: (.+)\n      exit: (.+)\n      seconds: (.+)\n      log: (.+)\n"
-_RUN = regex(_RUNS)
-_ALL_RUNS = regex(f"(?:{_RUNS})+")
+_RUN = regex(
+    r"^    - run: (.+)\n      exit: (.+)\n      seconds: (.+)\n      log: (.+)\n", re.MULTILINE
+)
 _FLOAT = regex(r"[0-9]{1,15}\.[0-9]{1,15}")
 _TIME = regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?Z")
 
@@ -85,86 +92,163 @@ def plain_tracking(half: bytes) -> Row | str | None:
 
 def _letters(data: bytes) -> str:
     text = data.decode()
-    if has_odd_letters(text):
+    if data.translate(None, _NO_ODD) and has_odd_letters(text):
         raise _Odd(text)
     return text
 
 
 def _spec(text: str, ident: str, folder: str, path: str) -> Row:
     """The fields of a `Task`."""
-    said: dict[str, tuple[str, str, int]] = {}
+    said: dict[str, Any] = {}
     places: dict[str, Place] = {"": (1, 1)}
-    line, length = 1, 0
+    line = 1
     for key, rest, below in _ENTRY.findall(text):
-        if key in said or not (rest or below):
+        if key in places or not (rest or below):
             raise _Odd(key)
-        said[key] = rest, below, line
         places[key] = (line, 1)
-        length += len(key) + 2 + len(below) + (len(rest) + 1 if rest else 0)
-        line += 1 + below.count("\n")
-    for key in said.keys() - _KEYS:
-        if not key.startswith("x-"):
+        read = _READERS.get(key)
+        if read is not None:
+            said[key] = read(key, rest, below, line, places)
+        elif key.startswith("x-"):
+            _line(key, rest, below, line, places)
+        else:
             raise _Odd(key)
-        _text(_alone(*said[key][:2]))
-    if length != len(text):
+        line += 1 + below.count("\n")
+    if line <= text.count("\n") or text[-1:] != "\n":
         raise _Odd(text)  # something stands between
-
-    def listed(key: str) -> list[str]:
-        if key not in said:
-            return []
-        rest, below, line = said[key]
-        if below:
-            return _block(key, rest, below, line, places)
-        return _flow(key, rest, text, line, places)
-
-    def one(key: str) -> str | None:
-        return _text(_alone(*said[key][:2])) if key in said else None
-
-    if one("id") != ident or (title := one("title")) is None:
+    if said.get("id") != ident or "title" not in said:
         raise _Odd(ident)
-    needs = listed("depends_on")
-    if len(set(needs)) < len(needs) or not all(len(n) <= 64 and _ID.fullmatch(n) for n in needs):
-        raise _Odd("depends_on")
-    paths = listed("paths")
-    if any(pattern.startswith("!") for pattern in paths):
-        raise _Odd("paths")
-    produces = listed("produces")
-    if not all(map(_PATH.fullmatch, produces)):
-        raise _Odd("produces")
-    batch = _alone(*said["batch"][:2]) if "batch" in said else None
-    if (
-        batch is not None
-        and not _NUMBER.fullmatch(batch)
-        and not is_batch_name(batch := _text(batch))
-    ):
-        raise _Odd(batch)
-    estimate = _length(_alone(*said["estimate"][:2])) if "estimate" in said else None
+    one = said.get
     return (
         ident,
-        title,
+        said["title"],
         folder,
-        tuple(needs),
-        batch,
-        estimate,
+        one("depends_on", ()),
+        one("batch"),
+        one("estimate"),
         one("agent"),
-        tuple(paths),
-        _literal(*said["spec"][:2]) if "spec" in said else "",
-        tuple(listed("acceptance")),
-        tuple(produces),
+        one("paths", ()),
+        one("spec", ""),
+        one("acceptance", ()),
+        one("produces", ()),
         one("cancelled"),
-        _steps(*said["verify"], places) if "verify" in said else (),
+        one("verify", ()),
         path,
         places,
     )
 
 
-_KEYS = frozenset(
-    "id title depends_on batch estimate agent paths spec acceptance produces cancelled verify".split()
-)
+# --- what stands behind each key ---
+# All are given the key, the rest of its line, the lines below, its line's number, and the places.
+
+
+def _line(key: str, rest: str, below: str, line: int, places: _Places) -> str:
+    return _text(_alone(rest, below))
+
+
+def _batch(key: str, rest: str, below: str, line: int, places: _Places) -> str:
+    batch = _alone(rest, below)
+    if not _NUMBER.fullmatch(batch) and not is_batch_name(batch := _text(batch)):
+        raise _Odd(batch)
+    return batch
+
+
+def _estimate(key: str, rest: str, below: str, line: int, places: _Places) -> int:
+    return _length(_alone(rest, below))
+
+
+def _needs(key: str, rest: str, below: str, line: int, places: _Places) -> tuple[str, ...]:
+    needs = _list(key, rest, below, line, places)
+    if len(set(needs)) < len(needs) or any(len(need) > 64 for need in needs):
+        raise _Odd(key)
+    if below and not all(map(_ID.fullmatch, needs)):
+        raise _Odd(key)
+    return needs
+
+
+def _paths(key: str, rest: str, below: str, line: int, places: _Places) -> tuple[str, ...]:
+    paths = _list(key, rest, below, line, places)
+    if any(pattern.startswith("!") for pattern in paths):
+        raise _Odd(key)
+    return paths
+
+
+def _products(key: str, rest: str, below: str, line: int, places: _Places) -> tuple[str, ...]:
+    products = _list(key, rest, below, line, places)
+    if not all(map(_PATH.fullmatch, products)):
+        raise _Odd(key)
+    return products
+
+
+def _list(key: str, rest: str, below: str, line: int, places: _Places) -> tuple[str, ...]:
+    """A list: texts, one on each line, or ids in brackets."""
+    found: list[str] = []
+    if below:
+        if rest:
+            raise _Odd(rest)
+        for item in below[:-1].split("\n"):
+            if item[:4] != "  - ":
+                raise _Odd(item)
+            line += 1
+            places[f"{key}[{len(found)}]"] = (line, 5)
+            found.append(_text(item[4:]))
+    elif rest != "[]":
+        if not _FLOW.fullmatch(rest):
+            raise _Odd(rest)
+        column = len(key) + 4
+        for item in rest[1:-1].split(","):
+            word = item.lstrip(" ")
+            if word in ODD_WORDS:
+                raise _Odd(word)
+            places[f"{key}[{len(found)}]"] = (line, column + len(item) - len(word))
+            column += len(item) + 1
+            found.append(word)
+    return tuple(found)
+
+
+def _literal(key: str, rest: str, below: str, line: int, places: _Places) -> str:
+    """A text of many lines."""
+    if rest != "|" or not _LITERAL.fullmatch(below):
+        raise _Odd(rest)
+    return ("\n" + below).replace("\n  ", "\n")[1:].rstrip("\n") + "\n"
+
+
+def _steps(key: str, rest: str, below: str, line: int, places: _Places) -> Row:
+    """The fields of each `Step`."""
+    found: list[Row] = []
+    last = line + below.count("\n")
+    for run, timeout in _STEP.findall(below):
+        line += 1
+        where = f"verify[{len(found)}]"
+        places[where] = places[f"{where}.run"] = (line, 5)
+        if timeout:
+            line += 1
+            places[f"{where}.timeout"] = (line, 5)
+        length = _length(timeout) if timeout else DEFAULT_VERIFY_TIMEOUT
+        found.append((_text(run), None, length, False))
+    if rest or line < last:  # then something stands between
+        raise _Odd(rest)
+    return tuple(found)
+
+
+_READERS: Mapping[str, Callable[[str, str, str, int, _Places], Any]] = {
+    "id": _line,
+    "title": _line,
+    "depends_on": _needs,
+    "batch": _batch,
+    "estimate": _estimate,
+    "agent": _line,
+    "paths": _paths,
+    "spec": _literal,
+    "acceptance": _list,
+    "produces": _products,
+    "cancelled": _line,
+    "verify": _steps,
+}
 
 
 def _alone(rest: str, below: str) -> str:
-    if below.strip("\n"):
+    if below and below.strip("\n"):
         raise _Odd(below)
     return rest
 
@@ -176,73 +260,18 @@ def _text(token: str) -> str:
         if len(token) < 3 or token[-1] != '"' or '"' in inner or "\\" in inner or inner.isspace():
             raise _Odd(token)
         return inner
-    if not token.isascii():
+    if not _FIRST.match(token) or not token.isascii():
         raise _Odd(token)
-    if not _FIRST.match(token) or ": " in token or " #" in token or token[-1] in ": ":
-        raise _Odd(token)
-    if token in ODD_WORDS:
+    if ": " in token or " #" in token or token[-1] in ": " or token in ODD_WORDS:
         raise _Odd(token)
     return token
 
 
+@lru_cache(maxsize=1 << 10)
 def _length(token: str) -> int:
     if not _DURATION.fullmatch(token):
         raise _Odd(token)
     return seconds(token)
-
-
-def _flow(key: str, rest: str, text: str, line: int, places: dict[str, Place]) -> list[str]:
-    """A list of ids in brackets."""
-    if not _FLOW.fullmatch(rest):
-        raise _Odd(rest)
-    found: list[str] = []
-    column = len(key) + 4
-    for item in rest[1:-1].split(",") if rest != "[]" else ():
-        word = item.lstrip(" ")
-        if word in ODD_WORDS:
-            raise _Odd(word)
-        places[f"{key}[{len(found)}]"] = (line, column + len(item) - len(word))
-        column += len(item) + 1
-        found.append(word)
-    return found
-
-
-def _block(key: str, rest: str, below: str, line: int, places: dict[str, Place]) -> list[str]:
-    """A list of texts, one on each line."""
-    found: list[str] = []
-    if rest:
-        raise _Odd(rest)
-    for item in below[:-1].split("\n"):
-        if item[:4] != "  - ":
-            raise _Odd(item)
-        line += 1
-        places[f"{key}[{len(found)}]"] = (line, 5)
-        found.append(_text(item[4:]))
-    return found
-
-
-def _literal(rest: str, below: str) -> str:
-    """A text of many lines."""
-    if rest != "|" or not _LITERAL.fullmatch(below):
-        raise _Odd(rest)
-    return ("\n" + below).replace("\n  ", "\n")[1:].rstrip("\n") + "\n"
-
-
-def _steps(rest: str, below: str, line: int, places: dict[str, Place]) -> Row:
-    """The fields of each `Step`."""
-    if rest or not _STEPS.fullmatch(below):
-        raise _Odd(rest)
-    found: list[Row] = []
-    for run, timeout in _STEP.findall(below):
-        line += 1
-        where = f"verify[{len(found)}]"
-        places[where] = places[f"{where}.run"] = (line, 5)
-        if timeout:
-            line += 1
-            places[f"{where}.timeout"] = (line, 5)
-        length = _length(timeout) if timeout else DEFAULT_VERIFY_TIMEOUT
-        found.append((_text(run), None, length, False))
-    return tuple(found)
 
 
 def _tracking(text: str) -> Row | str:
@@ -263,13 +292,11 @@ def _tracking(text: str) -> Row | str:
             raise _Odd(moment)
     evidence = None
     if commit is not None:
-        if not _ALL_RUNS.fullmatch(runs):
-            raise _Odd(runs)
-        evidence = (_oid(commit), _oid(tree), _digest(spec), _runs(runs), (), None)
+        evidence = (commit.strip('"'), tree.strip('"'), spec, _runs(runs), (), None)
     row: Row = (
         task,
         status,
-        (_oid(claimed), _digest(claimed_spec), _text(claim)) if claim is not None else None,
+        (claimed.strip('"'), claimed_spec, _text(claim)) if claim is not None else None,
         *(None if said is None else _text(said) for said in (agent, clone, session)),
         started,
         finished,
@@ -282,24 +309,12 @@ def _tracking(text: str) -> Row | str:
     return task if status == "planned" and not any(row[2:]) else row
 
 
-def _oid(token: str) -> str:
-    oid = _text(token)
-    if not _OID.fullmatch(oid):
-        raise _Odd(token)
-    return oid
-
-
-def _digest(token: str) -> str:
-    digest = _text(token)
-    if not _DIGEST.fullmatch(digest):
-        raise _Odd(token)
-    return digest
-
-
 def _runs(text: str) -> Row:
     found = []
     for run, code, took, log in _RUN.findall(text):
         if not _NUMBER.fullmatch(code) or not _FLOAT.fullmatch(took):
             raise _Odd(took)
         found.append((_text(run), int(code), float(took), _text(log)))
+    if 4 * len(found) < text.count("\n"):  # then something stands between
+        raise _Odd(text)
     return tuple(found)
