@@ -37,6 +37,7 @@ from gitwaves.model import (
     TaskId,
     Tracking,
     Verdict,
+    WorkstreamId,
     task_digest,
 )
 from gitwaves.plans import Plans
@@ -350,21 +351,16 @@ class Witness(Plans):
         """
         settled: dict[TaskId, tuple[Tracking, bool]] = {}
         bases: tuple[Oid, ...] | None = None
-        folders: dict[tuple[Oid | None, str], Mapping[str, Entry]] = {}
-
-        def entry(commit: Oid | None, path: str) -> Entry | None:
-            folder, _, name = path.rpartition("/")
-            if (commit, folder) not in folders:
-                above = self.repo.at(commit, folder) if commit else None
-                folders[commit, folder] = self.repo.tree(above.oid) if above else {}
-            return folders[commit, folder].get(name)
-
+        folders: dict[WorkstreamId, tuple[Mapping[str, Entry], Mapping[str, Entry]]] = {}
         for task in cards.tasks_on(branch):
-            path = cards.path_of(task)
-            ours, theirs = entry(trunk, path), entry(tip, path)
+            stream, name = cards.folders[task], f"{task}.yaml"
+            if stream not in folders:
+                folders[stream] = self._folder(trunk, stream), self._folder(tip, stream)
+            ours, theirs = folders[stream][0].get(name), folders[stream][1].get(name)
             same = tip is None or theirs is None or (ours is not None and ours.oid == theirs.oid)
             if same and (task in plain or not cards.has_begun(task)):
                 continue
+            path = cards.path_of(task)
             on_trunk = cards.tracking.get(task)
             if tip is None or theirs is None or same:
                 settled[task] = settle(task, on_trunk, None, ())
@@ -402,6 +398,11 @@ class Witness(Plans):
             )
             facts[str(task)] = self._not_for_any_spec(cards, trunk, task, fact)
         return facts
+
+    def _folder(self, commit: Oid | None, stream: WorkstreamId) -> Mapping[str, Entry]:
+        """The files of a workstream in a commit."""
+        above = self.repo.at(commit, f"{ROOT}/{stream}") if commit else None
+        return self.repo.tree(above.oid) if above else {}
 
     def _not_for_any_spec(self, cards: Cards, trunk: Oid, node: str, fact: Fact) -> Fact:
         """`fact`, unproven where it seems stale and is evidence for what trunk never asked for.
