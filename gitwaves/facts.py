@@ -248,7 +248,10 @@ class Witness(Plans):
     ) -> Reading:
         tasks, held = cards.tasks_on(branch), on_trunk(self.repo, cards, trunk, branch)
         plain = self._plain(cards, branch, trunk, since, before) if before is not None else set()
-        facts = self._facts_on(cards, branch, trunk, tip, plain)
+        had = before.outdated() if before is not None else {}
+        if had and not self.repo.is_ancestor(since, trunk):
+            had = {}
+        facts = self._facts_on(cards, branch, trunk, tip, plain, had)
         said = self._lost(cards, branch, trunk, tip) if tip is not None else []
         read = self._reading(cards, tasks, facts, tip, said, held)
         return read.beside(before, tasks, plain - facts.keys()) if before and plain else read
@@ -343,11 +346,13 @@ class Witness(Plans):
         trunk: Oid,
         tip: Oid | None,
         plain: Collection[str] = (),
+        had: Mapping[str, str] | None = None,
     ) -> dict[str, Fact]:
         """The facts of the tasks of one branch, but for those that nobody has begun.
 
         Args:
             plain: what is left out too, where the branch says nothing else of it than trunk.
+            had: the spec digests that trunk is known to have had once, by task.
         """
         settled: dict[TaskId, tuple[Tracking, bool]] = {}
         bases: tuple[Oid, ...] | None = None
@@ -396,7 +401,10 @@ class Witness(Plans):
                 steps=cards.steps_of(task) if done else None,
                 tip=tip,
             )
-            facts[str(task)] = self._not_for_any_spec(cards, trunk, task, fact)
+            evidence = tracking.evidence
+            if evidence is None or not had or had.get(task) != evidence.spec:
+                fact = self._not_for_any_spec(cards, trunk, task, fact)
+            facts[str(task)] = fact
         return facts
 
     def _folder(self, commit: Oid | None, stream: WorkstreamId) -> Mapping[str, Entry]:

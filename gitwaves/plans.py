@@ -214,14 +214,16 @@ class Plans:
         tree = top.oid if top is not None else None
         if tree is not None and self._last is not None and self._last[0] == tree:
             return self._last[1]
-        cards = None
+        cards = kept = None
         if tree is not None:
             file = partial(self._file, commit)
             changed = partial(self._few_changed, after=tree)
-            cards = self.shelf.load(tree, file) or self.shelf.amend(tree, changed, file)
+            kept = self.shelf.load(tree, file)
+            cards = kept or self.shelf.amend(tree, changed, file)
+            self._digested = len(kept.digests) if kept is not None else 0
         if cards is None:
             cards = self._read_plan(self._listing_of(commit), tree, meanwhile)
-        self._digested = len(cards.digests)
+            self._digested = len(cards.digests)
         self._last = (tree, cards) if tree is not None else None
         return cards
 

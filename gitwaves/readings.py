@@ -61,6 +61,18 @@ class Reading(NamedTuple):
         """
         return set(map(str, nodes)).difference(self.rows)
 
+    def outdated(self) -> dict[str, str]:
+        """Those of its tasks that are stale, each with the spec digest of its evidence.
+
+        Trunk had each of these specs, whatever it says now.
+        """
+        facts = {node: _fact_of(row) for node, row in self.rows.items()}
+        return {
+            node: fact.tracking.evidence.spec
+            for node, fact in facts.items()
+            if fact.verdict is Verdict.STALE and not fact.misplaced and fact.tracking.evidence
+        }
+
 
 LETTERS: dict[State | None, str] = {
     None: ".",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -115,7 +116,7 @@ class Shelf:
     ) -> Cards | None:
         """The cards of a tree that differs in a few from the plan that was kept last; it is kept too.
 
-        None where it takes more than that: where a card is of another task, say.
+        Not so the digests, which more may be asked for. None where it takes more than that: where a card is of another task, say.
 
         Args:
             changed: gives the files in which it differs from another tree, if they are few, and there
@@ -134,7 +135,6 @@ class Shelf:
             with contextlib.suppress(OSError):
                 os.utime(self._folder / path)  # it is leant on, and stays
         self._keep(tree, _OUTLINE, (name, renewed(outline, cards)))
-        self.keep_digests(tree, cards)
         keep_newest(self._folder, _MAX_PLANS * (1 + len(_PARTS)))
         return cards
 
@@ -159,10 +159,6 @@ class Shelf:
 
     def _digests(self, tree: Oid) -> dict[str, str]:
         """The spec digests of a tree's tasks, those that somebody has asked for."""
-        return {node: digest for node, (_, digest) in self._digests_at(tree).items()}
-
-    def _digests_at(self, tree: Oid) -> dict[str, tuple[str, str]]:
-        """The same, each with the path of the card that it is of."""
         said = self._said(tree, _DIGESTS)
         return said if isinstance(said, dict) else {}
 
@@ -292,10 +288,12 @@ class Shelf:
     def _still(self, files: Mapping[str, Oid], cards: Cards) -> dict[str, str]:
         """The digests of what has not changed: neither the card nor its workstream."""
         known, found = self.newest(), {}
-        digests = self._digests_at(known.tree) if known.tree is not None else {}
-        for node, (path, digest) in digests.items():
-            task = TaskId(node)
-            if task in cards.tasks and cards.path_of(task) == path:  # else it is another card now
+        digests = self._digests(known.tree) if known.tree is not None else {}
+        names = Counter(path.rpartition("/")[2] for path in known.files) if digests else {}
+        for node, digest in digests.items():
+            task, name = TaskId(node), f"{node}.yaml"
+            if task in cards.tasks and names[name] == 1:  # else it may be that of another card
+                path = cards.path_of(task)
                 paths = (path, f"{path.rpartition('/')[0]}/{WORKSTREAM_FILE}")
                 if all(known.files.get(p) == files.get(p) for p in paths):
                     found[node] = digest
@@ -337,11 +335,7 @@ class Shelf:
 
     def keep_digests(self, tree: Oid, cards: Cards) -> None:
         """Keeps the spec digests that were asked for."""
-        digests = {
-            str(node): (cards.path_of(TaskId(node)), digest)
-            for node, digest in cards.digests.items()
-        }
-        if digests:
+        if digests := {str(node): digest for node, digest in cards.digests.items()}:
             self._keep(tree, _DIGESTS, digests)
 
     def _put_up(self, tree: Oid, name: str, plan: Plan, at: Mapping[str, tuple[int, int]]) -> None:
