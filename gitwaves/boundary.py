@@ -40,6 +40,15 @@ class Boundary(Record):
         return tuple(p for p in self.patterns or ("**",) if problem(p) is None)
 
     @cached_property
+    def heads(self) -> tuple[str, ...]:
+        """What all paths begin with that one of them covers, for each of the good patterns.
+
+        >>> Boundary(("services/ledger", "docs/*.md", "/a/[bc]")).heads
+        ('services/ledger', 'docs/', 'a/')
+        """
+        return tuple([_PLAIN.findall(p.removeprefix("/"))[0] for p in self.good])
+
+    @cached_property
     def _regex(self) -> re.Pattern[str]:
         regexes = [_regex_of(_row(pattern)) for pattern in self.good]
         return re.compile("|".join(regexes) or "(?!)", re.DOTALL)
@@ -105,6 +114,8 @@ def overlap(
     >>> overlap(Boundary(("services/ledger",)), Boundary(("services/ledger-ui/**",)))
     >>> overlap(Boundary(("Makefile",)), Boundary(("**/tests/**",)))
     """
+    if not any(map(_may_meet, product(a.heads, b.heads))):  # as nearly always
+        return None
     effort = _Effort()
     meeting = [
         (one, other)
@@ -125,6 +136,10 @@ def overlap(
     return None
 
 
+def _may_meet(heads: tuple[str, str]) -> bool:
+    return heads[0].startswith(heads[1]) or heads[1].startswith(heads[0])
+
+
 # What no pattern of a person's comes near; they bound the time that comparing takes.
 MAX_LENGTH = 256
 MAX_STARS = 8
@@ -140,6 +155,7 @@ _ANY: _Char = (False, frozenset("/"))
 _ANYTHING: _Segment = (_ANY, STAR)  # a segment holds at least one character
 _FILL = ("x", "y", "z")  # stands where anything may: the next one in case that path is shared
 _FILE_NAME = regex(r".+\.\w+|[A-Z]\w*file|[A-Z_]+")
+_PLAIN = regex(r"[^*?\[\\]*")
 _CHAR = regex(
     r"\\(?P<escaped>.?)|\[(?P<set>[!^]?\]?[^]]*)(?P<end>\]?)|(?P<star>\*+)|(?P<one>.)", re.DOTALL
 )
