@@ -119,6 +119,27 @@ def test_our_own_plan_is_plain() -> None:
     assert sum(plain) > len(cards) * 0.9
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"verify:\n", b"verify: all\n"),
+        (b"depends_on: [B1, C2,MP1]\n", b"depends_on:\n  - B1\n  - not an id\n"),
+        (b"depends_on: [B1, C2,MP1]\n", b"depends_on: [" + b"B" * 65 + b"]\n"),
+        (b"depends_on: [B1, C2,MP1]\n", b"depends_on: [B1, C2, B1]\n"),
+        (b"depends_on: [B1, C2,MP1]\n", b"depends_on: [B..1]\n"),
+        (b"  - run: make\n", b"  - run: make\n# --- tracking: not here\n"),
+        (b"  - run: make\n", b"  - run: mak"),  # the separator follows on the same line
+        (b'    tree: "0a0a', b"    tree: 0a0a"),
+        (b'    tree: "' + OID.encode() + b'"', b"    tree: " + b"12" * 20),
+    ],
+)
+def test_what_is_read_in_another_way(old: bytes, new: bytes) -> None:
+    data = join(SPEC, tracking_bytes(WHOLE))
+    assert require_same(data)
+    assert old in data
+    assert not require_same(data.replace(old, new))
+
+
 def test_hostile_cards() -> None:
     for card in sorted(Path("tests/hostile/cards").iterdir()):
         require_same(card.read_bytes())
