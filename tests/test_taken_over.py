@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from gitwaves import facts, outlines, shelf
+from gitwaves import caches, facts, outlines, shelf
 from gitwaves.batches import columns_of, schedule
 from gitwaves.errors import CycleError
 from gitwaves.git import Repo as GitRepo
 from gitwaves.graph import Graph, graph_of
-from gitwaves.halves import split
+from gitwaves.halves import join, split
 from gitwaves.jsonout import status_json
 from gitwaves.lessons import learnings_lines
 from gitwaves.model import Branch, Cards, Fact, Oid, TaskId
@@ -25,6 +27,7 @@ from tests.test_eight import plan, work
 
 CARD, A2 = ".workstreams/WS-A/A1.yaml", ".workstreams/WS-A/A2.yaml"
 POINT = ".workstreams/merge-points/MP1.yaml"
+PARTS = {".index", ".entries", ".outline", ".digests"}  # of what is kept of a plan, besides rows
 KEPT = ("cache", "facts", "history", "plans")
 
 
@@ -260,7 +263,7 @@ def test_it_is_read_again_where_what_it_leans_on_is_gone(
     read_whole.clear()
     folder = repo.path / ".git/gitwaves/plans"
     for rows in folder.iterdir():
-        if rows.suffix not in {".index", ".entries", ".outline", ".digests"}:
+        if rows.suffix not in PARTS:
             rows.unlink()
     oid = Oid(repo.oid("main"))
     store = opened(repo)
@@ -284,6 +287,34 @@ def test_it_is_read_again_where_only_what_outlines_are_made_of_is_gone(repo: Rep
     oid = Oid(repo.oid("main"))
     store = opened(repo)
     assert said(store.plan_at(oid)) == said(store.cards(oid))
+
+
+def test_rows_that_are_cut_off_are_not_what_is_written_after_them(repo: Repo) -> None:
+    """The last row is gone, and that of a new card, just as long, would lie in its place."""
+    opened(repo).snapshot()
+    folder = repo.path / ".git/gitwaves/plans"
+    (rows,) = (path for path in folder.iterdir() if path.suffix not in PARTS)
+    ((_, entries),) = (caches.kept_at(p, shelf._key(Oid(p.stem))) for p in folder.glob("*.entries"))
+    last, (_, (start, length)) = max(entries.items(), key=lambda item: item[1][1])
+    os.truncate(rows, start)
+    name = Path(last).stem
+    new = last.replace(name, f"{name[0]}9")
+    repo.commit("Another card", **{new: repo.read(last).replace(name, f"{name[0]}9")})
+    assert length > 100
+    oid = Oid(repo.oid("main"))
+    for _ in range(2):
+        store = opened(repo)
+        assert said(store.plan_at(oid)) == said(store.cards(oid))
+        store._keep()
+
+
+def test_digests_are_kept_of_an_amended_plan_too(repo: Repo) -> None:
+    begun(repo)
+    AMENDED["a text"](repo)
+    repo.commit("Another spec")
+    opened(repo).snapshot()
+    told = opened(repo).plan_at(Oid(repo.oid("main"))).digests
+    assert {"A1", "A2", "B1"} <= told.keys()
 
 
 def test_an_outline_under_the_name_of_another_tree_does_not_count(repo: Repo) -> None:
@@ -440,9 +471,59 @@ def forwarded(repo: Repo) -> None:
     repo.git("merge", "-q", "--ff-only", "ws/B")
 
 
+def outdated(repo: Repo) -> None:
+    """A2 is stale: trunk had the spec of its evidence, and has another one now."""
+    replaced(A2, "title: ", "spec: more\ntitle: ")(repo)
+    repo.commit("A2 is stale")
+    agrees(repo)
+
+
+def forged(repo: Repo, card: str, change: Callable[[str], str]) -> None:
+    """Commits another tracking half on the branch, past all hooks."""
+    tree = repo.at(f"../{repo.path.name}.worktrees/ws-A")
+    tree.write(card, change(tree.read(card)))
+    tree.git("commit", "-q", "--no-verify", "-a", "-m", "Forged")
+    agrees(repo)
+
+
+def of_no_spec(text: str) -> str:
+    return re.sub(r"(evidence:.*?spec: )\S+", rf'\1"sha256:{"0" * 64}"', text, flags=re.DOTALL)
+
+
+def outdated_and_never_so(repo: Repo) -> None:
+    """Trunk begins anew, without the spec that it had."""
+    outdated(repo)
+    repo.git("reset", "-q", "--hard", repo.git("commit-tree", "main^{tree}", "-m", "Anew"))
+
+
+def of_a_spec_that_never_was(repo: Repo) -> None:
+    forged(repo, A2, of_no_spec)
+    replaced(A2, "title: ", "title: Another ")(repo)
+    repo.commit("Trunk goes on")
+
+
+def outdated_and_then_forged(repo: Repo) -> None:
+    outdated(repo)
+    forged(repo, A2, of_no_spec)
+
+
+def misplaced_and_then_in_place(repo: Repo) -> None:
+    """A3 has the evidence of A2, first under that name, then under its own."""
+    whole = repo.git("show", f"ws/A:{A2}")
+    half = split(whole.encode())[1].decode()
+    third = ".workstreams/WS-A/A3.yaml"
+    forged(repo, third, lambda text: join(split(text.encode())[0], half.encode()).decode())
+    forged(repo, third, lambda text: text.replace("task: A2", "task: A3"))
+
+
 @pytest.mark.parametrize(
     "deed",
     [
+        outdated,
+        outdated_and_never_so,
+        of_a_spec_that_never_was,
+        outdated_and_then_forged,
+        misplaced_and_then_in_place,
         squashed_and_taken_back,
         merged_and_taken_back,
         taken_back_on_a_side,
