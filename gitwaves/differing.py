@@ -98,11 +98,19 @@ class Differing:
         """Notes that all files were looked at, where some of them will do for a while."""
         try:
             if named and self._still_named(named):
-                os.utime(self.record)
+                self.stamp()
             elif named:
                 self._note(settings, excludes, named)
         except OSError:
             pass
+
+    def stamp(self) -> None:
+        """Notes when all files were looked at: by our own clock, whatever a file server's says.
+
+        Raises:
+            OSError: it cannot be noted.
+        """
+        os.utime(self.record, ns=(self.since, self.since))
 
     def _note(self, settings: bytes, excludes: str | None, named: Sequence[str]) -> None:
         if settings and excludes is not None:

@@ -119,6 +119,7 @@ def note_clean(differing: Differing, settings: bytes, excludes: str, named: Sequ
     )
     body = b"\0\0".join(parts)
     _write(differing.record, b"%d\n" % crc32(body), body)
+    differing.stamp()
 
 
 def _settled(paths: Iterable[str], since: int) -> bool:
