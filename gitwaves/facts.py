@@ -14,9 +14,7 @@ from functools import cached_property
 
 from gitwaves.cards import (
     WORKSTREAM_FILE,
-    load_card,
     load_tracking,
-    load_workstream,
     point_path,
     task_path,
 )
@@ -32,15 +30,11 @@ from gitwaves.model import (
     Fact,
     Oid,
     Status,
-    Step,
-    Task,
     TaskId,
     Tracking,
     Verdict,
     WorkstreamId,
-    task_digest,
 )
-from gitwaves.plans import Plans
 from gitwaves.readings import (
     DOUBTED,
     LETTERS,
@@ -56,6 +50,7 @@ from gitwaves.readings import (
 )
 from gitwaves.record import replace
 from gitwaves.rows import Row
+from gitwaves.specs import Specs
 from gitwaves.state import Facts, Seen, judge, notes, settle, standing
 
 TYPE_CHECKING = False
@@ -69,7 +64,7 @@ _MANY = 100  # commits that trunk got: for more, each branch is read anew
 _GOOD = frozenset({Verdict.HOLDS, Verdict.UNCHECKED, Verdict.STALE})
 
 
-class Witness(Plans):
+class Witness(Specs):
     """A repository as what it says of each task."""
 
     def __init__(self, repo: Repo) -> None:
@@ -110,9 +105,9 @@ class Witness(Plans):
         points = known.get(POINTS)
         if points is None or not self._holds(points, trunk):
             fresh.append(POINTS)
-            points = self._reading(
-                cards, points_in_order(cards), self._point_facts(cards, trunk), trunk
-            )
+            had = self._had(before.get(POINTS), since, trunk)
+            found = self._point_facts(cards, trunk, had)
+            points = self._reading(cards, points_in_order(cards), found, trunk)
         readings[POINTS] = points
         sure = self.repo.doubts == doubts
         if shelf is not None and sure and (fresh or len(readings) < len(known)):
@@ -248,13 +243,20 @@ class Witness(Plans):
     ) -> Reading:
         tasks, held = cards.tasks_on(branch), on_trunk(self.repo, cards, trunk, branch)
         plain = self._plain(cards, branch, trunk, since, before) if before is not None else set()
-        had = before.outdated() if before is not None else {}
-        if had and not self.repo.is_ancestor(since, trunk):
-            had = {}
+        had = self._had(before, since, trunk)
         facts = self._facts_on(cards, branch, trunk, tip, plain, had)
         said = self._lost(cards, branch, trunk, tip) if tip is not None else []
         read = self._reading(cards, tasks, facts, tip, said, held)
         return read.beside(before, tasks, plain - facts.keys()) if before and plain else read
+
+    def _had(self, before: Reading | None, since: Oid, trunk: Oid) -> Mapping[str, str]:
+        """The spec digests of stale evidence that trunk is known to have had once, by id.
+
+        Args:
+            before: what was read at another tip of trunk, `since`.
+        """
+        had = before.outdated() if before is not None else {}
+        return had if had and self.repo.is_ancestor(since, trunk) else {}
 
     def _plain(
         self, cards: Cards, branch: Branch, trunk: Oid, since: Oid, before: Reading
@@ -345,14 +347,14 @@ class Witness(Plans):
         branch: Branch,
         trunk: Oid,
         tip: Oid | None,
-        plain: Collection[str] = (),
-        had: Mapping[str, str] | None = None,
+        plain: Collection[str],
+        had: Mapping[str, str],
     ) -> dict[str, Fact]:
         """The facts of the tasks of one branch, but for those that nobody has begun.
 
         Args:
             plain: what is left out too, where the branch says nothing else of it than trunk.
-            had: the spec digests that trunk is known to have had once, by task.
+            had: see `_had`.
         """
         settled: dict[TaskId, tuple[Tracking, bool]] = {}
         bases: tuple[Oid, ...] | None = None
@@ -401,10 +403,7 @@ class Witness(Plans):
                 steps=cards.steps_of(task) if done else None,
                 tip=tip,
             )
-            evidence = tracking.evidence
-            if evidence is None or not had or had.get(task) != evidence.spec:
-                fact = self._not_for_any_spec(cards, trunk, task, fact)
-            facts[str(task)] = fact
+            facts[str(task)] = self._not_for_any_spec(cards, trunk, task, fact, had)
         return facts
 
     def _folder(self, commit: Oid | None, stream: WorkstreamId) -> Mapping[str, Entry]:
@@ -412,7 +411,9 @@ class Witness(Plans):
         above = self.repo.at(commit, f"{ROOT}/{stream}") if commit else None
         return self.repo.tree(above.oid) if above else {}
 
-    def _not_for_any_spec(self, cards: Cards, trunk: Oid, node: str, fact: Fact) -> Fact:
+    def _not_for_any_spec(
+        self, cards: Cards, trunk: Oid, node: str, fact: Fact, had: Mapping[str, str]
+    ) -> Fact:
         """`fact`, unproven where it seems stale and is evidence for what trunk never asked for.
 
         Else evidence copied from another card would open the batches behind it, as stale does.
@@ -420,34 +421,12 @@ class Witness(Plans):
         evidence = fact.tracking.evidence
         if fact.verdict is not Verdict.STALE or evidence is None or fact.misplaced:
             return fact
-        if evidence.spec == cards.digest(node) or self._had_spec(cards, trunk, node, evidence.spec):
+        if evidence.spec in (cards.digest(node), had.get(node)) or self.had_spec(
+            cards, trunk, node, evidence.spec
+        ):
             return fact
         reason = f"its evidence is for a spec that {cards.config.trunk} never had"
         return replace(fact, verdict=Verdict.UNPROVEN, reason=reason)
-
-    def _had_spec(self, cards: Cards, trunk: Oid, node: str, digest: str) -> bool:
-        """Whether a card on trunk ever had a spec digest; True where history is cut short."""
-        if self.repo.is_shallow():
-            return True
-        task = cards.tasks.get(TaskId(node))
-        if task is None:  # a merge point's may cover the steps of any task
-            commits = self.repo.rev_list("--full-history", trunk, paths=[ROOT])
-            return any(self.spec_at(oid, node, digest) is not None for oid in commits)
-        path = f"{ROOT}/{task.workstream}/{WORKSTREAM_FILE}"
-        for oid in self.repo.rev_list("--full-history", trunk, paths=[task.path, path]):
-            card = self.repo.read(oid, task.path)
-            spec = load_card(card, task.path).spec if card else None
-            stream = load_workstream(self.repo.read(oid, path) or b"", path)[0]
-            if isinstance(spec, Task) and stream and task_digest(spec, stream) == digest:
-                return True
-        return False
-
-    def spec_at(self, commit: Oid, node: str, digest: str) -> tuple[Step, ...] | None:
-        """The steps of a task or merge point in a commit, if its spec there has that digest."""
-        cards = self.cards(commit)
-        if node not in cards.tasks and node not in cards.merge_points:
-            return None
-        return cards.steps_of(node) if cards.digest(node) == digest else None
 
     def _taken_back(self, trunk: Oid, tip: Oid, path: str, said: Tracking | None) -> bool:
         """Whether trunk once said that a task is done just as its branch does, and no longer does.
@@ -498,7 +477,7 @@ class Witness(Plans):
 
     # --- merge points --------------------------------------------------------------------------
 
-    def _point_facts(self, cards: Cards, trunk: Oid) -> dict[str, Fact]:
+    def _point_facts(self, cards: Cards, trunk: Oid, had: Mapping[str, str]) -> dict[str, Fact]:
         facts: dict[str, Fact] = {}
         if not cards.merge_points:
             return facts
@@ -514,7 +493,7 @@ class Witness(Plans):
                 seen=seen,
                 steps=cards.steps_of(point.id),
             )
-            fact = self._not_for_any_spec(cards, trunk, point.id, fact)
+            fact = self._not_for_any_spec(cards, trunk, point.id, fact, had)
             commit = landings.get(point.id)
             reverted = tracking.status is not Status.DONE and commit is not None
             facts[str(point.id)] = replace(fact, commit=commit, reverted=reverted)

@@ -109,6 +109,7 @@ LAYERS = {
     "running": "shell",
     "schemas": "shell",
     "facts": "shell",
+    "specs": "shell",
     "forks": "shell",
     "plainrows": "shell",
     "outlines": "shell",
