@@ -16,6 +16,7 @@ import networkx  # type: ignore[import-untyped]  # it has no types
 from bench.measure import Call, Table, in_turns
 from bench.repository import Made, Size, options, size_of, workplace
 from bench.status import Reader
+from gitwaves.cards import load_cards
 from gitwaves.git import Repo
 from gitwaves.graph import Graph, graph_of
 from gitwaves.plan import progress, schedule
@@ -40,7 +41,8 @@ def processes(reader: Reader, rounds: int) -> None:
 def core(store: Store, rounds: int) -> None:
     """Prints what each part of the core takes."""
     snapshot = store.snapshot()
-    cards = store.cards(snapshot.trunk_tip)
+    listing = store.listed_at(snapshot.trunk_tip)
+    cards = load_cards({path: listing.read(path) for path in listing.files})
     graph = graph_of(cards)
     plan = schedule(cards, graph)
     edges = sum(map(len, graph.needed))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from gitwaves.cards import keep_in, load_cards, load_config, save_kept
+from gitwaves.cards import keep_in, load_config, save_kept
 from gitwaves.errors import GitError, GitwavesError, NotReady
 from gitwaves.git import Repo
 from gitwaves.model import CONFIG_PATH, ROOT, Branch, Cards, Config, Oid
@@ -151,11 +151,6 @@ class Plans:
 
     # --- cards ---------------------------------------------------------------------------------
 
-    def files(self, commit: Oid) -> tuple[dict[str, bytes], dict[str, str]]:
-        """The files under `.workstreams/` of a commit, and what is there that is no regular file."""
-        found, odd = self._listed(commit)
-        return {path: self._blob(commit, path, oid) for path, oid in found.items()}, odd
-
     def _listed(self, commit: Oid) -> tuple[dict[str, Oid], dict[str, str]]:
         files: dict[str, Oid] = {}
         odd: dict[str, str] = {}
@@ -192,11 +187,6 @@ class Plans:
                 "`git fsck` says what is damaged; fetch it anew",
             )
         return data
-
-    def cards(self, commit: Oid) -> Cards:
-        """The cards of a commit."""
-        files, odd = self.files(commit)
-        return load_cards(files, odd)
 
     def plan_of(self, commit: Oid) -> Cards:
         """The cards of a commit that is looked at once: from what is kept, as far as that goes."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from gitwaves.cards import load_cards
 from gitwaves.model import (
     BatchId,
     Cards,
@@ -27,6 +28,7 @@ from gitwaves.model import (
     default_branch,
     seconds,
 )
+from gitwaves.plans import Plans
 from gitwaves.record import replace
 from gitwaves.rules import boundary_of, check_plan, check_task
 
@@ -34,6 +36,12 @@ _TASK = re.compile(
     r"(?P<id>\S+)(?: in (?P<batch>\S+))?(?: takes (?P<takes>\S+))?(?: needs (?P<needs>.+))?"
 )
 _POINT = re.compile(r"(?P<id>\S+): (?P<requires>.*?)(?: -> (?P<unlocks>.+))?")
+
+
+def cards_at(store: Plans, commit: Oid) -> Cards:
+    """The cards of a commit, as all of its files say them."""
+    listing = store.listed_at(commit)
+    return load_cards({path: listing.read(path) for path in listing.files}, listing.odd)
 
 
 def cards_of(text: str, **config: Any) -> Cards:

@@ -22,6 +22,7 @@ from gitwaves.model import Branch, Cards, Fact, Oid, TaskId
 from gitwaves.record import replace
 from gitwaves.store import Store
 from gitwaves.writing import done_commit
+from tests.plans import cards_at
 from tests.repo import Repo
 from tests.test_eight import plan, work
 
@@ -236,7 +237,7 @@ def test_a_digest_is_that_of_the_card_that_an_id_names_now(repo: Repo) -> None:
     repo.git("rm", "-q", first)
     repo.git("commit", "-qm", "Once")
     oid = Oid(repo.oid("main"))
-    assert store.plan_at(oid).digest("A1") == store.cards(oid).digest("A1")
+    assert store.plan_at(oid).digest("A1") == cards_at(store, oid).digest("A1")
 
 
 def test_two_writers_of_one_plan_do_not_mix_their_rows(repo: Repo) -> None:
@@ -297,7 +298,7 @@ def test_a_large_plan_is_read_by_processes_that_end_with_it(
 ) -> None:
     plan(repo, 2, letters="AB")
     oid = Oid(repo.oid("main"))
-    wanted = Store(GitRepo.open(repo.path)).cards(oid)
+    wanted = cards_at(Store(GitRepo.open(repo.path)), oid)
 
     def dies(*args: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -350,7 +351,7 @@ def test_a_card_that_moves_in_two_steps_takes_no_digest_along(repo: Repo) -> Non
         store = Store(GitRepo.open(repo.path))
         said = store.snapshot().cards.digest("A1")
         store._keep()
-        assert said == store.cards(Oid(repo.oid("main"))).digest("A1")
+        assert said == cards_at(store, Oid(repo.oid("main"))).digest("A1")
         return said
 
     before = digest()
@@ -379,5 +380,5 @@ def test_digests_of_what_has_not_changed_are_taken_over(repo: Repo) -> None:
     after = fresh.plan_at(oid)
     assert dict(after.memo["digest"]) == {"A2": told[TaskId("A2")]}
     assert {t: after.digest(t) for t in after.tasks} == {
-        t: fresh.cards(oid).digest(t) for t in after.tasks
+        t: cards_at(fresh, oid).digest(t) for t in after.tasks
     }

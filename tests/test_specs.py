@@ -11,6 +11,7 @@ import pytest
 from gitwaves.git import Repo as GitRepo
 from gitwaves.model import Cards, Oid
 from gitwaves.specs import Specs
+from tests.plans import cards_at
 from tests.repo import Repo
 from tests.test_eight import plan
 
@@ -87,7 +88,7 @@ def test_a_spec_is_what_all_cards_of_its_commit_say(repo: Repo, seed: int) -> No
         repo.commit(f"Step {step}", **{"other.txt": f"{step}\n"})
         commit = Oid(repo.oid("HEAD"))
         specs = Specs(GitRepo.open(repo.path))
-        cards = specs.cards(commit)
+        cards = cards_at(specs, commit)
         for node in NODES:
             now = told(cards, node)
             for digest in digests[node]:
@@ -99,7 +100,7 @@ def test_a_spec_is_what_all_cards_of_its_commit_say(repo: Repo, seed: int) -> No
     assert sum(map(len, digests.values())) > 12
     commit = Oid(repo.oid("HEAD"))
     specs = Specs(GitRepo.open(repo.path))
-    cards = specs.cards(commit)
+    cards = cards_at(specs, commit)
     for node in cards.merge_points:
         assert all(specs.had_spec(cards, commit, node, digest) for digest in digests[node])
         assert not specs.had_spec(cards, commit, node, "sha256:" + "0" * 64)

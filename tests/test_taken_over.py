@@ -22,6 +22,7 @@ from gitwaves.jsonout import status_json
 from gitwaves.lessons import learnings_lines
 from gitwaves.model import Branch, Cards, Fact, Oid, TaskId
 from gitwaves.store import Store
+from tests.plans import cards_at
 from tests.repo import Repo
 from tests.test_eight import plan, work
 
@@ -176,12 +177,12 @@ def test_a_plan_in_which_a_card_changed_is_what_all_of_its_files_say(
     uncommitted = store.shelf.read(store.listed_at(None))[0]
     repo.commit("Change it")
     oid = Oid(repo.oid("main"))
-    assert said(uncommitted) == said(store.cards(oid))
+    assert said(uncommitted) == said(cards_at(store, oid))
     read_whole.clear()
     store = opened(repo)
     cards = store.plan_at(oid)
     assert bool(read_whole) is (what in READ)
-    assert said(cards) == said(store.cards(oid))
+    assert said(cards) == said(cards_at(store, oid))
     store.snapshot()
     read_whole.clear()
     again = opened(repo).plan_at(oid)  # from what was kept of it
@@ -228,8 +229,8 @@ def test_whatever_order_cards_say_it_is_what_all_of_them_say(
         repo.commit(f"Step {step}", **{"other.txt": f"{step}\n"})
         oid = Oid(repo.oid("main"))
         store = opened(repo)
-        assert said(store.plan_at(oid)) == said(store.cards(oid))
-        assert said(opened(repo).plan_at(oid)) == said(store.cards(oid))
+        assert said(store.plan_at(oid)) == said(cards_at(store, oid))
+        assert said(opened(repo).plan_at(oid)) == said(cards_at(store, oid))
     assert read_whole == []
 
 
@@ -247,7 +248,7 @@ def test_a_plan_that_was_amended_often_is_read_again(
         repo.commit("Change it")
         store = opened(repo)
         cards_now = store.snapshot().cards
-        assert said(cards_now) == said(store.cards(Oid(repo.oid("main"))))
+        assert said(cards_now) == said(cards_at(store, Oid(repo.oid("main"))))
         whole.append(len(read_whole))
         read_whole.clear()
     assert whole == [0, 0, 0, 0, 1, 0, 0, 0]
@@ -267,7 +268,7 @@ def test_it_is_read_again_where_what_it_leans_on_is_gone(
             rows.unlink()
     oid = Oid(repo.oid("main"))
     store = opened(repo)
-    assert said(store.plan_at(oid)) == said(store.cards(oid))
+    assert said(store.plan_at(oid)) == said(cards_at(store, oid))
     assert read_whole
 
 
@@ -280,13 +281,13 @@ def test_it_is_read_again_where_only_what_outlines_are_made_of_is_gone(repo: Rep
     repo.commit("The same files")
     store = opened(repo)
     store.snapshot()
-    wanted = said(store.cards(Oid(repo.oid("main"))))
+    wanted = said(cards_at(store, Oid(repo.oid("main"))))
     assert said(opened(repo).plan_at(Oid(repo.oid("main")))) == wanted
     replaced(CARD, "title: ", "title: Another ")(repo)
     repo.commit("Another text")
     oid = Oid(repo.oid("main"))
     store = opened(repo)
-    assert said(store.plan_at(oid)) == said(store.cards(oid))
+    assert said(store.plan_at(oid)) == said(cards_at(store, oid))
 
 
 def test_rows_that_are_cut_off_are_not_what_is_written_after_them(repo: Repo) -> None:
@@ -304,7 +305,7 @@ def test_rows_that_are_cut_off_are_not_what_is_written_after_them(repo: Repo) ->
     oid = Oid(repo.oid("main"))
     for _ in range(2):
         store = opened(repo)
-        assert said(store.plan_at(oid)) == said(store.cards(oid))
+        assert said(store.plan_at(oid)) == said(cards_at(store, oid))
         store._keep()
 
 
@@ -328,7 +329,7 @@ def test_an_outline_under_the_name_of_another_tree_does_not_count(repo: Repo) ->
     shutil.copy(folder / f"{first}.outline", folder / f"{second}.outline")
     oid = Oid(repo.oid("main"))
     store = opened(repo)
-    assert said(store.plan_at(oid)) == said(store.cards(oid))
+    assert said(store.plan_at(oid)) == said(cards_at(store, oid))
 
 
 def test_where_a_merge_point_frees_many_the_plan_is_read_again(
@@ -345,7 +346,7 @@ def test_where_a_merge_point_frees_many_the_plan_is_read_again(
     repo.commit("Four others")
     store = opened(repo)
     oid = Oid(repo.oid("main"))
-    assert said(store.plan_at(oid)) == said(store.cards(oid))
+    assert said(store.plan_at(oid)) == said(cards_at(store, oid))
     assert read_whole
 
 
