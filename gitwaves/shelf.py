@@ -97,17 +97,21 @@ class Shelf:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._newest: Plan | None = None
+        self._loaded: tuple[Oid, Cards] | None = None
 
     # --- taking down -----------------------------------------------------------------------------
 
     def load(self, tree: Oid, read: Read) -> Cards | None:
         """The cards of a tree; None where they are not kept. `read` is asked if a row is spoiled."""
+        if self._loaded is not None and self._loaded[0] == tree:
+            return self._loaded[1]  # once: they are megabytes
         with contextlib.suppress(OSError, ValueError, TypeError):
             said = self._said(tree, _OUTLINE)
             if said is not None:
                 name, outline = said
                 cards = cards_of(outline, Rows(self._folder / name), read)
                 cards.digests.update(self._digests(tree))
+                self._loaded = tree, cards
                 return cards
         return None
 
@@ -230,6 +234,8 @@ class Shelf:
         if known.tree is None or listing.odd != known.odd or files.keys() != known.files.keys():
             return None
         changed = {path: oid for path, oid in files.items() if known.files[path] != oid}
+        if not changed:
+            return self.load(known.tree, listing.read)
         made = self._amended(known.tree, changed, listing.read) if len(changed) <= FEW else None
         return made[2] if made is not None else None
 
