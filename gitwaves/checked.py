@@ -186,6 +186,8 @@ def _look(
         found = check_task(task, boundary(path.rpartition("/")[0]))
         own = tuple([plain(finding) for finding in found])
         seen[path] = (oid, _shape(task) if plainly else _odd_shape(path, oid), own)
+    if cards is not None:
+        cards.forget()
 
 
 def _odd_shape(path: str, oid: Oid) -> bytes:

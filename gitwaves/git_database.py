@@ -245,6 +245,10 @@ class Database:
         for oid in gone:
             self._trees.pop(oid, None)
 
+    def forget_trees(self) -> None:
+        """Drops what trees were parsed to, where nobody looks at them again soon."""
+        self._trees.clear()
+
     def is_shallow(self) -> bool:
         """Whether the history here ends before it began."""
         shallow = self.common / "shallow"

@@ -279,7 +279,9 @@ class Plans:
             commit = self.repo.resolve(rev)
             if commit is None:
                 raise GitwavesError(f"no commit {rev!r}", "name a branch, a tag or a commit")
-            return self._listing_of(commit)
+            there = self._listing_of(commit)
+            self.repo.forget_trees()  # of thousands of cards they take megabytes
+            return there
         if (listing := self._differing()) is not None:
             return listing
         files, odd = self.working_files()
