@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 
+from gitwaves.cards import card_path
 from gitwaves.errors import NotReady, Refused
 from gitwaves.git import Repo
 from gitwaves.gitcall import failed
@@ -30,7 +31,6 @@ from gitwaves.store import Snapshot, Store, at_work, startable
 from gitwaves.unfinished import finish_all
 from gitwaves.worktrees import mark, marker
 from gitwaves.writing import (
-    card_path,
     done_commit,
     land,
     note_done,

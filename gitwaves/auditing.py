@@ -11,6 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from enum import StrEnum
 from pathlib import Path
 
+from gitwaves.cards import card_path
 from gitwaves.errors import GitwavesError, NotReady
 from gitwaves.model import (
     Cards,
@@ -30,7 +31,6 @@ from gitwaves.steps import run_steps
 from gitwaves.store import Snapshot, Store, unknown
 from gitwaves.trust import require_steps
 from gitwaves.worktrees import folder_for, scratch
-from gitwaves.writing import card_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -83,6 +83,12 @@ def point_path(point: str) -> str:
     return f"{ROOT}/{POINTS_DIR}/{point}.yaml"
 
 
+def card_path(cards: Cards, node: str) -> str:
+    """Where the card of a task or merge point of a plan stands."""
+    task = TaskId(node)
+    return cards.path_of(task) if task in cards.tasks else point_path(node)
+
+
 def load_cards(files: Mapping[str, bytes], odd: Mapping[str, str] | None = None) -> Cards:
     """Reads everything under `.workstreams/`; what cannot be read becomes findings.
 

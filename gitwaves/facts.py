@@ -14,6 +14,7 @@ from functools import cached_property
 
 from gitwaves.cards import (
     WORKSTREAM_FILE,
+    card_path,
     load_tracking,
     point_path,
     task_path,
@@ -23,12 +24,14 @@ from gitwaves.forks import spread
 from gitwaves.git import Entry, Repo
 from gitwaves.halves import split
 from gitwaves.model import (
+    POINTS_DIR,
     ROOT,
     Branch,
     Cards,
     Evidence,
     Fact,
     Oid,
+    PointId,
     Status,
     TaskId,
     Tracking,
@@ -45,6 +48,7 @@ from gitwaves.readings import (
     facts_of,
     folders_on,
     on_trunk,
+    outdated,
     plain_fact,
     points_in_order,
 )
@@ -60,6 +64,7 @@ if TYPE_CHECKING:
 # What cannot be read claims to be done by nobody: shown as unproven, never as planned.
 _UNREADABLE = Tracking("", Status.DONE)
 _WORTH = 12  # branches that are worth a process
+_POINTS = f"{ROOT}/{POINTS_DIR}"
 _MANY = 100  # commits that trunk got: for more, each branch is read anew
 _GOOD = frozenset({Verdict.HOLDS, Verdict.UNCHECKED, Verdict.STALE})
 
@@ -105,8 +110,9 @@ class Witness(Specs):
         points = known.get(POINTS)
         if points is None or not self._holds(points, trunk):
             fresh.append(POINTS)
-            had = self._had(before.get(POINTS), since, trunk)
-            found = self._point_facts(cards, trunk, had)
+            had = self._had(cards, before.get(POINTS), since, trunk)
+            landed = self.landings(cards, trunk, since, before.get(POINTS))
+            found = self._point_facts(cards, trunk, had, landed)
             points = self._reading(cards, points_in_order(cards), found, trunk)
         readings[POINTS] = points
         sure = self.repo.doubts == doubts
@@ -156,11 +162,9 @@ class Witness(Specs):
         Raises:
             GitError: something cannot be read.
         """
-        if not before or self.repo.is_shallow() or self.repo.commit(since) is None:
-            return {}
-        line = self.repo.line(since, trunk)
+        line = self._goes_on(since, trunk) if before else ()
         parents = {oid: self.repo.require_commit(oid).parents for oid in line[-_MANY:]}
-        if not line or parents[line[-1]][:1] != (since,):
+        if not line:
             return {}
         got = set(line)
         if any(len(own) > 1 for own in parents.values()):
@@ -172,7 +176,7 @@ class Witness(Specs):
         remote = cards.config.remote
         apart = {None, *self.repo.tips_without(lowest, before.keys() - {POINTS}, remote)}
         trees = {self.repo.at(oid, ROOT): oid for oid in line}  # all that is looked at of a commit
-        return {
+        kept = {
             branch: reading
             for branch, reading in before.items()
             if branch != POINTS
@@ -181,6 +185,27 @@ class Witness(Specs):
             and DOUBTED.isdisjoint(reading.states)
             and all(on_trunk(self.repo, cards, o, branch) == reading.trunk for o in trees.values())
         }
+        points = before.get(POINTS)
+        if points is not None and self._same_points(cards, points, since, [*trees.values()]):
+            kept[POINTS] = Reading(trunk, *points[1:])
+        return kept
+
+    def _same_points(
+        self, cards: Cards, before: Reading, since: Oid, commits: Sequence[Oid]
+    ) -> bool:
+        """Whether what was read of merge points at `since` is so after some commits, the last first.
+
+        None of these touched one, and none of the tasks that they require is another one now.
+        """
+        if not DOUBTED.isdisjoint(before.states):
+            return False
+        if len({self.repo.at(oid, _POINTS) for oid in (since, *commits)}) > 1:
+            return False
+        ends = [self.repo.at(oid, ROOT) for oid in (since, commits[0])]
+        was, now = (end.oid if end is not None else self.repo.empty_tree() for end in ends)
+        changed = self._few_changed(was, now)
+        required = {f"{task}.yaml" for p in cards.merge_points.values() for task in p.requires}
+        return changed is not None and required.isdisjoint(p.rpartition("/")[2] for p in changed)
 
     def _holds(self, reading: Reading | None, tip: Oid | None) -> bool:
         """Whether a reading that was kept is what would be read now."""
@@ -243,20 +268,25 @@ class Witness(Specs):
     ) -> Reading:
         tasks, held = cards.tasks_on(branch), on_trunk(self.repo, cards, trunk, branch)
         plain = self._plain(cards, branch, trunk, since, before) if before is not None else set()
-        had = self._had(before, since, trunk)
+        had = self._had(cards, before, since, trunk)
         facts = self._facts_on(cards, branch, trunk, tip, plain, had)
         said = self._lost(cards, branch, trunk, tip) if tip is not None else []
         read = self._reading(cards, tasks, facts, tip, said, held)
         return read.beside(before, tasks, plain - facts.keys()) if before and plain else read
 
-    def _had(self, before: Reading | None, since: Oid, trunk: Oid) -> Mapping[str, str]:
-        """The spec digests of stale evidence that trunk is known to have had once, by id.
+    def _had(
+        self, cards: Cards, before: Reading | None, since: Oid, trunk: Oid
+    ) -> Mapping[str, str]:
+        """The spec digests of stale evidence that these cards are known to have had once, by id.
 
         Args:
             before: what was read at another tip of trunk, `since`.
         """
-        had = before.outdated() if before is not None else {}
-        return had if had and self.repo.is_ancestor(since, trunk) else {}
+        had = before.had if before is not None else {}
+        with contextlib.suppress(GitError):  # what is damaged may be nothing that counts now
+            if had and self.repo.is_ancestor(since, trunk):
+                return {n: spec for n, (path, spec) in had.items() if card_path(cards, n) == path}
+        return {}
 
     def _plain(
         self, cards: Cards, branch: Branch, trunk: Oid, since: Oid, before: Reading
@@ -300,7 +330,8 @@ class Witness(Specs):
         ]
         noted = tuple(node for node, fact in facts.items() if notes(fact))
         letters = "".join([LETTERS[states.get(node)] for node in nodes])
-        return Reading(tip, letters, rows, noted, tuple(said), tuple(watched), held)
+        had = outdated(cards, facts)
+        return Reading(tip, letters, rows, noted, tuple(said), tuple(watched), held, had)
 
     # --- tracking ------------------------------------------------------------------------------
 
@@ -403,30 +434,27 @@ class Witness(Specs):
                 steps=cards.steps_of(task) if done else None,
                 tip=tip,
             )
-            facts[str(task)] = self._not_for_any_spec(cards, trunk, task, fact, had)
-        return facts
+            facts[str(task)] = fact
+        return self._for_some_spec(cards, trunk, facts, had)
 
     def _folder(self, commit: Oid | None, stream: WorkstreamId) -> Mapping[str, Entry]:
         """The files of a workstream in a commit."""
         above = self.repo.at(commit, f"{ROOT}/{stream}") if commit else None
         return self.repo.tree(above.oid) if above else {}
 
-    def _not_for_any_spec(
-        self, cards: Cards, trunk: Oid, node: str, fact: Fact, had: Mapping[str, str]
-    ) -> Fact:
-        """`fact`, unproven where it seems stale and is evidence for what trunk never asked for.
+    def _for_some_spec(
+        self, cards: Cards, trunk: Oid, facts: dict[str, Fact], had: Mapping[str, str]
+    ) -> dict[str, Fact]:
+        """`facts`; unproven those that seem stale and are evidence for what trunk never asked for.
 
         Else evidence copied from another card would open the batches behind it, as stale does.
         """
-        evidence = fact.tracking.evidence
-        if fact.verdict is not Verdict.STALE or evidence is None or fact.misplaced:
-            return fact
-        if evidence.spec in (cards.digest(node), had.get(node)) or self.had_spec(
-            cards, trunk, node, evidence.spec
-        ):
-            return fact
+        asked = outdated(cards, facts)
+        wanted = {node: spec for node, (_, spec) in asked.items() if had.get(node) != spec}
         reason = f"its evidence is for a spec that {cards.config.trunk} never had"
-        return replace(fact, verdict=Verdict.UNPROVEN, reason=reason)
+        for node in wanted.keys() - self.had_specs(cards, trunk, wanted) if wanted else ():
+            facts[node] = replace(facts[node], verdict=Verdict.UNPROVEN, reason=reason)
+        return facts
 
     def _taken_back(self, trunk: Oid, tip: Oid, path: str, said: Tracking | None) -> bool:
         """Whether trunk once said that a task is done just as its branch does, and no longer does.
@@ -477,11 +505,12 @@ class Witness(Specs):
 
     # --- merge points --------------------------------------------------------------------------
 
-    def _point_facts(self, cards: Cards, trunk: Oid, had: Mapping[str, str]) -> dict[str, Fact]:
+    def _point_facts(
+        self, cards: Cards, trunk: Oid, had: Mapping[str, str], landings: Mapping[str, Oid]
+    ) -> dict[str, Fact]:
         facts: dict[str, Fact] = {}
         if not cards.merge_points:
             return facts
-        landings = self.landings(cards, trunk)
         for point in cards.merge_points.values():
             tracking = cards.tracking.get(point.id) or Tracking(point.id)
             seen = self._seen(tracking, set())
@@ -493,30 +522,64 @@ class Witness(Specs):
                 seen=seen,
                 steps=cards.steps_of(point.id),
             )
-            fact = self._not_for_any_spec(cards, trunk, point.id, fact, had)
             commit = landings.get(point.id)
             reverted = tracking.status is not Status.DONE and commit is not None
             facts[str(point.id)] = replace(fact, commit=commit, reverted=reverted)
-        return facts
+        return self._for_some_spec(cards, trunk, facts, had)
 
-    def landings(self, cards: Cards, trunk: Oid) -> dict[str, Oid]:
-        """The last commit of trunk's own line that landed each merge point, reverted ones too."""
+    def landings(
+        self, cards: Cards, trunk: Oid, since: Oid | None = None, before: Reading | None = None
+    ) -> dict[str, Oid]:
+        """The last commit of trunk's own line that landed each merge point, reverted ones too.
+
+        Args:
+            before: what was read of merge points at another tip of trunk, `since`.
+        """
         found: dict[str, Oid] = {}
-        folder = f"{ROOT}/merge-points"
-        line = self.repo.rev_list("--first-parent", trunk, paths=[folder])
-        self.repo.bring(line, folder)
+        known: dict[str, Oid] = {}
+        line: Sequence[Oid] = ()
+        with contextlib.suppress(GitError):  # what is damaged may be nothing that counts now
+            if since is not None and before is not None:
+                same = self._points(since).keys() == self._points(trunk).keys()
+                line = self._goes_on(since, trunk) if same else ()
+        if line and before is not None:
+            known = before.landings()
+        else:
+            line = self.repo.rev_list("--first-parent", trunk, paths=[_POINTS])
+            self.repo.bring(line, _POINTS)
         for oid in line:
             parents = self.repo.require_commit(oid).parents
-            for point in cards.merge_points:
-                if point in found:
+            ends = [self.repo.at(end, _POINTS) for end in (oid, *parents[:1])]
+            if len(ends) == 2 and ends[0] == ends[1]:
+                continue
+            now, was = self._points(oid), self._points(parents[0]) if parents else {}
+            for name, entry in now.items():
+                point = PointId(name.removesuffix(".yaml"))
+                if entry == was.get(name) or point in found or point not in cards.merge_points:
                     continue
-                now = self.tracking_at(cards, oid, point)
-                if now is None or now.status is not Status.DONE:
-                    continue
-                before = self.tracking_at(cards, parents[0], point) if parents else None
-                if before is None or before.status is not Status.DONE:
+                if self._says_done(oid, point) and not (
+                    parents and self._says_done(parents[0], point)
+                ):
                     found[point] = oid
-        return found
+        return {**known, **found}
+
+    def _goes_on(self, since: Oid, trunk: Oid) -> tuple[Oid, ...]:
+        """Trunk's own line after another tip of it, the last first; none where it is not on that line."""
+        if self.repo.is_shallow() or self.repo.commit(since) is None:
+            return ()
+        line = self.repo.line(since, trunk)
+        goes_on = line and self.repo.require_commit(line[-1]).parents[:1] == (since,)
+        return line if goes_on else ()
+
+    def _points(self, commit: Oid) -> Mapping[str, Entry]:
+        """The files of merge points in a commit."""
+        folder = self.repo.at(commit, _POINTS)
+        return self.repo.tree(folder.oid) if folder is not None else {}
+
+    def _says_done(self, commit: Oid, point: PointId) -> bool:
+        path = point_path(point)
+        said = self.tracking_of(self.repo.read(commit, path), path)
+        return said is not None and said.status is Status.DONE
 
     # --- signatures ----------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _MAX_BYTES = 16 << 10  # of a card; what is larger is left to the reader that knows all bounds
 _NO_ODD = bytes([10, *range(32, 127)])  # letters of which none is odd; see `has_odd_letters`
 # A top-level key, what follows it on its line, and the lines below that belong to it.
-_ENTRY = regex(r"^([a-z][a-z_-]*):(?: ([^\n]+))?\n((?: [^\n]*\n|\n)*)", re.MULTILINE)
+_ENTRY = regex(r"^([a-z][a-z_-]{0,99}):(?: ([^\n]+))?\n((?: [^\n]*\n|\n)*)", re.MULTILINE)
 _FIRST = regex(r"\.{0,2}[A-Za-z_/]")  # with what a text begins that nothing takes for more
 _WORD = "[A-Za-z][A-Za-z0-9]*(?:[._-][A-Za-z0-9]+)*"
 _ID = regex(_WORD)

@@ -354,7 +354,8 @@ def _batch_waits(
     """
     gate = known.gates.get(batch.id)
     closed = [p for p in known.cards.merge_points if not known.met[known.graph.number[p]]]
-    common = [p for p in closed if set(left) <= set(known.graph.dependents(p))]
+    wait = set(left)
+    common = [p for p in closed if wait.issubset(known.graph.dependents(p))]
     whole = [
         *([] if gate is None else [Blocker("batch", gate)]),
         *(Blocker("merge_point", point) for point in sorted(common, key=natural)),

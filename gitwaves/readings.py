@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gitwaves.caches import keep_at, keep_newest, kept_at, key_of
-from gitwaves.cards import own_version
+from gitwaves.cards import card_path, own_version
 from gitwaves.git import Repo
 from gitwaves.model import (
     ROOT,
@@ -39,6 +39,7 @@ class Reading(NamedTuple):
     said: tuple[str, ...]  # warnings
     watched: tuple[str, ...]  # see `Witness.witnessed`
     trunk: bytes  # what it hangs on there; see `on_trunk`
+    had: Mapping[str, tuple[str, str]]  # see `outdated`
 
     def beside(self, before: Reading, nodes: Sequence[str], kept: Collection[str]) -> Reading:
         """This reading, with what `before` told plainly of those that were not read anew, `kept`."""
@@ -52,6 +53,7 @@ class Reading(NamedTuple):
             self.said,
             tuple(sorted({*self.watched, *before.watched})),
             self.trunk,
+            self.had,
         )
 
     def plain(self, nodes: Iterable[str]) -> set[str]:
@@ -61,17 +63,10 @@ class Reading(NamedTuple):
         """
         return set(map(str, nodes)).difference(self.rows)
 
-    def outdated(self) -> dict[str, str]:
-        """Those of its tasks that are stale, each with the spec digest of its evidence.
-
-        Trunk had each of these specs, whatever it says now.
-        """
+    def landings(self) -> dict[str, Oid]:
+        """The commits that landed merge points, by id."""
         facts = {node: _fact_of(row) for node, row in self.rows.items()}
-        return {
-            node: fact.tracking.evidence.spec
-            for node, fact in facts.items()
-            if fact.verdict is Verdict.STALE and not fact.misplaced and fact.tracking.evidence
-        }
+        return {node: fact.commit for node, fact in facts.items() if fact.commit is not None}
 
 
 LETTERS: dict[State | None, str] = {
@@ -125,6 +120,21 @@ class Readings:
             said = {b: (*r[:2], dict(r.rows), *r[3:]) for b, r in readings.items()}
             keep_at(self._path, self._key, said)
             keep_newest(self._folder, _MAX_TRUNKS)
+
+
+def outdated(cards: Cards, facts: Mapping[str, Fact]) -> dict[str, tuple[str, str]]:
+    """What is stale as it is evidence for another spec: its card's path, and the digest of that spec.
+
+    In a reading these are specs that trunk had, at that path.
+    """
+    return {
+        node: (card_path(cards, node), fact.tracking.evidence.spec)
+        for node, fact in facts.items()
+        if fact.verdict is Verdict.STALE
+        and not fact.misplaced
+        and fact.tracking.evidence is not None
+        and fact.tracking.evidence.spec != cards.digest(node)
+    }
 
 
 def on_trunk(repo: Repo, cards: Cards, trunk: Oid, branch: Branch) -> bytes:

@@ -120,7 +120,8 @@ class Shelf:
     ) -> Cards | None:
         """The cards of a tree that differs in a few from the plan that was kept last; it is kept too.
 
-        Not so the digests, which more may be asked for. None where it takes more than that: where a card is of another task, say.
+        None where it takes more than that: where a card is of another task, say. The digests are not
+        kept, as more may be asked for.
 
         Args:
             changed: gives the files in which it differs from another tree, if they are few, and there
@@ -223,8 +224,8 @@ class Shelf:
         name, at = _name_for(tree), _placed(plan)
         with beside(lambda: self._put_up(tree, name, plan, at)) as is_up:
             outline = _outline_of(listing, plan)
-            if not is_up():
-                return
+            if not is_up():  # there may be no more processes
+                self._put_up(tree, name, plan, at)
         plan = self._plan_in(name, tree, plan, at)  # whose rows take no memory
         self._keep_outline(tree, name, self._opened(listing, plan, outline, meanwhile), at)
 
@@ -354,8 +355,8 @@ class Shelf:
         self._folder.mkdir(parents=True, exist_ok=True)
         with draft(self._folder / name) as file:
             for path, entry in entries.items():
-                if file.write(plan.row(entry.row)) != at[path][1]:
-                    raise ValueError(path)  # else each row after it would lie elsewhere
+                # what is cut off is no row, and those after it lie where they are said to
+                file.write(plan.row(entry.row).ljust(at[path][1]))
         slim = {path: (entry.slim, at[path]) for path, entry in entries.items()}
         self._keep(tree, _ENTRIES, (name, slim))
         self._keep(tree, _INDEX, (name, dict(plan.files), dict(plan.odd)))

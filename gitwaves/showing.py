@@ -5,9 +5,10 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 
+from gitwaves.cards import card_path
 from gitwaves.git import Repo
 from gitwaves.git_history import references
-from gitwaves.model import TaskId
+from gitwaves.model import CONFIG_PATH
 from gitwaves.patterns import regex
 from gitwaves.store import Snapshot, Store
 
@@ -75,11 +76,13 @@ def status(
 
 
 def named(cards: Cards, text: str) -> list[str]:
-    """The cards, of thousands, that a text names, as paths; none of fewer cards."""
+    """The files of a plan of thousands of cards that a text names, and what is no card; none of fewer."""
     if len(cards.folders) < _THOUSANDS:
         return []
-    tasks = {TaskId(word) for word in _WORD.findall(text)}
-    return sorted(cards.path_of(task) for task in tasks & cards.folders.keys())
+    words = {*_WORD.findall(text)}
+    found = [CONFIG_PATH, *(stream.path for stream in cards.workstreams.values())]
+    found += [card_path(cards, node) for node in words & {*cards.folders, *cards.merge_points}]
+    return sorted(found)
 
 
 def lasts(snapshot: Snapshot) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 
-from gitwaves.cards import point_path, task_path, with_tracking
+from gitwaves.cards import card_path, with_tracking
 from gitwaves.errors import GitError, LostClaim, NotReady, Refused
 from gitwaves.git import Repo
 from gitwaves.graph import graph_of
@@ -37,12 +37,6 @@ _DONE = "done 1"  # which answer is kept: one that is found in another way has a
 def now() -> str:
     """This moment, as cards say it: RFC 3339, UTC, whole seconds."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def card_path(cards: Cards, node: str) -> str:
-    """Where the card of a task or merge point stands."""
-    task = cards.tasks.get(TaskId(node))
-    return task_path(task.workstream, node) if task else point_path(node)
 
 
 def state_commit(

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -292,7 +293,9 @@ def test_a_plan_that_another_writer_keeps_meanwhile_is_kept_whole(
         assert again.tasks[TaskId(task)] == wanted.tasks[TaskId(task)]
 
 
-@pytest.mark.parametrize("death", [None, "taking down", "joining", "keeping", "no fork"])
+@pytest.mark.parametrize(
+    "death", [None, "taking down", "joining", "keeping", "no fork", "no more processes"]
+)
 def test_a_large_plan_is_read_by_processes_that_end_with_it(
     repo: Repo, monkeypatch: pytest.MonkeyPatch, death: str | None
 ) -> None:
@@ -305,13 +308,15 @@ def test_a_large_plan_is_read_by_processes_that_end_with_it(
 
     monkeypatch.setattr(shelf, "_LARGE", 2)
     shelved: list[object] = []
-    if death is None:  # then nobody here has to read anything
+    if death in (None, "no more processes"):  # then nobody here has to read anything
         monkeypatch.setattr(shelf.Shelf, "_joined", lambda *args: shelved.append(args))
         undo = monkeypatch.undo
 
         def apart(work: Callable[[], object]) -> bool:
             def alone() -> None:
                 undo()
+                if death is not None:
+                    monkeypatch.setattr(shelf, "beside", lambda work: nullcontext(lambda: False))
                 work()
 
             return forks.apart(alone)

@@ -166,6 +166,7 @@ def test_whatever_is_done(cards: Repo, seed: int, *, names_all: bool) -> None:
     assert known > 5
 
 
+POINT = ".workstreams/merge-points/MP1.yaml"
 A0, A1, B1 = (f".workstreams/WS-{name[0]}/{name}.yaml" for name in ("A0", "A1", "B1"))
 
 
@@ -260,32 +261,24 @@ def test_a_card_that_was_only_touched_is_looked_at_once(cards: Repo) -> None:
 def test_status_of_thousands_says_what_differs(tmp_path: Path) -> None:
     made = Made.make(tmp_path / "repo", Size(cards=showing._THOUSANDS, branches=4, files=10))
     repo = Repo(made.path)
+    repo.commit("A point", **{POINT: f"id: MP1\ntitle: One\nrequires: [{made.task(1, 9)}]\n"})
     shown, hidden = made.card(0, made.next), made.card(0, 0)
+    others = [POINT, ".workstreams/config.yaml", ".workstreams/WS-S1/workstream.yaml"]
     repo.gw_ok("conflicts")
     time.sleep(0.2)  # what was written just before is not noted
     assert not [repo.gw_ok("status").err for _ in range(2)][-1]
     (answer,) = (repo.path / ".git/gitwaves/shown").glob("text-*")
-    assert shown.encode() in answer.read_bytes()
     assert hidden.encode() not in answer.read_bytes()
-    texts = {path: (repo.path / path).read_text() for path in (shown, hidden)}
-    for path, age in ((shown, 0), (hidden, 11)):
+    for path, age in (*((path, 0) for path in (shown, *others)), (hidden, 11)):
+        assert path == hidden or path.encode() in answer.read_bytes()
         assert not repo.gw_ok("status").err
-        (repo.path / path).write_text(f"{texts[path]}# more\n")
+        text = repo.read(path)
+        (repo.path / path).write_text(f"{text}# more\n")
         look_was(repo, age)
         assert path in repo.gw_ok("status").err
-        (repo.path / path).write_text(texts[path])
+        (repo.path / path).write_text(text)
         repo.git("status")  # has the index know it again
         time.sleep(0.2)
-
-
-def test_what_is_clean_is_told_without_git_status(cards: Repo) -> None:
-    assert found(cards) == (b"", False)
-    assert found(cards) == (b"", True)
-    edit(cards, random.Random(1))
-    ours, was_known = found(cards)
-    assert (ours, was_known) == (said(cards), True)
-    assert ours
-    assert found(cards) == (ours, False)  # the next time all is asked at once
 
 
 def test_other_settings_are_another_question(cards: Repo) -> None:

@@ -128,6 +128,7 @@ def test_our_own_plan_is_plain() -> None:
         (b"depends_on: [B1, C2,MP1]\n", b"depends_on: [B1, C2, B1]\n"),
         (b"depends_on: [B1, C2,MP1]\n", b"depends_on: [B..1]\n"),
         (b"  - run: make\n", b"  - run: make\n# --- tracking: not here\n"),
+        (b"verify:\n", b"x-" + b"a" * 1100 + b": 1\nverify:\n"),
         (b"  - run: make\n", b"  - run: mak"),  # the separator follows on the same line
         (b'    tree: "0a0a', b"    tree: 0a0a"),
         (b'    tree: "' + OID.encode() + b'"', b"    tree: " + b"12" * 20),

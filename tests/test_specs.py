@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from gitwaves.cards import card_path
 from gitwaves.git import Repo as GitRepo
-from gitwaves.model import Cards, Oid
+from gitwaves.model import Cards, Oid, TaskId
 from gitwaves.specs import Specs
 from tests.plans import cards_at
 from tests.repo import Repo
@@ -101,6 +102,23 @@ def test_a_spec_is_what_all_cards_of_its_commit_say(repo: Repo, seed: int) -> No
     commit = Oid(repo.oid("HEAD"))
     specs = Specs(GitRepo.open(repo.path))
     cards = cards_at(specs, commit)
-    for node in cards.merge_points:
-        assert all(specs.had_spec(cards, commit, node, digest) for digest in digests[node])
-        assert not specs.had_spec(cards, commit, node, "sha256:" + "0" * 64)
+    named = {*cards.merge_points, *cards.tasks}
+    assert named
+    never = dict.fromkeys(named, "sha256:" + "0" * 64)
+    assert specs.had_specs(cards, commit, never) == set()
+    for node in named:
+        for digest in had_at(specs, commit, card_path(cards, node), node):
+            assert specs.had_specs(cards, commit, {node: digest}) == {node}
+            assert specs.had_specs(cards, commit, never | {node: digest}) == {node}
+
+
+def had_at(specs: Specs, tip: Oid, path: str, node: str) -> set[str]:
+    """The digests of all specs that a card had at a path, whatever else stood elsewhere."""
+    found = set()
+    for commit in specs.repo.rev_list(tip):
+        cards = cards_at(specs, commit)
+        if node in {*cards.tasks, *cards.merge_points} and card_path(cards, node) == path:
+            task = cards.tasks.get(TaskId(node))
+            if task is None or task.workstream in cards.workstreams:
+                found.add(cards.digest(node))
+    return found

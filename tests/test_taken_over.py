@@ -20,7 +20,7 @@ from gitwaves.graph import Graph, graph_of
 from gitwaves.halves import join, split
 from gitwaves.jsonout import status_json
 from gitwaves.lessons import learnings_lines
-from gitwaves.model import Branch, Cards, Fact, Oid, TaskId
+from gitwaves.model import Branch, Cards, Fact, Oid, PointId, State, TaskId
 from gitwaves.store import Store
 from tests.plans import cards_at
 from tests.repo import Repo
@@ -517,9 +517,54 @@ def misplaced_and_then_in_place(repo: Repo) -> None:
     forged(repo, third, lambda text: text.replace("task: A2", "task: A3"))
 
 
+def landing_taken_back_and_made_again(repo: Repo) -> None:
+    landing_taken_back(repo)
+    agrees(repo)
+    repo.gw_ok("merge", "MP1", "--again")
+
+
+def landing_of_another_spec(repo: Repo) -> None:
+    """MP1 is stale: its tasks have other steps."""
+    replaced(CARD, "grep -q ok", "grep -q o")(repo)
+    repo.commit("Other steps")
+    agrees(repo)
+    replaced(CARD, "grep -q o", "grep -c o")(repo)
+    repo.commit("And others")
+
+
+def landing_forged(repo: Repo) -> None:
+    """First for a spec that never was, then for what it has now."""
+    text = repo.read(POINT)
+    repo.commit("Forged", **{POINT: of_no_spec(text)})
+    agrees(repo)
+    repo.commit("Taken back", **{POINT: text})
+
+
+def point_gone_and_back(repo: Repo) -> None:
+    repo.git("rm", "-q", POINT)
+    repo.git("commit", "-qm", "Gone")
+    agrees(repo)
+    repo.git("checkout", "-q", "HEAD~1", "--", POINT)
+    repo.git("commit", "-qm", "Back")
+
+
+def another_point(repo: Repo) -> None:
+    other = POINT.replace("MP1", "MP2")
+    repo.commit("Another", **{other: "id: MP2\ntitle: Two\nrequires: [A2]\n"})
+    agrees(repo)
+    repo.gw_ok("merge", "MP2")
+    agrees(repo)
+    repo.commit("Another title", **{POINT: repo.read(POINT).replace("title: ", "title: All ")})
+
+
 @pytest.mark.parametrize(
     "deed",
     [
+        landing_taken_back_and_made_again,
+        landing_of_another_spec,
+        landing_forged,
+        point_gone_and_back,
+        another_point,
         outdated,
         outdated_and_never_so,
         of_a_spec_that_never_was,
@@ -543,6 +588,54 @@ def test_what_trunk_does_is_seen_as_if_nothing_were_kept(
     agrees(repo)
     repo.commit("Something else", **{"third.txt": "x\n"})
     agrees(repo)
+
+
+def test_landings_are_looked_for_where_trunk_touched_what_they_hang_on(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(repo)
+    lines: list[list[str]] = []
+    says_done = Store._says_done
+
+    def noted(self: Store, commit: Oid, point: PointId) -> bool:
+        lines[-1].append(commit)
+        return says_done(self, commit, point)
+
+    def looked_at(title: str, **files: str) -> int:
+        repo.commit(title, **files)
+        lines.append([])
+        opened(repo).snapshot()
+        looks = len(lines[-1])
+        agrees(repo)
+        return looks
+
+    monkeypatch.setattr(Store, "_says_done", noted)
+    third = ".workstreams/WS-A/A3.yaml"
+    more = {third: repo.read(third).replace("title: ", "title: Another ")}
+    assert looked_at("Something else", **{"other.txt": "x\n"}) == 0
+    assert looked_at("Not required", **more) == 0
+    assert looked_at("Required", **{CARD: repo.read(CARD).replace("title: ", "title: More ")}) == 0
+    before = len(repo.git("log", "--first-parent", "--format=%h", "main", "--", POINT).split())
+    assert looked_at("Touched", **{POINT: repo.read(POINT).replace("title: ", "title: All ")}) <= 2
+    assert before >= 2
+
+
+def test_a_card_that_moves_takes_no_spec_along(repo: Repo) -> None:
+    """In another folder it has another boundary, and so never had the spec of its evidence."""
+    for letter in "AB":
+        stream = f".workstreams/WS-{letter}/workstream.yaml"
+        repo.write(stream, repo.read(stream) + "branch: ws/A\n")
+    repo.git("rm", "-q", POINT)
+    repo.commit("They share a branch")
+    assert work(repo, "A", 1, []).code == 0
+    repo.gw_ok("merge", "--rest")
+    AMENDED["a text"](repo)
+    repo.commit("It is stale")
+    agrees(repo)
+    repo.git("mv", CARD, CARD.replace("WS-A", "WS-B"))
+    repo.git("commit", "-qm", "Moved")
+    agrees(repo)
+    assert opened(repo).progress().tasks[TaskId("A1")].state is State.UNPROVEN
 
 
 def test_evidence_that_is_lost_is_not_taken_over(repo: Repo) -> None:
