@@ -548,6 +548,16 @@ def point_gone_and_back(repo: Repo) -> None:
     repo.git("commit", "-qm", "Back")
 
 
+def point_gone_and_back_as_planned(repo: Repo) -> None:
+    """Then it counts as taken back: trunk's own line has landed it once."""
+    text = split(repo.read(POINT).encode())[0]
+    repo.git("rm", "-q", POINT)
+    repo.git("commit", "-qm", "Gone")
+    agrees(repo)
+    half = b"tracking:\n  task: MP1\n  status: planned\n"
+    repo.commit("Back", **{POINT: join(text, half).decode()})
+
+
 def another_point(repo: Repo) -> None:
     other = POINT.replace("MP1", "MP2")
     repo.commit("Another", **{other: "id: MP2\ntitle: Two\nrequires: [A2]\n"})
@@ -564,6 +574,7 @@ def another_point(repo: Repo) -> None:
         landing_of_another_spec,
         landing_forged,
         point_gone_and_back,
+        point_gone_and_back_as_planned,
         another_point,
         outdated,
         outdated_and_never_so,
