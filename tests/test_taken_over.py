@@ -540,6 +540,18 @@ def landing_forged(repo: Repo) -> None:
     repo.commit("Taken back", **{POINT: text})
 
 
+def landing_for_a_spec_that_comes_with_a_merge(repo: Repo) -> None:
+    repo.git("switch", "-q", "-c", "side")
+    replaced(POINT, "title: Both", "title: Both\nspec: On a side.")(repo)
+    repo.commit("Another spec")
+    digest = cards_at(opened(repo), Oid(repo.oid("side"))).digest("MP1")
+    repo.git("switch", "-q", "main")
+    text = of_no_spec(repo.read(POINT)).replace("sha256:" + "0" * 64, digest)
+    repo.commit("Forged", **{POINT: text})
+    agrees(repo)
+    repo.git("merge", "-q", "-s", "ours", "-m", "Has it", "side")
+
+
 def point_gone_and_back(repo: Repo) -> None:
     repo.git("rm", "-q", POINT)
     repo.git("commit", "-qm", "Gone")
@@ -573,6 +585,7 @@ def another_point(repo: Repo) -> None:
         landing_taken_back_and_made_again,
         landing_of_another_spec,
         landing_forged,
+        landing_for_a_spec_that_comes_with_a_merge,
         point_gone_and_back,
         point_gone_and_back_as_planned,
         another_point,
@@ -629,6 +642,17 @@ def test_landings_are_looked_for_where_trunk_touched_what_they_hang_on(
     before = len(repo.git("log", "--first-parent", "--format=%h", "main", "--", POINT).split())
     assert looked_at("Touched", **{POINT: repo.read(POINT).replace("title: ", "title: All ")}) <= 2
     assert before >= 2
+
+
+def test_where_history_is_cut_short_trunk_may_have_had_any_spec(repo: Repo) -> None:
+    begun(repo)
+    AMENDED["a text"](repo)
+    repo.commit("A1 is stale")
+    repo.commit("Something else", **{"other.txt": "x\n"})
+    repo.git("clone", "-q", "--depth", "1", f"file://{repo.path}", "../clone")
+    clone = repo.at("../clone")
+    assert opened(clone).progress().tasks[TaskId("A1")].state is State.STALE
+    agrees(clone)
 
 
 def test_a_card_that_moves_takes_no_spec_along(repo: Repo) -> None:
