@@ -59,11 +59,13 @@ def unlocks(progress: Progress) -> dict[PointId, tuple[str, ...]]:
     A task of a batch that is named is not named again.
     """
     tasks, graph = progress.cards.tasks, graph_of(progress.cards)
+    batch_of = columns_of(progress.cards, graph).batches  # no task is opened to ask for it
     opened = {}
     for point, card in progress.cards.merge_points.items():
         batches = tuple(name for name in card.unlocks if name not in tasks)
-        named = (TaskId(node) for node in graph.dependents(point) if node in tasks)
-        opened[point] = (*batches, *(task for task in named if tasks[task].batch not in batches))
+        named = (n for n in graph.dependent[graph.number[point]] if graph.nodes[n] in tasks)
+        others = (TaskId(graph.nodes[n]) for n in named if batch_of[n] not in batches)
+        opened[point] = (*batches, *others)
     return opened
 
 
