@@ -514,13 +514,14 @@ class Witness(Specs):
         for point in cards.merge_points.values():
             tracking = cards.tracking.get(point.id) or Tracking(point.id)
             seen = self._seen(tracking, set())
+            done = tracking.status is Status.DONE  # as above
             fact = judge(
                 point.id,
                 tracking,
                 landed=True,
-                digest=cards.digest(point.id),
+                digest=cards.digest(point.id) if done else "",
                 seen=seen,
-                steps=cards.steps_of(point.id),
+                steps=cards.steps_of(point.id) if done else None,
             )
             commit = landings.get(point.id)
             reverted = tracking.status is not Status.DONE and commit is not None
