@@ -38,6 +38,9 @@ def plain_progress(cards: Cards) -> Progress:
 def status(app: App, rev: str | None, write: bool, watch: bool, as_json: bool) -> None:
     """Show where everything stands.
 
+    What counts is what is committed; which cards differ in the working tree is said below it. Of
+    4,000 cards and more, those that are not named here are looked at every ten seconds.
+
     With REV, everything is read from that commit's tree.
 
     \b
