@@ -203,6 +203,9 @@ def _shape(task: Task) -> bytes:
 
 
 def _key(seen: Mapping[str, _Seen], odd: Mapping[str, str]) -> bytes:
-    said = [f"{path}\0{shape.hex()}" for path, (_, shape, _) in sorted(seen.items())]
-    said += ["", *(f"{path}\0{what}" for path, what in odd.items())]
-    return key_of("\0".join(said).encode(errors="surrogateescape"))
+    paths = sorted(seen)
+    shapes = [seen[path][1] for path in paths]
+    said = (
+        "\0".join(strings).encode(errors="surrogateescape") for strings in (paths, *odd.items())
+    )
+    return key_of(bytes(map(len, shapes)), b"".join(shapes), *said)

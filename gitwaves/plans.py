@@ -16,8 +16,8 @@ from gitwaves.model import CONFIG_PATH, ROOT, Branch, Cards, Config, Oid
 from gitwaves.patterns import regex
 from gitwaves.shelf import FEW, Listing, Plan, Shelf
 
-# Of `ls-files -v -s -z`: a regular file without conflict, whose changes Git looks for or that it left out.
-_PLAIN_ENTRY = regex(r"([HS]) 100(?:644|755) ([0-9a-f]+) 0\t([^\0]*)\0")
+# Of `ls-files -v -s -z`: a regular file without conflict, whose changes Git looks for, or that it left out.
+_HELD, _LEFT_OUT = (regex(rf"{flag} 100(?:644|755) ([0-9a-f]+) 0\t([^\0]*)\0") for flag in "HS")
 ODD_MODES = {"120000": "a symbolic link", "160000": "a submodule"}
 
 
@@ -316,15 +316,16 @@ class Plans:
         if odd or found[0] is None or found[1] is None:
             return None
         listed, differ = (out.decode(errors="surrogateescape") for out in found if out is not None)
-        plain = _PLAIN_ENTRY.findall(listed)
-        if not plain or len(plain) < listed.count("\0"):
+        many = listed.count("\0")
+        held = _HELD.findall(listed)
+        left_out = _LEFT_OUT.findall(listed) if len(held) < many else []
+        if not many or len(held) + len(left_out) != many:
             return None
-        left_out = [path for flag, _, path in plain if flag == "S"]
         if left_out and not self.repo.is_sparse(top):
             return None
-        if any(os.path.lexists(f"{top}/{path}") for path in left_out):
+        if any(os.path.lexists(f"{top}/{path}") for _, path in left_out):
             return None
-        files = {path: Oid(oid) for _, oid, path in plain}
+        files = {path: Oid(oid) for oid, path in (*held, *left_out)}
         contents: dict[str, bytes] = {}
         for path in (entry[3:] for entry in differ.split("\0") if entry):
             try:
