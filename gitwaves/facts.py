@@ -514,7 +514,7 @@ class Witness(Specs):
         for point in cards.merge_points.values():
             tracking = cards.tracking.get(point.id) or Tracking(point.id)
             seen = self._seen(tracking, set())
-            done = tracking.status is Status.DONE  # as above
+            done = tracking.status is Status.DONE  # as in `_facts_on`
             fact = judge(
                 point.id,
                 tracking,
