@@ -345,8 +345,7 @@ class Witness(Specs):
 
     def tracking_at(self, cards: Cards, commit: Oid, node: str) -> Tracking | None:
         """What the tracking half of a card says in one commit; None where it says nothing."""
-        task = cards.tasks.get(TaskId(node))
-        path = task_path(task.workstream, node) if task else point_path(node)
+        path = card_path(cards, node)
         return self.tracking_of(self.repo.read(commit, path), path)
 
     def tracking_of(self, data: bytes | None, path: str) -> Tracking | None:
